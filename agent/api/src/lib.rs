@@ -1,0 +1,1 @@
+//! The gRPC server and client; conversion between wire and domain.

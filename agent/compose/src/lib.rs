@@ -1,0 +1,1 @@
+//! Compose files to app specifications, with the place of every fault.

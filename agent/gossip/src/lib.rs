@@ -1,0 +1,1 @@
+//! Membership and published claims by chitchat, over a sealed datagram transport.

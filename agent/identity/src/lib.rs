@@ -1,0 +1,1 @@
+//! Keys, invitations, pinned-key TLS, signing and checking of records.

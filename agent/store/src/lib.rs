@@ -1,0 +1,1 @@
+//! Durable state on sled: catalogue, node facts; flushed before it is answered.

@@ -1,0 +1,70 @@
+//! What agents say to each other directly. All one-way: an answer is a message of its own, so that nothing ever waits.
+
+use crate::catalogue::{Entry, SignedBytes};
+use crate::fact::{Claim, Vote};
+use crate::id::{Hash, Incarnation, Revision, SlotId};
+
+/// A message from one agent's coordinator to another's.
+///
+/// The transport authenticates the sender and may lose, delay, repeat or reorder messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// "I am about to start this": ahead of gossip, to those who might do the same.
+    Announce(Claim),
+    /// An observer's vote, ahead of gossip.
+    Vote(Vote),
+    /// The observer heard the accused again: the vote about this node is taken back.
+    Unvote(Vote),
+    /// "Are you there?"
+    Probe {
+        /// Comes back in the answer.
+        nonce: u64,
+    },
+    /// "I am."
+    Alive {
+        /// The probe's nonce.
+        nonce: u64,
+        /// Which life of the answering agent.
+        incarnation: Incarnation,
+    },
+    /// "You hold this slot better than I do: may I stop?"
+    Yield {
+        /// Which slot.
+        slot: SlotId,
+        /// The revision of the receiver's claim.
+        revision: Revision,
+        /// Comes back in the answer.
+        nonce: u64,
+    },
+    /// "I serve this slot, it is healthy at this moment, and I will not stop by myself for a while: stop."
+    Keep {
+        /// Which slot.
+        slot: SlotId,
+        /// The nonce of the `Yield`.
+        nonce: u64,
+    },
+    /// Signed records, as they were written or received first.
+    Records(Vec<Entry>),
+    /// These records are stored and flushed here.
+    Stored(Vec<Hash>),
+    /// "This is what my catalogue looks like": the hash of each bucket. Asks for what differs.
+    Digest(Vec<u64>),
+    /// "In these buckets we differ; this is what I have there."
+    Have {
+        /// The buckets, ascending.
+        buckets: Vec<u32>,
+        /// The hashes of the sender's records in them.
+        hashes: Vec<Hash>,
+    },
+    /// "Send me these."
+    Want(Vec<Hash>),
+}
+
+/// A record that did not become an [`Entry`]: its signature or its form is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// What arrived.
+    pub signed: SignedBytes,
+    /// Why it was refused, for people.
+    pub reason: String,
+}

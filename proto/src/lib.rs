@@ -1,0 +1,1 @@
+//! The wire format of Agent Mesh: protobuf messages and gRPC services, generated and checked in.

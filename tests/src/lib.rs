@@ -1,0 +1,1 @@
+//! Simulator, end to end tests on real hosts, benchmarks, and tests of the source itself.
