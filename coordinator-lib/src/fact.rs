@@ -35,6 +35,9 @@ impl Phase {
     }
 }
 
+/// The longest [`Claim::detail`] in bytes: gossip carries it to everybody, so it is a hint and not a log.
+pub const DETAIL_LEN_MAX: usize = 160;
+
 /// "I hold this slot", in the claimant's own key space. One per slot and revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -56,6 +59,8 @@ pub struct Claim {
     pub failover_ms: Option<u32>,
     /// How often the container was started again under this claim.
     pub restarts: u32,
+    /// The last error, or how the container ended, for people; at most [`DETAIL_LEN_MAX`] bytes, empty when all is well.
+    pub detail: String,
 }
 
 /// Why an observer thinks that a node does not serve.

@@ -7,6 +7,7 @@
 //! machines that put them together.
 
 pub mod catalogue;
+pub mod event;
 pub mod fact;
 pub mod id;
 pub mod message;
@@ -14,3 +15,4 @@ pub mod name;
 pub mod prng;
 pub mod spec;
 pub mod time;
+pub mod view;
