@@ -1,5 +1,6 @@
 //! What one node believes of the whole mesh, in a form to show: the source of `ps`, `nodes`, `status` and `why`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::fact::Phase;
@@ -21,6 +22,9 @@ pub struct Overview {
     pub nodes: Vec<NodeView>,
     /// All apps, by name.
     pub apps: Vec<AppView>,
+    /// How often an app of each name was removed, for names that were: the next app of that name is
+    /// [`AppUid::of`] this number.
+    pub removals: BTreeMap<AppName, u64>,
     /// What is wrong with the mesh as a whole, one line each.
     pub problems: Vec<String>,
 }
