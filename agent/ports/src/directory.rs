@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_coordinator::catalogue::Role;
+use mesh_coordinator::catalogue::{Entry, Role, SignedBytes};
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey, Signature};
 use mesh_coordinator::name::NodeName;
 
@@ -44,6 +44,15 @@ pub trait Directory: Send + Sync + 'static {
     fn peer(&self, node: NodeId) -> Option<Peer>;
     /// Whose key this is.
     fn standing(&self, key: &PublicKey) -> Standing;
+}
+
+/// Opens records that arrive.
+pub trait RecordCodec: Send + Sync + 'static {
+    /// The record in `signed`, when its author signed it and its form is right.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    fn open(&self, signed: SignedBytes) -> Result<Entry, String>;
 }
 
 /// Signs in this node's name.

@@ -8,5 +8,6 @@ pub mod directory;
 pub mod gossip;
 pub mod network;
 pub mod peer;
+pub mod request;
 pub mod runtime;
 pub mod store;

@@ -1510,6 +1510,9 @@ pub struct OverviewAnswer {
     pub apps: ::prost::alloc::vec::Vec<AppItem>,
     #[prost(string, repeated, tag = "6")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How often an app of each name was removed, for names that were.
+    #[prost(map = "string, uint64", tag = "7")]
+    pub removals: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeItem {
