@@ -6,10 +6,15 @@ use mesh_coordinator::fact::{Fact, FactKey};
 use mesh_coordinator::id::{Incarnation, NodeId};
 use tokio::sync::mpsc;
 
+use crate::directory::Peer;
+
 /// What gossip saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A member is alive by gossip's own failure detector, in this life.
+    ///
+    /// Comes before the facts of that life. A higher incarnation replaces the lower without a `Down`; those facts of the former
+    /// life that are not published in the new one are withdrawn right after.
     Up {
         /// Who.
         node: NodeId,
@@ -56,6 +61,27 @@ pub struct Counters {
     pub facts_refused: u64,
     /// How often gossip was started again after it ended by itself.
     pub respawns: u64,
+    /// Datagrams that opened and were new.
+    pub datagrams_received: u64,
+    /// Messages that were not sent whole: nobody known at the address, no route, or too long.
+    pub messages_undelivered: u64,
+    /// How long the newest digest of all nodes was. Gossip breaks down beyond 65,507 bytes.
+    pub digest_bytes: u64,
+    /// How many other lives of this node's own identity were seen alive: the host was cloned. Exclusive work must not run.
+    pub twins: u64,
+}
+
+/// Signs facts and puts them into text, and back.
+///
+/// The signature covers mesh, node, incarnation, key and value, so that no fact can be moved to another place.
+pub trait FactCodec: Send + Sync + 'static {
+    /// `fact`, signed by this node in the life `incarnation`, as printable ASCII.
+    fn seal(&self, incarnation: Incarnation, fact: &Fact) -> String;
+    /// The fact in `sealed`, when `node` signed it in the life `incarnation`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log.
+    fn open(&self, node: &Peer, incarnation: Incarnation, sealed: &str) -> Result<Fact, String>;
 }
 
 /// Gossip, as the engine uses it.
