@@ -56,6 +56,15 @@ impl Reservation {
         }
     }
 
+    /// What is left after taking `other` away; never below zero.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self {
+            cpu: Cpu { millis: self.cpu.millis.saturating_sub(other.cpu.millis) },
+            memory: Bytes(self.memory.0.saturating_sub(other.memory.0)),
+        }
+    }
+
     /// Whether this much is available in `room`.
     #[must_use]
     pub fn fits(self, room: Self) -> bool {

@@ -1,0 +1,97 @@
+//! Anti-entropy: two nodes whose root hashes differ find out what the other lacks, and send it.
+//!
+//! ```text
+//!   A: Digest(hash of each bucket) ──▶ B: Have(differing buckets, hashes) ──▶ A: Records(what B lacks), Want(what A lacks)
+//!                                                                             B: Records(what A lacks)
+//! ```
+//! Nothing is remembered between the steps but when a peer was last asked, so a lost message costs one round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::record::Entry;
+use super::set::Catalogue;
+use crate::id::{Hash, NodeId};
+use crate::message::Message;
+use crate::time::Instant;
+
+/// The least time between two digests to one peer. Gossip repeats a differing root several times before an exchange has ended.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
+
+/// The most records in one message; a record is at most 64 KiB, and a message 4 MiB.
+const RECORDS_MAX: usize = 48;
+
+/// The exchange of records with peers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Exchange {
+    asked: BTreeMap<NodeId, Instant>,
+    synced: BTreeSet<NodeId>,
+}
+
+impl Exchange {
+    /// The peers with which this node has compared its catalogue since it started.
+    pub(crate) const fn synced(&self) -> &BTreeSet<NodeId> {
+        &self.synced
+    }
+
+    /// A peer's root hash is known: ask when it differs and the peer was not asked just now.
+    pub(crate) fn on_root(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        root: u64,
+        catalogue: &Catalogue,
+    ) -> Option<Message> {
+        if root == catalogue.root() {
+            self.synced.insert(from);
+            return None;
+        }
+        let recently = self.asked.get(&from).is_some_and(|at| now.since(*at) < ASK_PAUSE);
+        if recently { None } else { Some(self.ask(now, from, catalogue)) }
+    }
+
+    /// The message that starts an exchange with `peer`.
+    pub(crate) fn ask(&mut self, now: Instant, peer: NodeId, catalogue: &Catalogue) -> Message {
+        self.asked.insert(peer, now);
+        Message::Digest(catalogue.buckets().to_vec())
+    }
+
+    /// A peer's digest arrived.
+    pub(crate) fn on_digest(theirs: &[u64], catalogue: &Catalogue) -> Message {
+        let pairs = catalogue.buckets().iter().zip(theirs).zip(0_u32..);
+        let buckets: Vec<u32> =
+            pairs.filter(|((ours, theirs), _)| ours != theirs).map(|(_, index)| index).collect();
+        let hashes = buckets.iter().flat_map(|index| catalogue.in_bucket(*index)).collect();
+        Message::Have { buckets, hashes }
+    }
+
+    /// What a peer has in the buckets that differ arrived.
+    pub(crate) fn on_have(
+        &mut self,
+        from: NodeId,
+        buckets: &[u32],
+        theirs: &[Hash],
+        catalogue: &Catalogue,
+    ) -> Vec<Message> {
+        self.synced.insert(from);
+        let theirs: BTreeSet<Hash> = theirs.iter().copied().collect();
+        let ours: BTreeSet<Hash> =
+            buckets.iter().flat_map(|index| catalogue.in_bucket(*index)).collect();
+        let mut messages = records(ours.difference(&theirs), catalogue);
+        let wanted: Vec<Hash> = theirs.difference(&ours).copied().collect();
+        if !wanted.is_empty() {
+            messages.push(Message::Want(wanted));
+        }
+        messages
+    }
+
+    /// A peer asks for records.
+    pub(crate) fn on_want(wanted: &[Hash], catalogue: &Catalogue) -> Vec<Message> {
+        records(wanted.iter(), catalogue)
+    }
+}
+
+fn records<'a>(hashes: impl Iterator<Item = &'a Hash>, catalogue: &Catalogue) -> Vec<Message> {
+    let entries: Vec<Entry> = hashes.filter_map(|hash| catalogue.by_hash(hash)).cloned().collect();
+    entries.chunks(RECORDS_MAX).map(|chunk| Message::Records(chunk.to_vec())).collect()
+}

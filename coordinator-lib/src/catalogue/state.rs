@@ -1,0 +1,236 @@
+//! What holds: the resolved form of the catalogue.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::authority::Authority;
+use super::record::{
+    Body, Genesis, Invitation, NodeAddress, Operator, RecordKey, Release, Settings,
+};
+use super::set::Records;
+use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::name::{AppName, NodeName, ServiceName};
+use crate::spec::{Labels, Mode, ServiceSpec};
+use crate::time::WallTime;
+
+/// A member, with all that operators and the node itself said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its key.
+    pub key: PublicKey,
+    /// Its name.
+    pub name: NodeName,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its weight, in percent; 100 unless an operator said otherwise.
+    pub weight: u32,
+    /// Whether it is drained.
+    pub drained: bool,
+    /// Where it is; `None` until it said so.
+    pub address: Option<NodeAddress>,
+}
+
+/// An app that is not removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its current release.
+    pub release: Release,
+    /// Who wrote that.
+    pub author: PublicKey,
+    /// When, by the author's clock.
+    pub written: WallTime,
+    /// Replicas by service, where somebody scaled since.
+    pub scale: BTreeMap<ServiceName, u32>,
+    /// Requested restarts by service.
+    pub restarts: BTreeMap<ServiceName, u64>,
+    /// False after `stop`.
+    pub running: bool,
+}
+
+impl App {
+    /// The current definition of a service: its revision in the release, and one more for each requested restart.
+    #[must_use]
+    pub fn revision(&self, service: &ServiceName, spec: &ServiceSpec) -> Revision {
+        let count = self.restarts.get(service).copied().unwrap_or(0);
+        if count == 0 {
+            return spec.revision;
+        }
+        let id =
+            Hash::of(&[b"mesh restart", &spec.revision.id.to_be_bytes(), &count.to_be_bytes()])
+                .head();
+        Revision { number: spec.revision.number.saturating_add(count), id }
+    }
+
+    /// How many replicas a service has: what was scaled last, or what the release says.
+    #[must_use]
+    pub fn mode(&self, service: &ServiceName, spec: &ServiceSpec) -> Mode {
+        match (spec.deploy.mode, self.scale.get(service)) {
+            (Mode::Replicated(_), Some(replicas)) => Mode::Replicated(*replicas),
+            (mode, _) => mode,
+        }
+    }
+
+    /// Whether the app, as it is now, has this slot at all. Whether a node suits a global slot is not asked.
+    #[must_use]
+    pub fn wants(&self, slot: &SlotId) -> bool {
+        let Some(spec) = self.release.spec.service(&slot.service) else { return false };
+        self.running
+            && match (self.mode(&slot.service, spec), slot.index) {
+                (Mode::Replicated(replicas), SlotIndex::Number(number)) => number < replicas,
+                (Mode::Global, SlotIndex::Node(_)) => true,
+                (Mode::Replicated(_), SlotIndex::Node(_))
+                | (Mode::Global, SlotIndex::Number(_)) => false,
+            }
+    }
+}
+
+/// What holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// The birth of the mesh; `None` until it arrived.
+    pub genesis: Option<Genesis>,
+    /// The mesh's settings; `None` while nobody changed them.
+    pub settings: Option<Settings>,
+    /// Operators that are not removed.
+    pub operators: BTreeMap<PublicKey, Operator>,
+    /// Operators that were removed.
+    pub removed_operators: BTreeSet<PublicKey>,
+    /// Invitations.
+    pub invitations: BTreeMap<PublicKey, Invitation>,
+    /// Members that are not removed.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that were removed.
+    pub removed_nodes: BTreeSet<NodeId>,
+    /// Apps that are not removed.
+    pub apps: BTreeMap<AppUid, App>,
+    /// Apps that were removed.
+    pub removed_apps: BTreeSet<AppUid>,
+    /// How often each name was removed.
+    pub removals: BTreeMap<AppName, u64>,
+    /// Which image a name means.
+    pub images: BTreeMap<String, String>,
+}
+
+impl State {
+    /// The identity that an app of this name has now, or would get.
+    #[must_use]
+    pub fn uid(&self, mesh: MeshId, name: &AppName) -> AppUid {
+        AppUid::of(mesh, name, self.removals.get(name).copied().unwrap_or(0))
+    }
+
+    pub(crate) fn resolve(mesh: MeshId, records: &Records, authority: &Authority) -> Self {
+        let mut state = Self {
+            operators: authority.operators.clone(),
+            removed_operators: authority.removed_operators.keys().copied().collect(),
+            invitations: authority.invitations.clone(),
+            removed_nodes: authority.removed_members.clone(),
+            ..Self::default()
+        };
+        let members =
+            authority.members.iter().filter(|(node, _)| !authority.removed_members.contains(*node));
+        state.nodes = members
+            .map(|(node, member)| {
+                let blank = Node {
+                    key: member.key,
+                    name: member.name.clone(),
+                    labels: Labels::new(),
+                    weight: 100,
+                    drained: false,
+                    address: None,
+                };
+                (*node, blank)
+            })
+            .collect();
+        let valid = |key: &RecordKey| records.best(key, |entry| authority.judge(entry).is_ok());
+        let (removals, rest): (Vec<_>, Vec<_>) = records
+            .keys()
+            .filter_map(valid)
+            .partition(|entry| matches!(entry.record.body, Body::AppRemoval { .. }));
+        for entry in removals {
+            if let Body::AppRemoval { app, name } = &entry.record.body {
+                state.removed_apps.insert(*app);
+                let count = state.removals.entry(name.clone()).or_insert(0);
+                *count = count.saturating_add(1);
+            }
+        }
+        // Releases first: what else is said of an app finds it there.
+        let is_release = |body: &Body| matches!(body, Body::App(_));
+        for entry in rest.iter().filter(|entry| is_release(&entry.record.body)) {
+            state.apply_release(
+                mesh,
+                &entry.record.body,
+                entry.record.author,
+                entry.record.stamp.written,
+            );
+        }
+        for entry in rest.iter().filter(|entry| !is_release(&entry.record.body)) {
+            state.apply(&entry.record.body);
+        }
+        state
+    }
+
+    fn apply_release(&mut self, mesh: MeshId, body: &Body, author: PublicKey, written: WallTime) {
+        let Body::App(release) = body else { return };
+        // An identity that does not follow from the name would let two apps share one name.
+        let expected = self.uid(mesh, &release.spec.name);
+        if self.removed_apps.contains(&release.app) || release.app != expected {
+            return;
+        }
+        let app = App {
+            release: release.clone(),
+            author,
+            written,
+            scale: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            running: true,
+        };
+        self.apps.insert(release.app, app);
+    }
+
+    fn apply(&mut self, body: &Body) {
+        match body {
+            Body::Genesis(genesis) => self.genesis = Some(genesis.clone()),
+            Body::Settings(settings) => self.settings = Some(settings.clone()),
+            Body::Address(address) => {
+                if let Some(node) = self.nodes.get_mut(&address.node) {
+                    node.address = Some(address.clone());
+                }
+            }
+            Body::Labels(labels) => {
+                if let Some(node) = self.nodes.get_mut(&labels.node) {
+                    node.labels = labels.labels.clone();
+                    node.weight = labels.weight.max(1);
+                }
+            }
+            Body::Drain(drain) => {
+                if let Some(node) = self.nodes.get_mut(&drain.node) {
+                    node.drained = drain.drained;
+                }
+            }
+            Body::Scale(scale) => {
+                if let Some(app) = self.apps.get_mut(&scale.app) {
+                    app.scale.insert(scale.service.clone(), scale.replicas);
+                }
+            }
+            Body::Restart(restart) => {
+                if let Some(app) = self.apps.get_mut(&restart.app) {
+                    app.restarts.insert(restart.service.clone(), restart.count);
+                }
+            }
+            Body::Run(run) => {
+                if let Some(app) = self.apps.get_mut(&run.app) {
+                    app.running = run.running;
+                }
+            }
+            Body::Image { name, digest } => {
+                self.images.insert(name.clone(), digest.clone());
+            }
+            Body::App(_)
+            | Body::AppRemoval { .. }
+            | Body::Operator(_)
+            | Body::OperatorRemoval(_)
+            | Body::Invitation(_)
+            | Body::Member(_)
+            | Body::MemberRemoval { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Who is alive: what this node heard, what observers say, and what gossip believes.
+//!
+//! Gossip alone needs several seconds to notice a dead host. So every node is watched by a few [`observers`](observers_of), each
+//! over one connection with a heartbeat every [`HEARTBEAT`]. An observer that hears nothing for [`SILENCE`] probes once, then
+//! votes. The accused is down when a majority of its reachable observers, and at least two, agree:
+//!
+//! ```text
+//!             silence            probe unanswered          majority of ≥ 2
+//!   Alive ───────────▶ (probing) ───────────────▶ (voted) ───────────────▶ Down
+//!     ▲                    │                         │                       │
+//!     └────────────────────┴───── heard again ───────┴───────────────────────┘
+//! ```
+//! Rules, cited by asserts and tests:
+//! * M1 A single observer's opinion moves nothing while another observer is reachable.
+//! * M2 An observer that reaches no other one (two nodes, or the small side of a split) waits [`ALONE_SILENCE`] instead.
+//! * M3 A refused connection proves that the host lives: `Restarting`, which moves nothing for [`RESTART_GRACE`], or for
+//!   [`ANNOUNCED_GRACE`] when the restart was announced.
+//! * M4 A node that finds itself late judges nobody by what it did not hear meanwhile.
+//! * M5 A vote dies with the voter, when the voter takes it back, or when the accused is heard in a higher incarnation.
+//! * M6 Where no observer has an opinion, gossip's own detector counts.
+
+mod peer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use self::peer::Peer;
+use crate::fact::{Suspicion, Vote};
+use crate::id::{Hash, Incarnation, NodeId};
+use crate::time::Instant;
+use crate::view::NodeStatus;
+
+/// How often a watched node says that it lives.
+pub const HEARTBEAT: Duration = Duration::from_millis(250);
+/// Three heartbeats: one may be lost and one late.
+pub const SILENCE: Duration = Duration::from_millis(750);
+/// How long a node without a second opinion waits before it believes its own.
+pub const ALONE_SILENCE: Duration = Duration::from_millis(1500);
+/// How long the answer to a direct probe may take: many times the round trip of a local network, and half a heartbeat.
+pub const PROBE_TIMEOUT: Duration = Duration::from_millis(150);
+/// How long a refusing host may take to bring its agent back.
+pub const RESTART_GRACE: Duration = Duration::from_secs(5);
+/// The same when the agent said before that it would go.
+pub const ANNOUNCED_GRACE: Duration = Duration::from_secs(60);
+/// How often an observer repeats a vote that it still holds, in case its message was lost.
+const VOTE_PERIOD: Duration = Duration::from_secs(3);
+/// How many nodes watch each node.
+pub const OBSERVERS: usize = 4;
+/// Later than this, a node doubts its own ears (M4). Twice the usual pause of a loaded machine's scheduler.
+const LATE: Duration = Duration::from_millis(200);
+
+/// What the membership wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Probe a node directly.
+    Probe(NodeId, u64),
+    /// Publish this node's vote.
+    Vote(Vote),
+    /// Take it back.
+    Unvote(Vote),
+}
+
+/// What this node believes of the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    me: NodeId,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Expected moment of the next look at the clock; a much later one means that this node was paused.
+    expected: Option<Instant>,
+    /// When the clock was last looked at; deadlines up to then are done with.
+    looked: Instant,
+    /// Until then patience is doubled (M4).
+    doubtful_until: Instant,
+    nonce: u64,
+    /// Bumped with every change of anybody's status, so that others know when to look again.
+    epoch: u64,
+}
+
+/// The nodes that watch `node`: the first [`OBSERVERS`] of the others in rendezvous order, so that everybody knows them.
+#[must_use]
+pub fn observers_of(node: NodeId, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    let mut ranked: Vec<(u64, NodeId)> = members
+        .iter()
+        .filter(|member| **member != node)
+        .map(|member| {
+            (Hash::of(&[b"mesh observer", node.as_bytes(), member.as_bytes()]).head(), *member)
+        })
+        .collect();
+    ranked.sort_unstable();
+    ranked.into_iter().take(OBSERVERS).map(|(_, member)| member).collect()
+}
+
+impl Membership {
+    pub(crate) const fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            peers: BTreeMap::new(),
+            expected: None,
+            looked: Instant::ZERO,
+            doubtful_until: Instant::ZERO,
+            nonce: 0,
+            epoch: 0,
+        }
+    }
+
+    /// Rises whenever somebody's status changed.
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The members according to the catalogue, this node included.
+    pub(crate) fn set_members(&mut self, now: Instant, members: &BTreeSet<NodeId>) {
+        let before = self.peers.len();
+        self.peers.retain(|node, _| members.contains(node));
+        let mut changed = self.peers.len() != before;
+        for node in members.iter().filter(|node| **node != self.me) {
+            if !self.peers.contains_key(node) {
+                self.peers.insert(*node, Peer::new(now));
+                changed = true;
+            }
+        }
+        if changed {
+            self.reassign();
+        }
+    }
+
+    /// Who watches whom, from the members that are not down: with dead observers counted a node could end with none.
+    fn reassign(&mut self) {
+        let standing: BTreeSet<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.status != NodeStatus::Down)
+            .map(|(node, _)| *node)
+            .chain([self.me])
+            .collect();
+        for (node, peer) in &mut self.peers {
+            peer.observers = observers_of(*node, &standing);
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// The nodes that this node watches.
+    pub(crate) fn watched(&self) -> BTreeSet<NodeId> {
+        self.peers
+            .iter()
+            .filter(|(_, peer)| peer.observers.contains(&self.me))
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    /// The other observers of `node`.
+    pub(crate) fn fellow_observers(&self, node: NodeId) -> Vec<NodeId> {
+        let observers =
+            self.peers.get(&node).map(|peer| peer.observers.clone()).unwrap_or_default();
+        observers.into_iter().filter(|observer| *observer != self.me).collect()
+    }
+
+    /// What this node believes of `node`; `None` for a stranger.
+    pub(crate) fn status(&self, node: NodeId) -> Option<NodeStatus> {
+        if node == self.me {
+            Some(NodeStatus::Alive)
+        } else {
+            self.peers.get(&node).map(|peer| peer.status)
+        }
+    }
+
+    /// How long ago `node` was heard; `None` when never.
+    pub(crate) fn heard_ago(&self, now: Instant, node: NodeId) -> Option<Duration> {
+        self.peers.get(&node)?.heard.map(|at| now.since(at))
+    }
+
+    /// When `node` was last heard.
+    pub(crate) fn last_heard(&self, node: NodeId) -> Option<Instant> {
+        self.peers.get(&node)?.heard
+    }
+
+    /// Which life of `node` is the newest known.
+    pub(crate) fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        self.peers.get(&node).and_then(|peer| peer.incarnation)
+    }
+
+    /// All other members with their status.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (NodeId, NodeStatus)> + '_ {
+        self.peers.iter().map(|(node, peer)| (*node, peer.status))
+    }
+
+    /// The other members that are believed to live.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers().filter(|(_, status)| *status == NodeStatus::Alive).map(|(node, _)| node)
+    }
+
+    /// A heartbeat, or any other authenticated proof that the node lives.
+    pub(crate) fn on_heard(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        incarnation: Incarnation,
+        out: &mut Vec<Act>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.renew(incarnation);
+        peer.heard = Some(now);
+        peer.refused = None;
+        peer.probe = None;
+        if let Some(vote) = peer.my_vote.take() {
+            peer.votes.remove(&self.me);
+            out.push(Act::Unvote(vote));
+        }
+        if peer.status != NodeStatus::Alive {
+            // Others may still vote; to hear it oneself outweighs what others do not hear, but only until the next verdict.
+            self.judge(now);
+        }
+    }
+
+    /// A connection was refused or reset.
+    pub(crate) fn on_refused(&mut self, now: Instant, node: NodeId, out: &mut Vec<Act>) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.refused.is_none() {
+            peer.refused = Some(now);
+        }
+        let suspicion = Suspicion::Refused;
+        self.vote(now, node, suspicion, out);
+        self.judge(now);
+    }
+
+    /// Another observer's vote, from its gossip or straight from it.
+    pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote) {
+        let Some(peer) = self.peers.get_mut(&vote.node) else { return };
+        // M5: a vote about an older life says nothing about this one.
+        if peer.incarnation.is_some_and(|known| known > vote.incarnation) {
+            return;
+        }
+        if vote.suspicion == Suspicion::Refused && peer.refused.is_none() {
+            peer.refused = Some(now);
+        }
+        peer.votes.insert(voter, vote.suspicion);
+        self.judge(now);
+    }
+
+    /// A vote was taken back.
+    pub(crate) fn on_unvote(&mut self, now: Instant, voter: NodeId, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.votes.remove(&voter).is_some() {
+            if !peer.votes.values().any(|suspicion| *suspicion == Suspicion::Refused) {
+                peer.refused = None;
+            }
+            self.judge(now);
+        }
+    }
+
+    /// Gossip's own detector changed its mind.
+    pub(crate) fn on_gossip(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        incarnation: Incarnation,
+        up: bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.incarnation.is_some_and(|known| known > incarnation) {
+            return;
+        }
+        peer.renew(incarnation);
+        peer.gossip_up = Some(up);
+        self.judge(now);
+    }
+
+    /// The node said whether it is about to restart.
+    pub(crate) fn on_restarting(&mut self, now: Instant, node: NodeId, restarting: bool) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.announced = restarting;
+            self.judge(now);
+        }
+    }
+
+    /// Looks at the clock: who is silent, which votes are old.
+    pub(crate) fn on_time(&mut self, now: Instant, out: &mut Vec<Act>) {
+        self.doubt(now);
+        let me = self.me;
+        let mut silent = Vec::new();
+        let patience = self.patience(now);
+        for (node, peer) in &mut self.peers {
+            if !peer.observers.contains(&me)
+                || peer.my_vote.is_some()
+                || peer.is_heard(now, patience)
+            {
+                continue;
+            }
+            match peer.probe {
+                None => {
+                    self.nonce = self.nonce.wrapping_add(1);
+                    peer.probe = Some((self.nonce, now));
+                    out.push(Act::Probe(*node, self.nonce));
+                }
+                Some((_, at)) if now.since(at) >= PROBE_TIMEOUT => silent.push(*node),
+                Some(_) => {}
+            }
+        }
+        for node in silent {
+            self.vote(now, node, Suspicion::Silent, out);
+        }
+        self.repeat_votes(now, out);
+        self.judge(now);
+        self.looked = now;
+        self.expected = self.next_deadline();
+    }
+
+    /// When [`Membership::on_time`] wants to be called next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines =
+            self.peers.values().flat_map(|peer| peer.deadlines(self.me, self.doubtful_until));
+        deadlines.filter(|deadline| *deadline > self.looked).min()
+    }
+
+    fn patience(&self, now: Instant) -> Duration {
+        if now < self.doubtful_until { SILENCE.saturating_mul(2) } else { SILENCE }
+    }
+
+    /// M4: whoever was late himself cannot tell whether others were silent.
+    fn doubt(&mut self, now: Instant) {
+        let late = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
+        if late < LATE {
+            return;
+        }
+        self.doubtful_until = now + VOTE_PERIOD;
+        if late >= SILENCE {
+            for peer in self.peers.values_mut().filter(|peer| peer.status != NodeStatus::Down) {
+                peer.heard = peer.heard.map(|_| now);
+                peer.since = now;
+                peer.probe = None;
+            }
+        }
+    }
+
+    fn vote(&mut self, now: Instant, node: NodeId, suspicion: Suspicion, out: &mut Vec<Act>) {
+        let me = self.me;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if !peer.observers.contains(&me)
+            || peer.my_vote.is_some_and(|vote| vote.suspicion == suspicion)
+        {
+            return;
+        }
+        // A host that refused and now says nothing has gone altogether; one that was silent and refuses has come back.
+        let vote = Vote { node, incarnation: peer.incarnation.unwrap_or_default(), suspicion };
+        peer.my_vote = Some(vote);
+        peer.voted = now;
+        peer.votes.insert(me, suspicion);
+        out.push(Act::Vote(vote));
+    }
+
+    fn repeat_votes(&mut self, now: Instant, out: &mut Vec<Act>) {
+        for peer in self.peers.values_mut() {
+            let Some(vote) = peer.my_vote else { continue };
+            if now.since(peer.voted) >= VOTE_PERIOD {
+                peer.voted = now;
+                out.push(Act::Vote(vote));
+            }
+        }
+    }
+
+    /// Forms this node's opinion of everybody.
+    fn judge(&mut self, now: Instant) {
+        let reachable: BTreeSet<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                peer.status != NodeStatus::Down && peer.my_vote.is_none() && peer.is_plausible(now)
+            })
+            .map(|(node, _)| *node)
+            .chain([self.me])
+            .collect();
+        let mut changed = false;
+        let mut fallen = false;
+        for peer in self.peers.values_mut() {
+            let status = peer.judge(now, self.me, &reachable);
+            fallen |= (status == NodeStatus::Down) != (peer.status == NodeStatus::Down);
+            changed |= status != peer.status;
+            peer.status = status;
+        }
+        if fallen {
+            self.reassign();
+        } else if changed {
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

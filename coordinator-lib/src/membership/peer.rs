@@ -1,0 +1,161 @@
+//! One other member, as this node sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{ALONE_SILENCE, ANNOUNCED_GRACE, PROBE_TIMEOUT, RESTART_GRACE, SILENCE, VOTE_PERIOD};
+use crate::fact::{Suspicion, Vote};
+use crate::id::{Incarnation, NodeId};
+use crate::time::Instant;
+use crate::view::NodeStatus;
+
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// Since when it is known here.
+    pub(super) since: Instant,
+    pub(super) incarnation: Option<Incarnation>,
+    /// When it was heard directly; `None` when never.
+    pub(super) heard: Option<Instant>,
+    /// When its host first refused a connection; `None` while it does not.
+    pub(super) refused: Option<Instant>,
+    /// What gossip's detector says; `None` while it said nothing.
+    pub(super) gossip_up: Option<bool>,
+    /// It said that it would restart.
+    pub(super) announced: bool,
+    /// The probe under way.
+    pub(super) probe: Option<(u64, Instant)>,
+    pub(super) my_vote: Option<Vote>,
+    /// When this node last said its vote.
+    pub(super) voted: Instant,
+    /// Who thinks what of it, this node included.
+    pub(super) votes: BTreeMap<NodeId, Suspicion>,
+    pub(super) observers: Vec<NodeId>,
+    pub(super) status: NodeStatus,
+}
+
+impl Peer {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            incarnation: None,
+            heard: None,
+            refused: None,
+            gossip_up: None,
+            announced: false,
+            probe: None,
+            my_vote: None,
+            voted: Instant::ZERO,
+            votes: BTreeMap::new(),
+            observers: Vec::new(),
+            status: NodeStatus::Unknown,
+        }
+    }
+
+    /// A higher incarnation refutes what was said of the lower one (M5).
+    pub(super) fn renew(&mut self, incarnation: Incarnation) {
+        if self.incarnation.is_none_or(|known| incarnation > known) {
+            self.incarnation = Some(incarnation);
+            self.votes.clear();
+            self.my_vote = None;
+            self.refused = None;
+            self.probe = None;
+            self.announced = false;
+        }
+    }
+
+    /// Whether it was heard within `patience`. A node that was never heard gets as long from when it became known.
+    pub(super) fn is_heard(&self, now: Instant, patience: Duration) -> bool {
+        now.since(self.heard.unwrap_or(self.since)) < patience
+    }
+
+    /// Whether its own opinion of others may be waited for: heard a moment ago, or alive by gossip where it is not watched.
+    pub(super) fn is_plausible(&self, now: Instant) -> bool {
+        match self.heard {
+            Some(heard) => now.since(heard) < SILENCE,
+            None => self.gossip_up == Some(true),
+        }
+    }
+
+    pub(super) fn judge(
+        &self,
+        now: Instant,
+        me: NodeId,
+        reachable: &BTreeSet<NodeId>,
+    ) -> NodeStatus {
+        let jury: Vec<NodeId> = self
+            .observers
+            .iter()
+            .filter(|observer| reachable.contains(observer))
+            .copied()
+            .collect();
+        let votes = |wanted: Option<Suspicion>| {
+            let voters = jury.iter().filter_map(|observer| self.votes.get(observer));
+            voters.filter(|suspicion| wanted.is_none_or(|wanted| **suspicion == wanted)).count()
+        };
+        let carried = |count: usize| {
+            count * 2 > jury.len() && (count >= 2 || self.is_lone_verdict(now, me, &jury))
+        };
+        if carried(votes(Some(Suspicion::Silent))) && !self.is_graced(now) {
+            return NodeStatus::Down;
+        }
+        if carried(votes(None)) {
+            return if self.is_graced(now) || self.is_restarting(now) {
+                NodeStatus::Restarting
+            } else {
+                NodeStatus::Down
+            };
+        }
+        self.undisputed(now)
+    }
+
+    /// M1, M2: a single voter counts only when nobody else could be asked and the silence has lasted.
+    fn is_lone_verdict(&self, now: Instant, me: NodeId, jury: &[NodeId]) -> bool {
+        let alone = matches!(jury, [only] if *only != me || !self.is_heard(now, ALONE_SILENCE));
+        let refused = self.refused.is_some();
+        alone || (jury.len() == 1 && refused)
+    }
+
+    /// M3: within its grace a refusing host is not down.
+    fn is_restarting(&self, now: Instant) -> bool {
+        let grace = if self.announced { ANNOUNCED_GRACE } else { RESTART_GRACE };
+        self.refused.is_some_and(|refused| now.since(refused) < grace)
+    }
+
+    /// A node that announced its restart may even be silent for a while, as a rebooting host is.
+    fn is_graced(&self, now: Instant) -> bool {
+        self.announced && self.is_restarting(now)
+    }
+
+    /// M6: what is believed where the observers have not spoken.
+    fn undisputed(&self, now: Instant) -> NodeStatus {
+        match (self.heard, self.gossip_up) {
+            (Some(heard), _) if now.since(heard) < ALONE_SILENCE => NodeStatus::Alive,
+            (_, Some(true)) => NodeStatus::Alive,
+            (_, Some(false)) => NodeStatus::Down,
+            (Some(_), None) if self.status == NodeStatus::Unknown => NodeStatus::Alive,
+            (_, None) => self.status,
+        }
+    }
+
+    /// The moments at which something about this peer may change by time alone.
+    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> Vec<Instant> {
+        let mut deadlines = Vec::new();
+        if self.observers.contains(&me) {
+            let last = self.heard.unwrap_or(self.since);
+            deadlines.push(last + ALONE_SILENCE);
+            match (self.my_vote, self.probe) {
+                (Some(_), _) => deadlines.push(self.voted + VOTE_PERIOD),
+                (None, Some((_, at))) => deadlines.push(at + PROBE_TIMEOUT),
+                (None, None) if last + SILENCE < doubtful_until => {
+                    deadlines.push(last + SILENCE.saturating_mul(2))
+                }
+                (None, None) => deadlines.push(last + SILENCE),
+            }
+        }
+        if self.status == NodeStatus::Restarting {
+            let grace = if self.announced { ANNOUNCED_GRACE } else { RESTART_GRACE };
+            deadlines.extend(self.refused.map(|refused| refused + grace));
+        }
+        deadlines
+    }
+}

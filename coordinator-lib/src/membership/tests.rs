@@ -1,0 +1,1 @@
+//! Who is believed to be alive, and on whose word.

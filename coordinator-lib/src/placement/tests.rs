@@ -1,0 +1,1 @@
+//! Ranks are the same everywhere and move little.
