@@ -1,0 +1,187 @@
+//! One service of a manifest.
+
+use std::time::Duration;
+
+use mesh_coordinator::spec::{Limits, RestartPolicy, StopSignal};
+
+use crate::amount::{duration, whole};
+use crate::command::command;
+use crate::context::Context;
+use crate::deploy;
+use crate::environment::{environment, labels};
+use crate::health::healthcheck;
+use crate::image::image;
+use crate::manifest::{Container, Service};
+use crate::ports::{Placed, ports};
+use crate::refused;
+use crate::report::{Fault, Report};
+use crate::signal::stop_signal;
+use crate::tree::quoted;
+use crate::walk::{At, Table};
+
+/// How long a process may take to stop, as in Compose.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The most restarts that `on-failure` can count.
+const ATTEMPTS_MAX: u32 = 1_000_000;
+
+/// What holds when the manifest says nothing.
+pub(crate) fn default_container() -> Container {
+    Container {
+        entrypoint: None,
+        command: None,
+        environment: std::collections::BTreeMap::new(),
+        working_dir: None,
+        user: None,
+        hostname: None,
+        labels: std::collections::BTreeMap::new(),
+        restart: RestartPolicy::Always,
+        healthcheck: None,
+        stop_signal: StopSignal::TERM,
+        stop_grace: STOP_GRACE,
+        limits: Limits::default(),
+    }
+}
+
+/// A service, and its ports with their places; `None` when it is too broken to go on with.
+pub(crate) fn service(
+    at: &At<'_>,
+    context: &Context<'_>,
+    report: &mut Report,
+) -> Option<(Service, Vec<Placed>)> {
+    let mut table = at.table(report)?;
+    let given = table.take("image");
+    if given.is_none() && !has(at, "build") {
+        at.refuse_key("the service has no image", "write image: name:tag", report);
+    }
+    let image = given.and_then(|at| at.parse(image, report));
+    let mut container = container(&mut table, context, report);
+    let deploy = match table.take("deploy") {
+        Some(at) => {
+            let (deploy, limits) = deploy::deploy(&at, report);
+            container.limits = limits;
+            deploy
+        }
+        None => deploy::default(),
+    };
+    let placed = table.take("ports").map(|at| ports(&at, report)).unwrap_or_default();
+    extensions(&mut table, report);
+    table.finish(refused::SERVICE, report);
+    let ports = placed.iter().map(|placed| placed.port).collect();
+    Some((Service { image: image?, container, deploy, ports }, placed))
+}
+
+fn has(at: &At<'_>, key: &str) -> bool {
+    match &at.node.value {
+        crate::tree::Value::Map(entries) => entries.iter().any(|entry| entry.key == key),
+        crate::tree::Value::Null | crate::tree::Value::Scalar(_) | crate::tree::Value::List(_) => {
+            false
+        }
+    }
+}
+
+fn container(table: &mut Table<'_>, context: &Context<'_>, report: &mut Report) -> Container {
+    let mut result = default_container();
+    result.environment = environment(table, context, report);
+    result.entrypoint = table.take("entrypoint").and_then(|at| command(&at, report));
+    result.command = table.take("command").and_then(|at| command(&at, report));
+    result.working_dir = table.take("working_dir").and_then(|at| at.parse(directory, report));
+    result.user = table.take("user").and_then(|at| at.parse(user, report));
+    result.hostname = table.take("hostname").and_then(|at| at.parse(hostname, report));
+    result.labels = table.take("labels").map(|at| labels(&at, report)).unwrap_or_default();
+    result.healthcheck = table.take("healthcheck").and_then(|at| healthcheck(&at, report));
+    if let Some(policy) = table.take("restart").and_then(|at| at.parse(restart, report)) {
+        result.restart = policy;
+    }
+    if let Some(signal) = table.take("stop_signal").and_then(|at| at.parse(stop_signal, report)) {
+        result.stop_signal = signal;
+    }
+    if let Some(grace) = table.take("stop_grace_period").and_then(|at| at.parse(duration, report)) {
+        result.stop_grace = grace;
+    }
+    result
+}
+
+/// When to start again. Nothing ever stops a replica by hand for good, so `unless-stopped` is `always`.
+fn restart(text: &str) -> Result<RestartPolicy, Fault> {
+    let help = "write always, \"no\", on-failure, on-failure:5 or unless-stopped";
+    match text {
+        "always" | "unless-stopped" => Ok(RestartPolicy::Always),
+        "no" => Ok(RestartPolicy::Never),
+        "on-failure" => Ok(RestartPolicy::OnFailure { attempts_max: None }),
+        "false" => {
+            Err(Fault::new("false is what some tools make of an unquoted no", "write \"no\""))
+        }
+        other => match other.strip_prefix("on-failure:") {
+            Some(attempts) => {
+                let attempts_max = Some(whole(attempts, 1, ATTEMPTS_MAX)?);
+                Ok(RestartPolicy::OnFailure { attempts_max })
+            }
+            None => Err(Fault::new(format!("the policy {} is unknown", quoted(other)), help)),
+        },
+    }
+}
+
+fn directory(text: &str) -> Result<String, Fault> {
+    if text.starts_with('/') {
+        return Ok(text.to_owned());
+    }
+    let found = format!("{} is not an absolute path", quoted(text));
+    Err(Fault::new(found, "begin it with /, the root of the container"))
+}
+
+fn user(text: &str) -> Result<String, Fault> {
+    let part =
+        |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '/');
+    let parts: Vec<&str> = text.split(':').collect();
+    if parts.len() <= 2 && parts.into_iter().all(part) {
+        return Ok(text.to_owned());
+    }
+    let found = format!("{} is not a user", quoted(text));
+    Err(Fault::new(found, "write user or user:group, by name or by number"))
+}
+
+fn hostname(text: &str) -> Result<String, Fault> {
+    let label = |label: &str| {
+        let inside = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        (1..=63).contains(&label.len())
+            && inside
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // Linux keeps at most 64 bytes.
+    if text.len() <= 64 && text.split('.').all(label) {
+        return Ok(text.to_owned());
+    }
+    let found = format!("{} is not a host name", quoted(text));
+    Err(Fault::new(found, "use letters, digits and -, at most 63 in each part and 64 in all"))
+}
+
+/// `x-mesh`, and a warning for other extensions, which have no meaning in a service.
+fn extensions(table: &mut Table<'_>, report: &mut Report) {
+    for (key, at) in table.take_extensions() {
+        if key != "x-mesh" {
+            at.warn(format!("{key} has no effect"), "only x-mesh has a meaning here", report);
+            continue;
+        }
+        let Some(mut mesh) = at.table(report) else {
+            continue;
+        };
+        let guarantee = |text: &str| match text {
+            "available" => Ok(()),
+            "exclusive" => {
+                let found = "guarantee: exclusive is not supported by this version";
+                let help = "write available, and make sure that two replicas at a time do no harm";
+                Err(Fault::new(found, help))
+            }
+            other => Err(Fault::new(
+                format!("the guarantee {} is unknown", quoted(other)),
+                "write available",
+            )),
+        };
+        if let Some(at) = mesh.take("guarantee") {
+            at.parse(guarantee, report);
+        }
+        mesh.finish(refused::MESH, report);
+    }
+}
