@@ -5,7 +5,6 @@
 //! types of the core.
 
 /// Version 1 of the wire format.
-#[expect(clippy::allow_attributes, reason = "generated code uses a different lint in each version")]
 #[allow(
     missing_docs,
     clippy::all,

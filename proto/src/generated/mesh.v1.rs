@@ -669,28 +669,13 @@ pub mod published_port {
 /// A fact as it travels in gossip.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SignedFact {
-    /// An encoded FactStatement.
+    /// An encoded Fact.
     #[prost(bytes = "vec", tag = "1")]
     pub bytes: ::prost::alloc::vec::Vec<u8>,
-    /// The speaking node's Ed25519 signature, 64 bytes.
+    /// The speaking node's Ed25519 signature, 64 bytes, over mesh, node and incarnation and then `bytes`. The reader knows the
+    /// first three from the place where it found the fact, so they do not travel.
     #[prost(bytes = "vec", tag = "2")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
-}
-/// All that the signature of a fact covers.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct FactStatement {
-    /// The mesh, 32 bytes.
-    #[prost(bytes = "vec", tag = "1")]
-    pub mesh: ::prost::alloc::vec::Vec<u8>,
-    /// The node that speaks, 10 bytes.
-    #[prost(bytes = "vec", tag = "2")]
-    pub node: ::prost::alloc::vec::Vec<u8>,
-    /// Which life of its agent.
-    #[prost(uint64, tag = "3")]
-    pub incarnation: u64,
-    /// What it says.
-    #[prost(message, optional, tag = "4")]
-    pub fact: ::core::option::Option<Fact>,
 }
 /// One thing a node says.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -749,10 +734,6 @@ pub struct Claim {
     pub yielding: bool,
     #[prost(uint32, tag = "5")]
     pub crowding: u32,
-    #[prost(uint32, tag = "6")]
-    pub weight: u32,
-    #[prost(uint64, tag = "7")]
-    pub seq: u64,
     #[prost(uint32, optional, tag = "8")]
     pub failover_ms: ::core::option::Option<u32>,
     #[prost(uint32, tag = "9")]
@@ -783,6 +764,7 @@ pub mod claim {
         Unhealthy = 4,
         Failed = 5,
         Released = 6,
+        Ended = 7,
     }
     impl Phase {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -798,6 +780,7 @@ pub mod claim {
                 Self::Unhealthy => "PHASE_UNHEALTHY",
                 Self::Failed => "PHASE_FAILED",
                 Self::Released => "PHASE_RELEASED",
+                Self::Ended => "PHASE_ENDED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -810,6 +793,7 @@ pub mod claim {
                 "PHASE_UNHEALTHY" => Some(Self::Unhealthy),
                 "PHASE_FAILED" => Some(Self::Failed),
                 "PHASE_RELEASED" => Some(Self::Released),
+                "PHASE_ENDED" => Some(Self::Ended),
                 _ => None,
             }
         }
