@@ -1677,6 +1677,9 @@ pub struct SilentNode {
 pub struct ArchivePiece {
     #[prost(bytes = "bytes", tag = "1")]
     pub data: ::prost::bytes::Bytes,
+    /// True in the last piece; an archive without one was broken off.
+    #[prost(bool, tag = "2")]
+    pub end: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImageItem {

@@ -1,0 +1,57 @@
+//! The call of a node that wants to become a member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_ports::control::{Admitted, JoinRequest};
+use mesh_ports::directory::RecordCodec;
+use mesh_proto::v1;
+use mesh_proto::v1::join_client::JoinClient;
+use tokio_rustls::rustls::ClientConfig;
+
+use super::Error;
+use crate::convert::{message, value};
+use crate::dial::{self, Dial};
+
+/// Asks the agent at `address` (`host:port`) to admit this node. `tls` proves this node's key and accepts only the agent that
+/// the token names. Every record of the answer was opened by `codec`.
+///
+/// # Errors
+/// [`Error::Refused`] or [`Error::Invalid`] with the agent's reason, [`Error::Unreachable`] when it does not answer in time.
+pub async fn join(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    request: &JoinRequest,
+    codec: &dyn RecordCodec,
+    timeout: Duration,
+) -> Result<Admitted, Error> {
+    let unreachable =
+        |reason: String| Error::Unreachable { tried: vec![(address.to_owned(), reason)] };
+    let link = dial::connect(&Dial { address, tls, timeout })
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+    let offer = v1::JoinOffer {
+        name: request.name.to_string(),
+        invitation: request.invitation.0.to_vec(),
+        invited: request.invited.0.to_vec(),
+        address: Some(value::signed_to_wire(&request.address.signed)),
+    };
+    let receive = async {
+        let mut client = JoinClient::new(link.channel);
+        let answer = client.join(offer).await;
+        let mut pieces = answer.map_err(|status| Error::of(&status, address))?.into_inner();
+        let (mut records, mut rejected) = (Vec::new(), Vec::new());
+        while let Some(piece) =
+            pieces.message().await.map_err(|status| Error::of(&status, address))?
+        {
+            records.extend(message::open(piece.records, codec, &mut rejected)?);
+        }
+        rejected.pop().map_or(Ok(Admitted { records }), |bad| {
+            Err(Error::Server { reason: format!("the agent sent a bad record: {}", bad.reason) })
+        })
+    };
+    match tokio::time::timeout(timeout, receive).await {
+        Ok(admitted) => admitted,
+        Err(_elapsed) => Err(unreachable("does not answer".to_owned())),
+    }
+}

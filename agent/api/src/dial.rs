@@ -1,0 +1,157 @@
+//! Opening a connection to an agent: names, TCP, TLS, HTTP/2, in this order and each with its own words when it fails.
+//!
+//! The TCP connection is our own, not the HTTP library's, for two reasons. Names are resolved without `getaddrinfo`, which a
+//! static binary must not use. And what the host said about the connection ([`Fault`]) is read at the source: whether a host
+//! *refused* (it lives, its agent does not) or was silent decides what moves.
+
+mod socket;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tonic::transport::{Channel, Endpoint};
+
+pub(crate) use self::socket::Fault;
+use self::socket::{Socket, set_user_timeout};
+
+/// How often an HTTP/2 connection with nothing to say is checked, and how long an answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up: a cut link must not hold sends for the
+/// quarter of an hour that is the kernel's default.
+const SEND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes on their way in one stream and in one connection: enough for 1 Gbit/s at 30 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Whom to connect.
+pub(crate) struct Dial<'a> {
+    /// `host:port`.
+    pub(crate) address: &'a str,
+    /// What proves the own key and checks the other's.
+    pub(crate) tls: Arc<ClientConfig>,
+    /// How long all of it may take.
+    pub(crate) timeout: Duration,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) channel: Channel,
+    /// What became of it.
+    pub(crate) fault: Arc<Fault>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("{0:?} is not written host:port")]
+    Address(String),
+    #[error("the name {host} is not known: {reason}")]
+    Name { host: String, reason: String },
+    #[error("{}", reason_of(.0))]
+    Connect(io::Error),
+    #[error("the key is not accepted: {0}")]
+    Tls(io::Error),
+    #[error("it does not speak our protocol: {0}")]
+    Http(tonic::transport::Error),
+    #[error("does not answer")]
+    Silent,
+}
+
+impl DialError {
+    /// Whether the host itself said no: it lives, and nobody listens there.
+    pub(crate) fn is_refused(&self) -> bool {
+        match self {
+            Self::Connect(error) | Self::Tls(error) => is_refusal(error.kind()),
+            Self::Address(_) | Self::Name { .. } | Self::Http(_) | Self::Silent => false,
+        }
+    }
+}
+
+/// Whether an error of a connection came from the other host, and not from the network or from this host's patience.
+pub(crate) fn is_refusal(kind: io::ErrorKind) -> bool {
+    kind == io::ErrorKind::ConnectionRefused || kind == io::ErrorKind::ConnectionReset
+}
+
+fn reason_of(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        "refuses connections".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// Connects one address.
+pub(crate) async fn connect(dial: &Dial<'_>) -> Result<Link, DialError> {
+    let deadline = tokio::time::Instant::now() + dial.timeout;
+    let late = |_elapsed| DialError::Silent;
+    let addresses = timeout_at(deadline, resolve(dial.address)).await.map_err(late)??;
+    let tcp = timeout_at(deadline, first(&addresses, dial.timeout)).await.map_err(late)??;
+    let fault = Arc::new(Fault::default());
+    let socket = Socket::new(tcp, Arc::clone(&fault));
+    // The name is neither sent nor compared: who answers is proved by the key.
+    let name = ServerName::from(IpAddr::from([0, 0, 0, 0]));
+    let handshake = TlsConnector::from(Arc::clone(&dial.tls)).connect(name, socket);
+    let tls = timeout_at(deadline, handshake).await.map_err(late)?.map_err(DialError::Tls)?;
+    let mut only = Some(TokioIo::new(tls));
+    let connector = tower::service_fn(move |_uri| {
+        // A channel whose connection broke stays broken: whoever owns it connects anew, and learns why it broke.
+        std::future::ready(only.take().ok_or(io::ErrorKind::NotConnected))
+    });
+    let connector = tower::ServiceExt::map_err(connector, io::Error::from);
+    let endpoint = Endpoint::from_static("http://agent.mesh")
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let opening = endpoint.connect_with_connector(connector);
+    let channel = timeout_at(deadline, opening).await.map_err(late)?.map_err(DialError::Http)?;
+    Ok(Link { channel, fault })
+}
+
+/// The first of `addresses` that accepts; each gets its share of the time.
+async fn first(addresses: &[SocketAddr], timeout: Duration) -> Result<TcpStream, DialError> {
+    let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut failure = DialError::Silent;
+    for address in addresses {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                let set = tcp.set_nodelay(true).and_then(|()| set_user_timeout(&tcp, SEND_TIMEOUT));
+                return set.map(|()| tcp).map_err(DialError::Connect);
+            }
+            Ok(Err(error)) => failure = DialError::Connect(error),
+            Err(_elapsed) => failure = DialError::Silent,
+        }
+    }
+    Err(failure)
+}
+
+/// The addresses behind `host:port`.
+async fn resolve(address: &str) -> Result<Vec<SocketAddr>, DialError> {
+    if let Ok(literal) = address.parse() {
+        return Ok(vec![literal]);
+    }
+    let malformed = || DialError::Address(address.to_owned());
+    let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
+    let port = port.parse::<u16>().map_err(|_not_a_port| malformed())?;
+    let unknown = |reason: String| DialError::Name { host: host.to_owned(), reason };
+    let resolver = TokioResolver::builder_tokio()
+        .and_then(hickory_resolver::ResolverBuilder::build)
+        .map_err(|error| unknown(error.to_string()))?;
+    let found = resolver.lookup_ip(host).await.map_err(|error| unknown(error.to_string()))?;
+    let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    if addresses.is_empty() { Err(unknown("it has no address".to_owned())) } else { Ok(addresses) }
+}
