@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -278,17 +279,16 @@ async fn blocking<T: Send + 'static>(
 
 /// Layers contain set-user-id programs of strangers, which the users of this host must not reach.
 fn make_private(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn clear(dir: &Path) -> std::io::Result<()> {
     for left in fs::read_dir(dir)? {
-        let path = left?.path();
-        if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(path)?
+        let left = left?;
+        if left.file_type()?.is_dir() {
+            fs::remove_dir_all(left.path())?;
         } else {
-            fs::remove_file(path)?
+            fs::remove_file(left.path())?;
         }
     }
     Ok(())

@@ -121,7 +121,8 @@ impl Layers {
             .map_err(|error| host(attempt(), error))?;
         let (file, size) = blobs.open(blob)?;
         let mut raw = BufReader::with_capacity(BUFFER_LEN, Hashing::new(file, u64::MAX));
-        let outcome = unpack_into(temporary.path(), &mut raw, size, &format!("the layer {blob}"));
+        let what = format!("the layer {blob}");
+        let outcome = unpack_into(temporary.path(), &mut raw, unpacked_len_max(size), &what);
         // Damaged bytes may have caused any error above, and the whole blob must be read to know.
         drain(&mut raw).map_err(|error| host(format!("read {blob}"), error))?;
         let (found, _) = raw.into_inner().finish();
@@ -161,15 +162,18 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Unpacks a layer of `size` bytes into the empty directory `root`. Returns the digest of its tar.
-fn unpack_into(
+/// What a layer of `size` bytes may unpack to.
+pub(super) fn unpacked_len_max(size: u64) -> u64 {
+    size.saturating_mul(RATIO_MAX).saturating_add(UNPACKED_LEN_FREE).min(UNPACKED_LEN_MAX)
+}
+
+/// Unpacks a layer into the empty directory `root`, to at most `max` bytes. Returns the digest of its tar.
+pub(super) fn unpack_into(
     root: &Path,
     raw: &mut impl BufRead,
-    size: u64,
+    max: u64,
     what: &str,
 ) -> Result<Digest, ImageError> {
-    let max =
-        size.saturating_mul(RATIO_MAX).saturating_add(UNPACKED_LEN_FREE).min(UNPACKED_LEN_MAX);
     let decoded = decoder(raw).map_err(|error| reading(what, error))?;
     let mut archive = Reader::new(Hashing::new(decoded, max), what, ENTRIES_MAX);
     let mut tree = Tree::open(root)?;
