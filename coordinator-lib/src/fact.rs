@@ -18,6 +18,8 @@ pub enum Phase {
     Ready,
     /// The container runs and fails its health check.
     Unhealthy,
+    /// The process ended and its restart policy wants no other; keeps the slot, so that nobody runs it again.
+    Ended,
     /// Gave up for a while; does not count as a claim.
     Failed,
     /// Let go; does not count as a claim.
@@ -29,7 +31,7 @@ impl Phase {
     #[must_use]
     pub const fn holds(self) -> bool {
         match self {
-            Self::Intent | Self::Starting | Self::Ready | Self::Unhealthy => true,
+            Self::Intent | Self::Starting | Self::Ready | Self::Unhealthy | Self::Ended => true,
             Self::Failed | Self::Released => false,
         }
     }
@@ -51,10 +53,6 @@ pub struct Claim {
     pub yielding: bool,
     /// How many other slots of the same service the claimant held when it claimed: the fewer, the better. Never changes.
     pub crowding: u32,
-    /// The claimant's weight when it claimed, in percent. Never changes.
-    pub weight: u32,
-    /// Counts the claimant's claims, so that a new claim of the same slot differs from an old one.
-    pub seq: u64,
     /// When this claim replaced one of a dead node: milliseconds from the last sign of life of that node to readiness here.
     pub failover_ms: Option<u32>,
     /// How often the container was started again under this claim.

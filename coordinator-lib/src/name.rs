@@ -94,3 +94,11 @@ name! {
     /// The name of an operator: a person or a CI job.
     OperatorName
 }
+
+impl MeshName {
+    /// What a mesh is called before its genesis record has arrived.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self("unnamed".to_owned())
+    }
+}

@@ -1,0 +1,397 @@
+//! This node's claims: what it takes, keeps, hands over and gives up.
+
+mod relief;
+mod seek;
+mod tend;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::book::{Book, INTENT_MAX};
+use super::mine::{Hold, Mine};
+use super::need::Standing;
+use crate::catalogue::State;
+use crate::event::Severity;
+use crate::fact::{Claim, FactKey, NodeFacts, Phase};
+use crate::id::{Incarnation, NodeId, Revision, SlotId};
+use crate::membership::Membership;
+use crate::placement::Place;
+use crate::prng::Prng;
+use crate::spec::{Reservation, Template};
+use crate::time::Instant;
+use crate::view::NodeStatus;
+use crate::workload::{Do, Observed, Workload};
+
+/// The most replicas that one node starts at the same time (C8): two per core of a small server keep starts short.
+pub(crate) const STARTS_MAX: usize = 4;
+/// How long a released replica still answers, so that everybody has heard of the release: two rounds of gossip and more.
+pub(crate) const DRAIN: Duration = Duration::from_millis(800);
+
+/// What the claims see of the world.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) now: Instant,
+    pub(crate) state: &'a State,
+    pub(crate) membership: &'a Membership,
+    /// What the other nodes said of themselves.
+    pub(crate) facts: &'a BTreeMap<NodeId, NodeFacts>,
+    /// What this node has.
+    pub(crate) capacity: Reservation,
+    /// Whether this node has heard enough to claim and to answer (C1).
+    pub(crate) warm: bool,
+    /// Whether the mesh is quiet enough to claim (C9).
+    pub(crate) settled: bool,
+}
+
+/// What the claims want done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Something with a replica.
+    Do(SlotId, Revision, Do),
+    /// Publish a claim, and tell those who should know at once.
+    Publish(Claim),
+    /// Take it back.
+    Withdraw(FactKey),
+    /// Ask a better claimant whether this one may stop.
+    Ask { to: NodeId, slot: SlotId, revision: Revision, nonce: u64 },
+    /// Promise a worse claimant to go on.
+    Keep { to: NodeId, slot: SlotId, nonce: u64 },
+    /// Fetch an image ahead of time.
+    Prefetch(String),
+    /// Something that people may want to know; a decision, and an event too if it has a severity.
+    Note(SlotId, Option<Severity>, String),
+}
+
+/// This node's claims, and what it knows of those of others.
+#[derive(Debug, Clone)]
+pub(crate) struct Claims {
+    me: NodeId,
+    pub(crate) book: Book,
+    mine: BTreeMap<(SlotId, u64), Mine>,
+    /// Since when a slot needs a claimant.
+    needed: BTreeMap<SlotId, Instant>,
+    /// How often this node failed with a slot, and when it failed last.
+    failures: BTreeMap<(SlotId, u64), u32>,
+    prefetched: BTreeSet<String>,
+    prng: Prng,
+    nonce: u64,
+    /// Earliest moment at which time alone changes something, found during the last look.
+    wake: Option<Instant>,
+}
+
+impl Claims {
+    pub(crate) fn new(me: NodeId, seed: u64) -> Self {
+        Self {
+            me,
+            book: Book::default(),
+            mine: BTreeMap::new(),
+            needed: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            prefetched: BTreeSet::new(),
+            prng: Prng::new(seed),
+            nonce: seed,
+            wake: None,
+        }
+    }
+
+    /// This node's claims.
+    pub(crate) fn mine(&self) -> impl Iterator<Item = &Mine> {
+        self.mine.values()
+    }
+
+    /// When [`Claims::reconcile`] wants to be called next.
+    pub(crate) const fn next_deadline(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// A container of an earlier life of this agent was found running. Its claim stands again at once.
+    pub(crate) fn adopt(
+        &mut self,
+        now: Instant,
+        slot: SlotId,
+        revision: Revision,
+        template: Option<&Template>,
+    ) {
+        let workload = template
+            .map_or_else(|| Workload::stray(now), |template| Workload::adopted(template, now));
+        let mut mine = Mine::new(
+            claim(slot.clone(), revision, self.crowding(&slot)),
+            Hold::Held,
+            workload,
+            now,
+        );
+        mine.refresh(now);
+        self.mine.insert((slot, revision.id), mine);
+    }
+
+    /// Something became of a replica.
+    pub(crate) fn observe(
+        &mut self,
+        now: Instant,
+        slot: &SlotId,
+        revision: Revision,
+        observed: Observed,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
+        let text = match &observed {
+            Observed::StartFailed { reason, .. } => Some(format!("cannot start: {reason}")),
+            Observed::Ended { .. } if !mine.workload.is_leaving() => Some(String::new()),
+            _ => None,
+        };
+        let mut jobs = Vec::new();
+        mine.workload.handle(now, observed, &mut jobs);
+        if let Some(text) = text {
+            let text = if text.is_empty() { mine.workload.detail().to_owned() } else { text };
+            out.push(Effect::Note(slot.clone(), Some(Severity::Warning), text));
+        }
+        push_jobs(slot, revision, jobs, out);
+    }
+
+    /// Everything that time, news or the catalogue ask for.
+    pub(crate) fn reconcile(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        self.wake = None;
+        self.book.expire(world.now);
+        self.tend(world, out);
+        self.seek(world, out);
+        self.start_some(world, out);
+        self.publish(world, out);
+    }
+
+    /// Gives up everything: this node is no member any more, or the host goes for good.
+    pub(crate) fn let_go(&mut self, now: Instant, why: &str, out: &mut Vec<Effect>) {
+        let keys: Vec<(SlotId, u64)> = self.mine.keys().cloned().collect();
+        for key in keys {
+            self.leave(now, &key, Duration::ZERO, why, out);
+        }
+    }
+
+    /// C8: starts what is queued, as far as there is room.
+    fn start_some(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        let mut room = STARTS_MAX
+            .saturating_sub(self.mine.values().filter(|mine| mine.workload.is_starting()).count());
+        for ((slot, _), mine) in &mut self.mine {
+            if mine.hold != Hold::Held || !mine.workload.is_queued() || room == 0 {
+                continue;
+            }
+            room = room.saturating_sub(1);
+            let mut jobs = Vec::new();
+            mine.workload.start(&mut jobs);
+            mine.unready = Some(world.now);
+            push_jobs(slot, mine.claim.revision, jobs, out);
+        }
+    }
+
+    fn publish(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        let now = world.now;
+        let mut gone = Vec::new();
+        for (key, mine) in &mut self.mine {
+            if mine.refresh(now) {
+                mine.claim.failover_ms =
+                    mine.orphaned.take().map_or(mine.claim.failover_ms, |orphaned| {
+                        u32::try_from(now.since(orphaned).as_millis()).ok()
+                    });
+                self.failures.remove(key);
+                let failover = mine
+                    .claim
+                    .failover_ms
+                    .map(|ms| format!(", {ms} ms after the last sign of the lost node"));
+                let text = format!("ready{}", failover.unwrap_or_default());
+                out.push(Effect::Note(key.0.clone(), Some(Severity::Info), text));
+            }
+            if mine.workload.is_gone() {
+                gone.push(key.clone());
+            } else if mine.published.as_ref() != Some(&mine.claim) {
+                mine.published = Some(mine.claim.clone());
+                out.push(Effect::Publish(mine.claim.clone()));
+            }
+        }
+        for key in gone {
+            if let Some(mine) = self.mine.remove(&key) {
+                out.push(Effect::Withdraw(mine.claim.key()));
+            }
+        }
+    }
+
+    /// Notes a moment at which time alone changes something.
+    fn wake_at(&mut self, now: Instant, at: Instant) {
+        if at > now && self.wake.is_none_or(|wake| at < wake) {
+            self.wake = Some(at);
+        }
+    }
+
+    /// How many other slots of the slot's service this node holds.
+    fn crowding(&self, slot: &SlotId) -> u32 {
+        let same = |other: &&Mine| {
+            other.is_held()
+                && other.claim.slot.app == slot.app
+                && other.claim.slot.service == slot.service
+                && other.claim.slot.index != slot.index
+        };
+        let others: BTreeSet<&SlotId> =
+            self.mine.values().filter(same).map(|mine| &mine.claim.slot).collect();
+        u32::try_from(others.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The claims that count for a slot: of this node, and of nodes that are not down.
+    fn standings(&self, world: &World<'_>, slot: &SlotId) -> Vec<Standing> {
+        let standing = |claim: &Claim| Standing {
+            revision: claim.revision,
+            phase: claim.phase,
+            yielding: claim.yielding,
+        };
+        let own =
+            self.of_slot(slot).filter(|mine| mine.is_held()).map(|mine| standing(&mine.claim));
+        let others = self.book.of(slot).filter(|(node, held)| {
+            let stuck =
+                held.claim.phase == Phase::Intent && world.now.since(held.since) >= INTENT_MAX;
+            world.counts(*node) && !stuck
+        });
+        own.chain(others.map(|(_, held)| standing(&held.claim))).collect()
+    }
+
+    fn of_slot(&self, slot: &SlotId) -> impl Iterator<Item = &Mine> {
+        let from = (slot.clone(), 0);
+        self.mine
+            .range(from..)
+            .take_while(move |((other, _), _)| other == slot)
+            .map(|(_, mine)| mine)
+    }
+
+    /// All nodes as places, with what they hold.
+    pub(crate) fn places(&self, world: &World<'_>) -> BTreeMap<NodeId, Place> {
+        let mut places: BTreeMap<NodeId, Place> = world
+            .state
+            .nodes
+            .keys()
+            .filter_map(|node| Some((*node, world.place(self.me, *node)?)))
+            .collect();
+        let own =
+            self.mine.values().filter(|mine| mine.is_held()).map(|mine| (self.me, &mine.claim));
+        let others = self
+            .book
+            .all()
+            .filter(|(_, held)| held.claim.phase.holds())
+            .map(|(node, held)| (node, &held.claim));
+        let mut counted = BTreeSet::new();
+        for (node, claim) in own.chain(others) {
+            // A slot that is being replaced on its own node counts once.
+            if !counted.insert((node, &claim.slot)) {
+                continue;
+            }
+            let Some(place) = places.get_mut(&node) else { continue };
+            occupy(place, claim, world.state);
+        }
+        places
+    }
+
+    /// Lets go of a claim. What served goes on answering for `drain`, so that nobody is cut off.
+    fn leave(
+        &mut self,
+        now: Instant,
+        key: &(SlotId, u64),
+        drain: Duration,
+        why: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(mine) = self.mine.get_mut(key) else { return };
+        if matches!(mine.hold, Hold::Draining { .. } | Hold::Leaving) {
+            return;
+        }
+        let drain = if mine.serves() { drain } else { Duration::ZERO };
+        out.push(Effect::Note(
+            key.0.clone(),
+            Some(Severity::Info),
+            format!("lets go of {}: {why}", mine.claim.revision),
+        ));
+        mine.asked = None;
+        if drain.is_zero() {
+            mine.hold = Hold::Leaving;
+            let mut jobs = Vec::new();
+            mine.workload.stop(&mut jobs);
+            push_jobs(&key.0, mine.claim.revision, jobs, out);
+        } else {
+            mine.hold = Hold::Draining { until: now + drain };
+            self.wake_at(now, now + drain);
+        }
+    }
+}
+
+impl World<'_> {
+    /// Whether the claims of `node` count: it is a member and not down.
+    fn counts(&self, node: NodeId) -> bool {
+        self.membership.status(node).is_some_and(|status| status != NodeStatus::Down)
+            && self.state.nodes.contains_key(&node)
+    }
+
+    fn place(&self, me: NodeId, id: NodeId) -> Option<Place> {
+        let node = self.state.nodes.get(&id)?;
+        let capacity = if id == me {
+            Some(self.capacity)
+        } else {
+            self.facts.get(&id).map(|facts| facts.capacity)
+        };
+        Some(Place {
+            id,
+            name: node.name.clone(),
+            labels: node.labels.clone(),
+            weight: node.weight,
+            capacity,
+            drained: node.drained,
+            // A restarting agent cannot start anything at this moment, though what it holds still counts.
+            serves: self.membership.status(id) == Some(NodeStatus::Alive),
+            reserved: Reservation::default(),
+            held: BTreeMap::new(),
+            ports: BTreeMap::new(),
+        })
+    }
+}
+
+/// Adds what a claim takes to its place.
+fn occupy(place: &mut Place, claim: &Claim, state: &State) {
+    let slot = &claim.slot;
+    let held = place.held.entry((slot.app, slot.service.clone())).or_insert(0);
+    *held = held.saturating_add(1);
+    let Some(spec) =
+        state.apps.get(&slot.app).and_then(|app| app.release.spec.service(&slot.service))
+    else {
+        return;
+    };
+    place.reserved = place.reserved.plus(spec.deploy.reservation);
+    for port in spec.host_ports() {
+        place.ports.entry(port).or_insert_with(|| slot.clone());
+    }
+}
+
+fn claim(slot: SlotId, revision: Revision, crowding: u32) -> Claim {
+    Claim {
+        slot,
+        revision,
+        phase: Phase::Intent,
+        yielding: false,
+        crowding,
+        failover_ms: None,
+        restarts: 0,
+        detail: String::new(),
+    }
+}
+
+fn push_jobs(slot: &SlotId, revision: Revision, jobs: Vec<Do>, out: &mut Vec<Effect>) {
+    out.extend(jobs.into_iter().map(|job| Effect::Do(slot.clone(), revision, job)));
+}
+
+impl Claims {
+    /// Another node's claim arrived.
+    pub(crate) fn put(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        incarnation: Incarnation,
+        claim: Claim,
+        confirmed: bool,
+    ) {
+        if node != self.me {
+            self.book.put(now, node, incarnation, claim, confirmed);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Two claims of one slot: who gives way, and that nobody stops before the other serves.
+//!
+//! The handshake keeps a promise by itself, whatever the two think of their order: who gives a `Keep` does not stop by itself
+//! for [`KEEP`], who asks acts on the answer only within [`PATIENCE`] of asking, and nobody gives a `Keep` while asking for one.
+//! So at the moment at which one stops, the other is ready and bound to go on (C5; the theorem in `LEASES.md`).
+
+use std::time::Duration;
+
+use super::super::mine::Asked;
+use super::super::order::{Contender, best, outranks};
+use super::{Claims, DRAIN, Effect, World};
+use crate::fact::{Claim, Phase};
+use crate::id::{NodeId, Revision, SlotId};
+use crate::time::Instant;
+
+/// An answer counts for so long after the question.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A promise binds for so long: twice the patience, so that no difference between two clocks' rates can matter.
+const KEEP: Duration = Duration::from_secs(4);
+/// The pause between two questions.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
+
+impl Claims {
+    /// Gives way to a better claim, if there is one. Returns true when the claim was let go.
+    pub(super) fn gives_way(
+        &mut self,
+        world: &World<'_>,
+        key: &(SlotId, u64),
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let now = world.now;
+        let Some(current) = self.current(world, &key.0) else { return false };
+        let Some(mine) = self.mine.get(key) else { return false };
+        let is_current = mine.claim.revision == current;
+        match mine.claim.phase {
+            Phase::Intent | Phase::Starting | Phase::Ended => {
+                let Some(why) = self.abort_reason(world, key, current, is_current) else {
+                    return false;
+                };
+                self.leave(now, key, Duration::ZERO, why, out);
+                true
+            }
+            Phase::Ready | Phase::Unhealthy => {
+                self.seek_relief(world, key, current, is_current, out)
+            }
+            Phase::Failed | Phase::Released => false,
+        }
+    }
+
+    /// Why a claim that does not serve should not go on; `None` when it should.
+    fn abort_reason(
+        &self,
+        world: &World<'_>,
+        key: &(SlotId, u64),
+        current: Revision,
+        is_current: bool,
+    ) -> Option<&'static str> {
+        let mine = self.mine.get(key)?;
+        let me = self.contender(world, self.me, &mine.claim);
+        let rivals: Vec<Contender<'_>> = self.rivals(world, &key.0, current).collect();
+        let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
+        let started = |rival: &Contender<'_>| rival.claim.phase != Phase::Intent;
+        if !is_current || mine.claim.yielding {
+            let relieved = rivals.iter().any(started) && mine.claim.phase != Phase::Ended;
+            return relieved.then_some("a newer claim is on its way, and this one never served");
+        }
+        match mine.claim.phase {
+            Phase::Intent if rivals.iter().any(ready) => Some("somebody serves it already"),
+            Phase::Intent if rivals.iter().any(|rival| outranks(rival, &me)) => {
+                Some("a better claim exists")
+            }
+            Phase::Starting
+                if rivals.iter().any(|rival| started(rival) && outranks(rival, &me)) =>
+            {
+                Some("a better claim exists")
+            }
+            Phase::Ended if rivals.iter().any(|rival| outranks(rival, &me)) => {
+                Some("a better claim exists")
+            }
+            _ => None,
+        }
+    }
+
+    /// A claim that serves asks before it goes.
+    fn seek_relief(
+        &mut self,
+        world: &World<'_>,
+        key: &(SlotId, u64),
+        current: Revision,
+        is_current: bool,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let now = world.now;
+        let Some(mine) = self.mine.get(key) else { return false };
+        if mine.is_bound(now) {
+            let until = mine.kept_until;
+            self.wake_at(now, until);
+            return false;
+        }
+        // The successor on this node needs no letter.
+        let local = (key.0.clone(), current.id);
+        if !is_current
+            && self
+                .mine
+                .get(&local)
+                .is_some_and(|next| next.is_held() && next.is_ready() && !next.claim.yielding)
+        {
+            if let Some(next) = self.mine.get_mut(&local) {
+                next.kept_until = now + KEEP;
+            }
+            self.leave(now, key, DRAIN, "its successor on this node serves", out);
+            return true;
+        }
+        let me = self.contender(world, self.me, &mine.claim);
+        let any = !is_current || mine.claim.yielding;
+        let ready =
+            self.rivals(world, &key.0, current).filter(|rival| rival.claim.phase == Phase::Ready);
+        let Some(reliever) =
+            best(ready.filter(|rival| any || outranks(rival, &me))).map(|rival| rival.node)
+        else {
+            if let Some(mine) = self.mine.get_mut(key) {
+                mine.asked = None;
+            }
+            return false;
+        };
+        self.ask(now, key, reliever, current, out);
+        false
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        key: &(SlotId, u64),
+        to: NodeId,
+        revision: Revision,
+        out: &mut Vec<Effect>,
+    ) {
+        self.nonce = self.nonce.wrapping_add(1);
+        let nonce = self.nonce;
+        let Some(mine) = self.mine.get_mut(key) else { return };
+        let due = mine.asked.is_none_or(|asked| asked.to != to || now.since(asked.at) >= ASK_PAUSE);
+        if due {
+            mine.asked = Some(Asked { nonce, to, at: now });
+            out.push(Effect::Ask { to, slot: key.0.clone(), revision, nonce });
+        }
+        let next = mine.asked.map_or(now, |asked| asked.at) + ASK_PAUSE;
+        self.wake_at(now, next);
+    }
+
+    /// Somebody asks whether it may stop, because this node serves the slot.
+    pub(crate) fn on_yield(
+        &mut self,
+        world: &World<'_>,
+        from: NodeId,
+        slot: &SlotId,
+        revision: Revision,
+        nonce: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let now = world.now;
+        let current = self.current(world, slot);
+        let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
+        mine.refresh(now);
+        let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
+        let serves =
+            mine.is_held() && mine.is_ready() && !mine.claim.yielding && current == Some(revision);
+        if world.warm && serves && !asking {
+            mine.kept_until = now + KEEP;
+            out.push(Effect::Keep { to: from, slot: slot.clone(), nonce });
+        }
+    }
+
+    /// A better claimant promised to go on.
+    pub(crate) fn on_keep(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        slot: &SlotId,
+        nonce: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let answered = |asked: Option<Asked>| {
+            asked.is_some_and(|asked| {
+                asked.nonce == nonce && asked.to == from && now.since(asked.at) < PATIENCE
+            })
+        };
+        let key = self
+            .mine
+            .iter()
+            .find(|((other, _), mine)| other == slot && answered(mine.asked))
+            .map(|(key, _)| key);
+        let Some(key) = key.cloned() else { return };
+        if self.mine.get(&key).is_some_and(|mine| !mine.is_bound(now)) {
+            self.leave(now, &key, DRAIN, "a better claimant serves", out);
+        }
+    }
+
+    /// Claims of the current revision by others that do not want to be relieved themselves.
+    fn rivals<'a>(
+        &'a self,
+        world: &'a World<'_>,
+        slot: &SlotId,
+        current: Revision,
+    ) -> impl Iterator<Item = Contender<'a>> {
+        let others = self.book.of(slot).filter(move |(node, held)| {
+            let claim = &held.claim;
+            world.counts(*node)
+                && claim.revision == current
+                && claim.phase.holds()
+                && !claim.yielding
+        });
+        others.map(move |(node, held)| self.contender(world, node, &held.claim))
+    }
+
+    fn contender<'a>(&self, world: &World<'_>, node: NodeId, claim: &'a Claim) -> Contender<'a> {
+        Contender {
+            node,
+            weight: world.state.nodes.get(&node).map_or(100, |node| node.weight),
+            claim,
+        }
+    }
+
+    /// The current revision of the slot's service; `None` when its app is not known.
+    pub(super) fn current(&self, world: &World<'_>, slot: &SlotId) -> Option<Revision> {
+        let app = world.state.apps.get(&slot.app)?;
+        let spec = app.release.spec.service(&slot.service)?;
+        Some(app.revision(&slot.service, spec))
+    }
+}

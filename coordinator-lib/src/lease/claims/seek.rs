@@ -1,0 +1,240 @@
+//! What this node should take: slots without a holder, and those whose turn to be replaced has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::mine::{Hold, Mine};
+use super::super::need::{Need, is_renewed, wanted_slots};
+use super::{Claims, DRAIN, Effect, World, claim, occupy};
+use crate::fact::Phase;
+use crate::id::{NodeId, Revision, SlotId, SlotIndex};
+use crate::placement::{Obstacle, Place, Ranked, rank};
+use crate::spec::ServiceSpec;
+use crate::time::Instant;
+use crate::view::NodeStatus;
+use crate::workload::Workload;
+
+/// How long each further rank waits for the one before it (C3): a direct announcement takes milliseconds, a busy machine and a
+/// lost packet make it a few hundred.
+pub const RANK_DELAY: Duration = Duration::from_millis(300);
+/// Ranks beyond this wait no longer: a mesh of 300 must not wait 90 seconds for its last resort.
+const RANK_DELAY_STEPS_MAX: u32 = 8;
+/// How long a claimant listens for objections before it starts (C4). Several round trips of a local network.
+pub const INTENT: Duration = Duration::from_millis(100);
+/// How many nodes fetch an image ahead of time, beside the holder.
+const PREFETCH_RANKS: usize = 2;
+
+impl Claims {
+    pub(super) fn seek(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        let mut places = self.places(world);
+        let wanted = wanted_slots(world.state, places.values());
+        let wanted: Vec<(Revision, ServiceSpec, Vec<SlotId>)> = wanted
+            .into_iter()
+            .filter_map(|(app, spec, slots)| {
+                let service = &slots.first()?.service;
+                Some((app.revision(service, spec), spec.clone(), slots.clone()))
+            })
+            .collect();
+        let mut needed = BTreeSet::new();
+        for (current, spec, slots) in &wanted {
+            let mut turn = true;
+            for slot in slots {
+                let standings = self.standings(world, slot);
+                let need = Need::of(&standings, *current);
+                if need != Need::Nothing && (need != Need::Replacement || turn) {
+                    needed.insert(slot.clone());
+                    self.consider(world, slot, spec, *current, need, &mut places, out);
+                }
+                // One replica at a time: the next is replaced when this one serves again.
+                turn &= is_renewed(&standings, *current);
+            }
+            self.prefetch(world, spec, slots, &places, out);
+        }
+        self.needed.retain(|slot, _| needed.contains(slot));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is the one slot under consideration")]
+    fn consider(
+        &mut self,
+        world: &World<'_>,
+        slot: &SlotId,
+        spec: &ServiceSpec,
+        current: Revision,
+        need: Need,
+        places: &mut BTreeMap<NodeId, Place>,
+        out: &mut Vec<Effect>,
+    ) {
+        let now = world.now;
+        if need == Need::Replacement && spec.host_ports().next().is_some() {
+            return self.make_room(now, slot, current, out);
+        }
+        let ranked = self.ranked(world, slot, spec, current, places);
+        let suited = || ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
+        if let Some(first) = suited().next() {
+            // The slots behind this one rank as if its first had taken it: all come to the same distribution at once.
+            if let Some(place) = places.get_mut(&first.node) {
+                occupy(place, &claim(slot.clone(), current, 0), world.state);
+            }
+        }
+        let since = *self.needed.entry(slot.clone()).or_insert(now);
+        let Some(position) = suited().position(|ranked| ranked.node == self.me) else { return };
+        let position = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
+        let due = since + RANK_DELAY.saturating_mul(position);
+        if !world.warm || !world.settled {
+            return;
+        }
+        if due > now {
+            self.wake_at(now, due);
+            return;
+        }
+        self.take(world, slot, spec, current, need, out);
+    }
+
+    /// Takes a slot.
+    fn take(
+        &mut self,
+        world: &World<'_>,
+        slot: &SlotId,
+        spec: &ServiceSpec,
+        current: Revision,
+        need: Need,
+        out: &mut Vec<Effect>,
+    ) {
+        let now = world.now;
+        let key = (slot.clone(), current.id);
+        if self.mine.contains_key(&key) {
+            // What is left of an earlier claim has to go first.
+            return;
+        }
+        let is_first = need == Need::Holder && self.book.of(slot).next().is_none();
+        let hold = if is_first || matches!(slot.index, SlotIndex::Node(_)) {
+            Hold::Held
+        } else {
+            self.wake_at(now, now + INTENT);
+            Hold::Intent { until: now + INTENT }
+        };
+        let crowding = self.crowding(slot);
+        let mut mine = Mine::new(
+            claim(slot.clone(), current, crowding),
+            hold,
+            Workload::new(&spec.template),
+            now,
+        );
+        mine.orphaned = self.last_sign_of_holder(world, slot).filter(|_| need == Need::Holder);
+        let why = match need {
+            Need::Holder if mine.orphaned.is_some() => "its holder is down",
+            Need::Holder => "nobody holds it",
+            Need::Relief => "its holder wants to be relieved",
+            Need::Replacement => "its definition changed",
+            Need::Nothing => "",
+        };
+        out.push(Effect::Note(
+            slot.clone(),
+            Some(crate::event::Severity::Info),
+            format!("claims {current}: {why}"),
+        ));
+        self.needed.remove(slot);
+        self.mine.insert(key, mine);
+    }
+
+    /// When the node that held the slot was last heard; `None` when no claim of a node that is down is known.
+    fn last_sign_of_holder(&self, world: &World<'_>, slot: &SlotId) -> Option<Instant> {
+        let down = self.book.of(slot).filter(|(node, held)| {
+            held.claim.phase.holds() && world.membership.status(*node) == Some(NodeStatus::Down)
+        });
+        down.filter_map(|(node, _)| world.membership.last_heard(node)).max()
+    }
+
+    /// Two definitions of a service that takes ports of its node cannot run side by side there: the old one stops first.
+    fn make_room(&mut self, now: Instant, slot: &SlotId, current: Revision, out: &mut Vec<Effect>) {
+        let stale =
+            self.of_slot(slot).find(|mine| mine.claim.revision != current && mine.is_held());
+        if let Some(revision) = stale.map(|mine| mine.claim.revision) {
+            let key = (slot.clone(), revision.id);
+            self.leave(
+                now,
+                &key,
+                DRAIN,
+                "its definition changed, and it holds a port of this node",
+                out,
+            );
+        }
+    }
+
+    /// All nodes, ranked for `slot` as if nobody held it yet.
+    pub(crate) fn ranked(
+        &self,
+        world: &World<'_>,
+        slot: &SlotId,
+        spec: &ServiceSpec,
+        current: Revision,
+        places: &BTreeMap<NodeId, Place>,
+    ) -> Vec<Ranked> {
+        let holders: BTreeSet<NodeId> = self
+            .book
+            .of(slot)
+            .filter(|(_, held)| held.claim.phase.holds())
+            .map(|(node, _)| node)
+            .chain(self.of_slot(slot).filter(|mine| mine.is_held()).map(|_| self.me))
+            .collect();
+        let without: Vec<Place> = places
+            .values()
+            .map(|place| {
+                if holders.contains(&place.id) { vacate(place, slot, spec) } else { place.clone() }
+            })
+            .collect();
+        let mut ranked = rank(slot, spec, without.iter());
+        let unfit = self.unfit(slot, current);
+        for candidate in ranked.iter_mut().filter(|candidate| unfit.contains(&candidate.node)) {
+            candidate.obstacles.push(Obstacle::CoolingDown);
+        }
+        // Stable: the order among those that can hold the slot stays.
+        ranked.sort_by_key(|candidate| !candidate.obstacles.is_empty());
+        ranked
+    }
+
+    /// Nodes that failed with the slot a moment ago, or that hold it and cannot make it healthy.
+    fn unfit(&self, slot: &SlotId, current: Revision) -> BTreeSet<NodeId> {
+        let bad = |claim: &crate::fact::Claim| {
+            claim.revision == current
+                && (claim.phase == Phase::Failed || (claim.yielding && claim.phase.holds()))
+        };
+        let others = self.book.of(slot).filter(|(_, held)| bad(&held.claim)).map(|(node, _)| node);
+        others.chain(self.of_slot(slot).filter(|mine| bad(&mine.claim)).map(|_| self.me)).collect()
+    }
+
+    /// Fetches the image of a service when this node is among the next in rank for one of its slots.
+    fn prefetch(
+        &mut self,
+        world: &World<'_>,
+        spec: &ServiceSpec,
+        slots: &[SlotId],
+        places: &BTreeMap<NodeId, Place>,
+        out: &mut Vec<Effect>,
+    ) {
+        let digest = &spec.template.image.digest;
+        if self.prefetched.contains(digest) || !world.warm {
+            return;
+        }
+        let next = slots.iter().any(|slot| {
+            let ranked = rank(slot, spec, places.values());
+            let suited = ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
+            suited.take(PREFETCH_RANKS.saturating_add(1)).any(|ranked| ranked.node == self.me)
+        });
+        if next {
+            self.prefetched.insert(digest.clone());
+            out.push(Effect::Prefetch(digest.clone()));
+        }
+    }
+}
+
+/// `place` without what `slot` takes of it.
+fn vacate(place: &Place, slot: &SlotId, spec: &ServiceSpec) -> Place {
+    let mut vacated = place.clone();
+    vacated.reserved = vacated.reserved.minus(spec.deploy.reservation);
+    if let Some(held) = vacated.held.get_mut(&(slot.app, slot.service.clone())) {
+        *held = held.saturating_sub(1);
+    }
+    vacated.ports.retain(|_, holder| holder != slot);
+    vacated
+}

@@ -1,0 +1,1 @@
+//! Claims: who takes, keeps and gives way.

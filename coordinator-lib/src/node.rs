@@ -1,0 +1,570 @@
+//! The whole of one agent's decisions: catalogue, membership and claims behind one [`Node::handle`].
+//!
+//! The driver feeds it [`Input`]s and carries out [`Output`]s in their order; it asks [`Node::next_deadline`] when to send
+//! [`Input::Wake`]. Nothing here waits, fails or looks at the world, so the simulator runs this very code.
+
+mod io;
+mod records;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+pub use self::io::{Config, Input, Output, Ticket};
+use self::records::Desk;
+use crate::catalogue::{Catalogue, Entry, State};
+use crate::event::{Event, Severity, Subject};
+use crate::fact::{Claim, Fact, FactKey, NodeFacts};
+use crate::id::{Incarnation, NodeId, SlotId};
+use crate::lease::{Claims, Effect, World};
+use crate::membership::{Act, Membership};
+use crate::message::Message;
+use crate::prng::Prng;
+use crate::time::{Instant, WallTime};
+use crate::view::NodeStatus;
+
+/// Up to this many members everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
+/// 32 messages of some 200 bytes are one burst of a few packets.
+const TELL_ALL_MAX: usize = 32;
+/// C1: a node that hears nobody starts by its own store after this time.
+const WARM_ALONE: Duration = Duration::from_secs(5);
+/// C1: a node that hears some, but not all members, listens for so long: five rounds of gossip at its usual interval.
+const WARM_LISTEN: Duration = Duration::from_millis(1250);
+/// C1: a peer that never completes its greeting does not keep others from serving.
+const WARM_MAX: Duration = Duration::from_secs(10);
+/// C9: deaths within this time count as one blow.
+const BLOW: Duration = Duration::from_secs(5);
+/// C9: after a blow nothing is claimed until nobody has died for so long.
+const SETTLE: Duration = Duration::from_secs(3);
+/// C9: a blow takes at least so many nodes …
+const BLOW_NODES_MIN: usize = 3;
+/// … and at least this share of the members, as a divisor.
+const BLOW_SHARE: usize = 5;
+/// How many decisions are remembered of each slot.
+const DECISIONS_MAX: usize = 32;
+
+/// The world as claims see it. A macro, because it borrows everything of a node but the claims.
+macro_rules! world {
+    ($node:expr, $now:expr, $settled:expr) => {
+        World {
+            now: $now,
+            state: $node.catalogue.state(),
+            membership: &$node.membership,
+            facts: &$node.facts,
+            capacity: $node.config.facts.capacity,
+            warm: $node.warm,
+            settled: $settled,
+        }
+    };
+}
+use world;
+
+/// One agent's decisions.
+#[derive(Debug, Clone)]
+pub struct Node {
+    config: Config,
+    catalogue: Catalogue,
+    membership: Membership,
+    facts: BTreeMap<NodeId, NodeFacts>,
+    claims: Claims,
+    desk: Desk,
+    prng: Prng,
+    began: Option<Instant>,
+    first_heard: Option<Instant>,
+    warm: bool,
+    deaths: VecDeque<Instant>,
+    down: BTreeSet<NodeId>,
+    watched: BTreeSet<NodeId>,
+    published_root: Option<u64>,
+    decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
+    /// Earliest moment at which time alone changes something in this type itself.
+    wake: Option<Instant>,
+}
+
+impl Node {
+    /// An agent that knows the records of its own store.
+    #[must_use]
+    pub fn new(now: Instant, config: Config, records: Vec<Entry>) -> Self {
+        let mut catalogue = Catalogue::new(config.mesh);
+        catalogue.extend(records);
+        let mut node = Self {
+            catalogue,
+            membership: Membership::new(config.me),
+            facts: BTreeMap::new(),
+            claims: Claims::new(config.me, config.seed),
+            desk: Desk::default(),
+            prng: Prng::new(config.seed),
+            began: None,
+            first_heard: None,
+            warm: false,
+            deaths: VecDeque::new(),
+            down: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            published_root: None,
+            decisions: BTreeMap::new(),
+            wake: None,
+            config,
+        };
+        node.meet_members(now);
+        node
+    }
+
+    /// What holds.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        self.catalogue.state()
+    }
+
+    /// The records.
+    #[must_use]
+    pub const fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Whether this node has heard enough to claim.
+    #[must_use]
+    pub const fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// What this node believes of `node`; `None` for a stranger.
+    #[must_use]
+    pub fn status(&self, node: NodeId) -> Option<NodeStatus> {
+        self.membership.status(node)
+    }
+
+    /// This node's claims.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.mine().map(crate::lease::Mine::claim)
+    }
+
+    /// The claims of other nodes, as far as they are known.
+    pub fn known_claims(&self) -> impl Iterator<Item = (NodeId, &Claim)> {
+        self.claims.book.all().map(|(node, held)| (node, &held.claim))
+    }
+
+    /// When to send [`Input::Wake`]; `None` while nothing happens by time alone.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.wake,
+            self.membership.next_deadline(),
+            self.claims.next_deadline(),
+            self.desk.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Takes note of what happened, and says what is to be done.
+    pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input, out: &mut Vec<Output>) {
+        let epoch = self.membership.epoch();
+        let mut acts = Vec::new();
+        let mut effects = Vec::new();
+        let matters = self.take_in(now, wall, input, &mut acts, &mut effects, out);
+        self.carry_out_acts(acts, out);
+        let changed = self.membership.epoch() != epoch;
+        if changed {
+            self.note_deaths(now, wall, out);
+            self.rewatch(out);
+        }
+        if matters || changed {
+            self.reconcile(now, &mut effects);
+        }
+        self.carry_out(now, wall, effects, out);
+        self.publish_root(out);
+    }
+
+    /// Feeds one input to the part it concerns. Returns whether claims have to be looked at.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        wall: WallTime,
+        input: Input,
+        acts: &mut Vec<Act>,
+        effects: &mut Vec<Effect>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        match input {
+            Input::Heard { node, incarnation } => {
+                if self.first_heard.is_none() {
+                    self.first_heard = Some(now);
+                }
+                self.membership.on_heard(now, node, incarnation, acts);
+                false
+            }
+            Input::Refused { node } => {
+                self.membership.on_refused(now, node, acts);
+                false
+            }
+            Input::Wake => {
+                self.membership.on_time(now, acts);
+                self.desk_wake(now, out);
+                true
+            }
+            Input::GossipUp { node, incarnation } => {
+                if self.first_heard.is_none() {
+                    self.first_heard = Some(now);
+                }
+                self.membership.on_gossip(now, node, incarnation, true);
+                true
+            }
+            Input::GossipDown { node, incarnation } => {
+                self.membership.on_gossip(now, node, incarnation, false);
+                true
+            }
+            Input::Published { node, incarnation, fact } => {
+                self.on_fact(now, node, incarnation, fact, out)
+            }
+            Input::Withdrawn { node, incarnation, key } => {
+                match key {
+                    FactKey::Vote(accused) => self.membership.on_unvote(now, node, accused),
+                    FactKey::Claim(..) => self.claims.book.withdraw(node, incarnation, key),
+                    FactKey::Root | FactKey::Node => {}
+                }
+                true
+            }
+            Input::Said { from, message } => {
+                self.on_message(now, wall, from, message, acts, effects, out)
+            }
+            Input::Observed { slot, revision, observed } => {
+                self.claims.observe(now, &slot, revision, observed, effects);
+                true
+            }
+            Input::Found { slot, revision, ended } => {
+                self.adopt(now, slot, revision, ended, effects);
+                false
+            }
+            Input::Began => {
+                self.begin(now, out);
+                true
+            }
+            Input::Restarting => {
+                out.push(Output::Publish(Fact::Node(NodeFacts {
+                    restarting: true,
+                    ..self.config.facts.clone()
+                })));
+                false
+            }
+            Input::Submit { ticket, entries } => {
+                self.on_submit(ticket, entries, out);
+                false
+            }
+            Input::Stored { ticket } => self.on_stored(now, ticket, out),
+            Input::StoreFailed { ticket, reason } => {
+                self.on_store_failed(wall, ticket, &reason, out);
+                false
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.began = Some(now);
+        self.rewatch(out);
+    }
+
+    fn adopt(
+        &mut self,
+        now: Instant,
+        slot: SlotId,
+        revision: crate::id::Revision,
+        ended: Option<Option<i32>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let app = self.catalogue.state().apps.get(&slot.app);
+        let template = app
+            .and_then(|app| app.release.spec.service(&slot.service))
+            .map(|spec| spec.template.clone());
+        self.claims.adopt(now, slot.clone(), revision, template.as_ref());
+        if let Some(code) = ended {
+            let observed = crate::workload::Observed::Ended { code, oom: false };
+            self.claims.observe(now, &slot, revision, observed, effects);
+        }
+    }
+
+    fn on_fact(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        incarnation: Incarnation,
+        fact: Fact,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        match fact {
+            Fact::Claim(claim) => self.claims.put(now, node, incarnation, claim, true),
+            Fact::Root(root) => {
+                let ask = self.desk.exchange.on_root(now, node, root, &self.catalogue);
+                out.extend(ask.map(|message| Output::Send { to: node, message }));
+            }
+            Fact::Node(facts) => {
+                self.membership.on_restarting(now, node, facts.restarting);
+                self.facts.insert(node, facts);
+                self.claims.book.complete(node, incarnation);
+            }
+            Fact::Vote(vote) => self.membership.on_vote(now, node, vote),
+        }
+        true
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the three sinks are one output, kept apart by who fills them"
+    )]
+    fn on_message(
+        &mut self,
+        now: Instant,
+        wall: WallTime,
+        from: NodeId,
+        message: Message,
+        acts: &mut Vec<Act>,
+        effects: &mut Vec<Effect>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        match message {
+            Message::Announce(claim) => {
+                let incarnation = self.membership.incarnation(from).unwrap_or_default();
+                self.claims.put(now, from, incarnation, claim, false);
+            }
+            Message::Vote(vote) => self.membership.on_vote(now, from, vote),
+            Message::Unvote(vote) => self.membership.on_unvote(now, from, vote.node),
+            Message::Probe { nonce } => {
+                let message = Message::Alive { nonce, incarnation: self.config.incarnation };
+                out.push(Output::Send { to: from, message });
+                return false;
+            }
+            Message::Alive { incarnation, .. } => {
+                self.membership.on_heard(now, from, incarnation, acts);
+                return false;
+            }
+            Message::Yield { slot, revision, nonce } => {
+                let world = world!(self, now, true);
+                self.claims.on_yield(&world, from, &slot, revision, nonce, effects);
+            }
+            Message::Keep { slot, nonce } => self.claims.on_keep(now, from, &slot, nonce, effects),
+            Message::Records(entries) => return self.on_records(now, wall, from, entries, out),
+            Message::Stored(hashes) => self.on_peer_stored(from, &hashes, out),
+            Message::Digest(_) | Message::Have { .. } | Message::Want(_) => {
+                self.on_exchange(from, &message, out);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn reconcile(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.wake = None;
+        self.warm_up(now);
+        if self.began.is_none() {
+            return;
+        }
+        let settled = self.is_settled(now);
+        let world = world!(self, now, settled);
+        self.claims.reconcile(&world, effects);
+    }
+
+    /// C1: whether enough of the mesh was heard to know what is held already.
+    fn warm_up(&mut self, now: Instant) {
+        let Some(began) = self.began.filter(|_| !self.warm) else { return };
+        let peers: Vec<(NodeId, NodeStatus)> = self.membership.peers().collect();
+        let alive: Vec<NodeId> = self.membership.alive().collect();
+        let n_synced =
+            alive.iter().filter(|node| self.desk.exchange.synced().contains(node)).count();
+        let greeted = alive.iter().all(|node| self.claims.book.is_complete(*node))
+            && n_synced >= alive.len().min(3);
+        let deadline = match self.first_heard {
+            _ if peers.is_empty() => began,
+            None => began + WARM_ALONE,
+            Some(_) if greeted && alive.len() == peers.len() => began,
+            Some(heard) if greeted && !alive.is_empty() => heard + WARM_LISTEN,
+            Some(_) => began + WARM_MAX,
+        };
+        self.warm = deadline <= now;
+        if !self.warm {
+            self.wake = Some(deadline);
+        }
+    }
+
+    /// C9: after many deaths at once it is better to see how many than to start everything on the first survivor.
+    fn is_settled(&mut self, now: Instant) -> bool {
+        while self.deaths.front().is_some_and(|at| now.since(*at) >= BLOW.max(SETTLE)) {
+            self.deaths.pop_front();
+        }
+        let n_members = self.membership.peers().count().saturating_add(1);
+        let blow =
+            self.deaths.len() >= BLOW_NODES_MIN && self.deaths.len() * BLOW_SHARE > n_members;
+        let until = self.deaths.back().filter(|_| blow).map(|last| *last + SETTLE);
+        if let Some(until) = until.filter(|until| *until > now) {
+            self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
+            return false;
+        }
+        true
+    }
+
+    fn note_deaths(&mut self, now: Instant, wall: WallTime, out: &mut Vec<Output>) {
+        let down: BTreeSet<NodeId> = self
+            .membership
+            .peers()
+            .filter(|(_, status)| *status == NodeStatus::Down)
+            .map(|(node, _)| node)
+            .collect();
+        for node in down.difference(&self.down) {
+            self.deaths.push_back(now);
+            let ago = self.membership.heard_ago(now, *node).map_or(0, |ago| ago.as_millis());
+            self.tell(
+                wall,
+                Severity::Warning,
+                Subject::Node(*node),
+                format!("down, last heard {ago} ms ago"),
+                out,
+            );
+        }
+        for node in self.down.difference(&down) {
+            if self.membership.status(*node).is_some() {
+                self.tell(
+                    wall,
+                    Severity::Info,
+                    Subject::Node(*node),
+                    "heard again".to_owned(),
+                    out,
+                );
+            }
+        }
+        self.down = down;
+    }
+
+    /// Brings membership in line with the catalogue.
+    fn meet_members(&mut self, now: Instant) {
+        let members: BTreeSet<NodeId> = self.catalogue.state().nodes.keys().copied().collect();
+        let gone: Vec<NodeId> = self
+            .membership
+            .peers()
+            .map(|(node, _)| node)
+            .filter(|n| !members.contains(n))
+            .collect();
+        for node in gone {
+            self.claims.book.forget(node);
+            self.facts.remove(&node);
+            self.down.remove(&node);
+        }
+        self.membership.set_members(now, &members);
+    }
+
+    fn rewatch(&mut self, out: &mut Vec<Output>) {
+        let watched = self.membership.watched();
+        if watched != self.watched {
+            self.watched.clone_from(&watched);
+            out.push(Output::Watch(watched));
+        }
+    }
+
+    fn publish_root(&mut self, out: &mut Vec<Output>) {
+        let root = self.catalogue.root();
+        if self.began.is_some() && self.published_root != Some(root) {
+            self.published_root = Some(root);
+            out.push(Output::Publish(Fact::Root(root)));
+        }
+    }
+
+    fn carry_out_acts(&mut self, acts: Vec<Act>, out: &mut Vec<Output>) {
+        for act in acts {
+            match act {
+                Act::Probe(to, nonce) => {
+                    out.push(Output::Send { to, message: Message::Probe { nonce } })
+                }
+                Act::Vote(vote) => {
+                    out.push(Output::Publish(Fact::Vote(vote)));
+                    self.tell_jury(vote.node, &Message::Vote(vote), out);
+                }
+                Act::Unvote(vote) => {
+                    out.push(Output::Withdraw(FactKey::Vote(vote.node)));
+                    self.tell_jury(vote.node, &Message::Unvote(vote), out);
+                }
+            }
+        }
+    }
+
+    /// Votes go to the other observers, and to everybody where that is cheap: whoever takes over must know at once.
+    fn tell_jury(&self, accused: NodeId, message: &Message, out: &mut Vec<Output>) {
+        let everybody: Vec<NodeId> =
+            self.membership.peers().map(|(node, _)| node).filter(|n| *n != accused).collect();
+        let to = if everybody.len() <= TELL_ALL_MAX {
+            everybody
+        } else {
+            self.membership.fellow_observers(accused)
+        };
+        out.extend(to.into_iter().map(|to| Output::Send { to, message: message.clone() }));
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        wall: WallTime,
+        effects: Vec<Effect>,
+        out: &mut Vec<Output>,
+    ) {
+        for effect in effects {
+            match effect {
+                Effect::Do(slot, revision, job) => out.push(Output::Do { slot, revision, job }),
+                Effect::Publish(claim) => {
+                    out.push(Output::Publish(Fact::Claim(claim.clone())));
+                    for to in self.audience(&claim) {
+                        out.push(Output::Send { to, message: Message::Announce(claim.clone()) });
+                    }
+                }
+                Effect::Withdraw(key) => out.push(Output::Withdraw(key)),
+                Effect::Ask { to, slot, revision, nonce } => {
+                    out.push(Output::Send {
+                        to,
+                        message: Message::Yield { slot, revision, nonce },
+                    });
+                }
+                Effect::Keep { to, slot, nonce } => {
+                    out.push(Output::Send { to, message: Message::Keep { slot, nonce } });
+                }
+                Effect::Prefetch(digest) => out.push(Output::Prefetch(digest)),
+                Effect::Note(slot, severity, text) => {
+                    self.remember(now, &slot, text.clone());
+                    if let Some(severity) = severity {
+                        self.tell(wall, severity, Subject::Slot(slot), text, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who is told of a claim directly: everybody in a small mesh, else those who might take the slot too.
+    fn audience(&self, claim: &Claim) -> Vec<NodeId> {
+        let alive: Vec<NodeId> = self.membership.alive().collect();
+        if alive.len() <= TELL_ALL_MAX {
+            return alive;
+        }
+        let slot = claim.slot.digest();
+        let mut ranked: Vec<(u64, NodeId)> = alive
+            .into_iter()
+            .map(|node| (crate::placement::score(&slot, node, 100), node))
+            .collect();
+        ranked.sort_unstable();
+        ranked.into_iter().rev().take(3).map(|(_, node)| node).collect()
+    }
+
+    fn remember(&mut self, now: Instant, slot: &SlotId, text: String) {
+        let decisions = self.decisions.entry(slot.clone()).or_default();
+        if decisions.len() >= DECISIONS_MAX {
+            decisions.pop_front();
+        }
+        decisions.push_back((now, text));
+    }
+
+    fn tell(
+        &self,
+        at: WallTime,
+        severity: Severity,
+        subject: Subject,
+        text: String,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Event(Event { at, seen_by: self.config.me, severity, subject, text }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

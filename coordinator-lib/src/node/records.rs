@@ -1,0 +1,295 @@
+//! Records on their way: from operators, to peers, and onto disks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Node, Output, TELL_ALL_MAX, Ticket};
+use crate::catalogue::{Entry, Exchange, Inserted, Refusal};
+use crate::event::{Severity, Subject};
+use crate::id::{Hash, NodeId};
+use crate::message::Message;
+use crate::time::{Instant, WallTime};
+
+/// P1: how long a submission waits for a second disk.
+const SECOND_DISK_MAX: Duration = Duration::from_secs(3);
+/// How often a push that nobody acknowledged is repeated meanwhile.
+const PUSH_PERIOD: Duration = Duration::from_millis(500);
+/// In a large mesh, how many peers a record is pushed to by everybody who sees it first.
+const FAN_OUT: usize = 3;
+/// How often a node compares its catalogue with a random peer, whatever gossip says.
+const EXCHANGE_PERIOD: Duration = Duration::from_secs(30);
+
+/// A submission on its way.
+#[derive(Debug, Clone)]
+struct Submission {
+    entries: Vec<Entry>,
+    /// `None` until this node's own disk has it.
+    stored: Option<Instant>,
+    pushed: Instant,
+    /// What each peer has acknowledged of it.
+    acknowledged: BTreeMap<NodeId, BTreeSet<Hash>>,
+}
+
+/// What waits for a disk or for a peer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Desk {
+    pub(super) exchange: Exchange,
+    submissions: BTreeMap<Ticket, Submission>,
+    /// Records from peers that are being stored, and who is told when they are.
+    receiving: BTreeMap<Ticket, (NodeId, Vec<Hash>)>,
+    n_received: u64,
+    exchanged: Instant,
+}
+
+/// Tickets of what peers sent begin here, those of submissions below: the driver hands out the latter.
+const RECEIVED: u64 = 1 << 63;
+
+impl Desk {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let pushes = self.submissions.values().filter_map(|submission| {
+            submission
+                .stored
+                .map(|stored| (submission.pushed + PUSH_PERIOD).min(stored + SECOND_DISK_MAX))
+        });
+        pushes.chain([self.exchanged + EXCHANGE_PERIOD]).min()
+    }
+}
+
+impl Node {
+    /// An operator's records: judged as a whole, stored here first, then elsewhere, then acknowledged (P1).
+    pub(super) fn on_submit(&mut self, ticket: Ticket, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        let mut trial = self.catalogue.clone();
+        let refused: Vec<(Hash, String)> = trial
+            .extend(entries.clone())
+            .into_iter()
+            .filter_map(|(entry, outcome)| match outcome {
+                Inserted::Refused(refusal) => Some((entry.hash, refusal.to_string())),
+                Inserted::Applied | Inserted::Known => None,
+            })
+            .collect();
+        if !refused.is_empty() {
+            let n_peers = self.n_alive();
+            out.push(Output::Submitted {
+                ticket,
+                stored_on: Vec::new(),
+                n_peers,
+                refused,
+                failure: None,
+            });
+            return;
+        }
+        let submission = Submission {
+            entries: entries.clone(),
+            stored: None,
+            pushed: Instant::ZERO,
+            acknowledged: BTreeMap::new(),
+        };
+        self.desk.submissions.insert(ticket, submission);
+        out.push(Output::Store { ticket, entries });
+    }
+
+    /// Records are on this node's disk. Returns whether the catalogue changed.
+    pub(super) fn on_stored(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        if let Some((from, hashes)) = self.desk.receiving.remove(&ticket) {
+            out.push(Output::Send { to: from, message: Message::Stored(hashes) });
+            return false;
+        }
+        let Some(submission) = self.desk.submissions.get_mut(&ticket) else { return false };
+        submission.stored = Some(now);
+        submission.pushed = now;
+        let entries = submission.entries.clone();
+        self.apply(now, entries.clone(), out);
+        self.push(&entries, None, out);
+        if self.n_alive() == 0 {
+            self.acknowledge(ticket, out);
+        }
+        true
+    }
+
+    pub(super) fn on_store_failed(
+        &mut self,
+        wall: WallTime,
+        ticket: Ticket,
+        reason: &str,
+        out: &mut Vec<Output>,
+    ) {
+        // What peers sent counts in memory and is not acknowledged: it comes again, and meanwhile this node follows it.
+        if self.desk.receiving.remove(&ticket).is_none()
+            && self.desk.submissions.remove(&ticket).is_some()
+        {
+            let (n_peers, failure) = (self.n_alive(), Some(reason.to_owned()));
+            out.push(Output::Submitted {
+                ticket,
+                stored_on: Vec::new(),
+                n_peers,
+                refused: Vec::new(),
+                failure,
+            });
+        }
+        self.tell(
+            wall,
+            Severity::Error,
+            Subject::Node(self.config.me),
+            format!("cannot store records: {reason}"),
+            out,
+        );
+    }
+
+    /// A peer has our records on its disk.
+    pub(super) fn on_peer_stored(&mut self, from: NodeId, hashes: &[Hash], out: &mut Vec<Output>) {
+        let mut done = Vec::new();
+        for (ticket, submission) in &mut self.desk.submissions {
+            let acknowledged = submission.acknowledged.entry(from).or_default();
+            acknowledged.extend(hashes);
+            let all = submission.entries.iter().all(|entry| acknowledged.contains(&entry.hash));
+            if all && submission.stored.is_some() {
+                done.push(*ticket);
+            }
+        }
+        for ticket in done {
+            self.acknowledge(ticket, out);
+        }
+    }
+
+    /// Records from a peer. Returns whether the catalogue changed.
+    pub(super) fn on_records(
+        &mut self,
+        now: Instant,
+        wall: WallTime,
+        from: NodeId,
+        entries: Vec<Entry>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let outcomes = self.apply(now, entries, out);
+        let mut known = Vec::new();
+        let mut fresh = Vec::new();
+        for (entry, outcome) in outcomes {
+            match outcome {
+                Inserted::Applied => fresh.push(entry),
+                Inserted::Known => known.push(entry.hash),
+                // The author's own record may still be on its way, and the exchange brings this one again.
+                Inserted::Refused(Refusal::UnknownAuthor(_)) => {}
+                Inserted::Refused(refusal) => {
+                    let text = format!("refused a record of {}: {refusal}", entry.record.author);
+                    self.tell(wall, Severity::Warning, Subject::Node(from), text, out);
+                }
+            }
+        }
+        if !known.is_empty() {
+            out.push(Output::Send { to: from, message: Message::Stored(known) });
+        }
+        if fresh.is_empty() {
+            return false;
+        }
+        let ticket = Ticket(RECEIVED | self.desk.n_received);
+        self.desk.n_received = self.desk.n_received.wrapping_add(1) & (RECEIVED - 1);
+        self.desk.receiving.insert(ticket, (from, fresh.iter().map(|entry| entry.hash).collect()));
+        if self.membership.peers().count() > TELL_ALL_MAX {
+            self.push(&fresh, Some(from), out);
+        }
+        out.push(Output::Store { ticket, entries: fresh });
+        true
+    }
+
+    pub(super) fn on_exchange(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) {
+        let answers = match message {
+            Message::Digest(theirs) => vec![Exchange::on_digest(theirs, &self.catalogue)],
+            Message::Have { buckets, hashes } => {
+                self.desk.exchange.on_have(from, buckets, hashes, &self.catalogue)
+            }
+            Message::Want(wanted) => Exchange::on_want(wanted, &self.catalogue),
+            _ => Vec::new(),
+        };
+        out.extend(answers.into_iter().map(|message| Output::Send { to: from, message }));
+    }
+
+    /// Repeats pushes, ends submissions whose time is over, and compares catalogues now and then.
+    pub(super) fn desk_wake(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let mut over = Vec::new();
+        let mut again = Vec::new();
+        for (ticket, submission) in &mut self.desk.submissions {
+            let Some(stored) = submission.stored else { continue };
+            if now.since(stored) >= SECOND_DISK_MAX {
+                over.push(*ticket);
+            } else if now.since(submission.pushed) >= PUSH_PERIOD {
+                submission.pushed = now;
+                again.extend(submission.entries.clone());
+            }
+        }
+        if !again.is_empty() {
+            self.push(&again, None, out);
+        }
+        for ticket in over {
+            self.acknowledge(ticket, out);
+        }
+        if self.began.is_some() && now.since(self.desk.exchanged) >= EXCHANGE_PERIOD {
+            self.desk.exchanged = now;
+            let alive: Vec<NodeId> = self.membership.alive().collect();
+            if let Some(peer) = self.prng.pick(&alive).copied() {
+                let message = self.desk.exchange.ask(now, peer, &self.catalogue);
+                out.push(Output::Send { to: peer, message });
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        now: Instant,
+        entries: Vec<Entry>,
+        out: &mut Vec<Output>,
+    ) -> Vec<(Entry, Inserted)> {
+        let outcomes = self.catalogue.extend(entries);
+        if outcomes.iter().any(|(_, outcome)| *outcome == Inserted::Applied) {
+            let void = self.catalogue.purge();
+            if !void.is_empty() {
+                out.push(Output::Erase(void));
+            }
+            self.meet_members(now);
+            self.rewatch(out);
+            out.push(Output::Changed);
+        }
+        outcomes
+    }
+
+    fn push(&mut self, entries: &[Entry], except: Option<NodeId>, out: &mut Vec<Output>) {
+        let mut alive: Vec<NodeId> =
+            self.membership.alive().filter(|node| Some(*node) != except).collect();
+        if alive.len() > TELL_ALL_MAX {
+            self.prng.shuffle(&mut alive);
+            alive.truncate(FAN_OUT);
+        }
+        for to in alive {
+            out.push(Output::Send { to, message: Message::Records(entries.to_vec()) });
+        }
+    }
+
+    fn acknowledge(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        let Some(submission) = self.desk.submissions.remove(&ticket) else { return };
+        let has_all = |hashes: &BTreeSet<Hash>| {
+            submission.entries.iter().all(|entry| hashes.contains(&entry.hash))
+        };
+        let peers = submission
+            .acknowledged
+            .iter()
+            .filter(|(_, hashes)| has_all(hashes))
+            .map(|(node, _)| *node);
+        let stored_on = [self.config.me].into_iter().chain(peers).collect();
+        let n_peers = self.n_alive();
+        out.push(Output::Submitted {
+            ticket,
+            stored_on,
+            n_peers,
+            refused: Vec::new(),
+            failure: None,
+        });
+    }
+
+    fn n_alive(&self) -> u32 {
+        u32::try_from(self.membership.alive().count()).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,322 @@
+//! One replica on this node: start, probe, run, start again, stop.
+//!
+//! ```text
+//!            may start          started            first check passed
+//!   Queued ───────────▶ Starting ──────▶ Running ─────────────────────▶ Running (ready)
+//!     ▲                    │ cannot         │ ended                        │ checks fail
+//!     │ back-off over      ▼                ▼                              ▼
+//!     └─────────────── BackOff ◀────── restart policy               Running (unhealthy)
+//!                          │ too often      │ none wanted
+//!                          ▼                ▼
+//!                        Broken           Ended                any ── stop ──▶ Stopping ──▶ Removing ──▶ Gone
+//! ```
+//! The machine never starts anything itself: it says what it wants by [`Do`] and learns by [`Observed`] what became of it.
+
+mod health;
+mod restart;
+
+use std::time::Duration;
+
+use self::health::Watch;
+pub use self::restart::{BACK_OFF_MAX, RESTARTS_IN_A_ROW_MAX, back_off};
+use crate::spec::{Healthcheck, RestartPolicy, Template};
+use crate::time::Instant;
+
+/// A run that lasted so long was a good one: the count of restarts in a row begins anew. Docker waits 10 s; a mesh can afford
+/// more, since the count only decides when another node may try.
+const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// What the machine wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Do {
+    /// Fetch the image if need be, and start the container.
+    Start,
+    /// Run the health check.
+    Probe,
+    /// Ask the container to stop, and kill it after its grace.
+    Stop,
+    /// Remove the container and its files.
+    Remove,
+}
+
+/// What became of it, or happened by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// It runs.
+    Started,
+    /// It could not be started.
+    StartFailed {
+        /// What went wrong, one line.
+        reason: String,
+        /// Whether trying again can help.
+        transient: bool,
+    },
+    /// A health check ended.
+    Probed {
+        /// Whether it passed.
+        passed: bool,
+    },
+    /// The container ended by itself.
+    Ended {
+        /// Its exit code; `None` when how it ended is unknown.
+        code: Option<i32>,
+        /// True when it ended for want of memory.
+        oom: bool,
+    },
+    /// It was stopped as asked; no process of it is left.
+    Stopped,
+    /// It was removed.
+    Removed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    Queued,
+    Starting,
+    Running { since: Instant },
+    BackOff { until: Instant },
+    Ended,
+    Broken,
+    Stopping,
+    Removing,
+    Gone,
+}
+
+/// One replica on this node.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    policy: RestartPolicy,
+    watch: Watch,
+    stage: Stage,
+    /// Restarts since the last good run.
+    in_a_row: u32,
+    restarts: u32,
+    detail: String,
+}
+
+impl Workload {
+    /// A replica that is to be started.
+    #[must_use]
+    pub fn new(template: &Template) -> Self {
+        Self {
+            policy: template.restart,
+            watch: Watch::new(template.healthcheck.as_ref().map(Clock::of)),
+            stage: Stage::Queued,
+            in_a_row: 0,
+            restarts: 0,
+            detail: String::new(),
+        }
+    }
+
+    /// A replica that an earlier life of this agent started and that still runs. It counts as ready until a check says
+    /// otherwise, for it served a moment ago (promise P6).
+    #[must_use]
+    pub fn adopted(template: &Template, now: Instant) -> Self {
+        let mut workload = Self::new(template);
+        workload.stage = Stage::Running { since: now };
+        workload.watch.adopt(now);
+        workload
+    }
+
+    /// A container whose definition is not known: it can only be stopped.
+    #[must_use]
+    pub fn stray(now: Instant) -> Self {
+        Self {
+            policy: RestartPolicy::Never,
+            watch: Watch::new(None),
+            stage: Stage::Running { since: now },
+            in_a_row: 0,
+            restarts: 0,
+            detail: String::new(),
+        }
+    }
+
+    /// Whether it waits for leave to start. The claim decides when; see [`Workload::start`].
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.stage == Stage::Queued
+    }
+
+    /// Whether a start is under way.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.stage == Stage::Starting
+    }
+
+    /// Whether it serves.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Running { .. }) && self.watch.is_ready()
+    }
+
+    /// Since when it runs without being healthy; `None` when it is healthy, was never ready, or does not run.
+    #[must_use]
+    pub fn unhealthy_since(&self) -> Option<Instant> {
+        if matches!(self.stage, Stage::Running { .. }) {
+            self.watch.unhealthy_since()
+        } else {
+            None
+        }
+    }
+
+    /// Whether it ended and is not to be started again.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// Whether this node should give up on it for a while.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.stage == Stage::Broken
+    }
+
+    /// Whether nothing of it is left.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
+    /// Whether it is on its way out.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Stopping | Stage::Removing | Stage::Gone)
+    }
+
+    /// How often it was started again.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// The last thing that went wrong, for people; empty when nothing did.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Leave to start, given once it is queued.
+    pub fn start(&mut self, out: &mut Vec<Do>) {
+        if self.is_queued() {
+            self.stage = Stage::Starting;
+            out.push(Do::Start);
+        }
+    }
+
+    /// Ends it: stops what runs and removes what is left.
+    pub fn stop(&mut self, out: &mut Vec<Do>) {
+        match self.stage {
+            Stage::Starting | Stage::Running { .. } => {
+                self.stage = Stage::Stopping;
+                out.push(Do::Stop);
+            }
+            Stage::Queued | Stage::BackOff { .. } | Stage::Ended | Stage::Broken => {
+                self.stage = Stage::Removing;
+                out.push(Do::Remove);
+            }
+            Stage::Stopping | Stage::Removing | Stage::Gone => {}
+        }
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, now: Instant, observed: Observed, out: &mut Vec<Do>) {
+        match (observed, &self.stage) {
+            (Observed::Started, Stage::Starting) => {
+                self.stage = Stage::Running { since: now };
+                self.watch.begin(now);
+            }
+            (Observed::StartFailed { reason, transient }, Stage::Starting) => {
+                self.detail = reason;
+                if transient { self.again(now) } else { self.stage = Stage::Broken }
+            }
+            (Observed::Probed { passed }, Stage::Running { .. }) => self.watch.result(now, passed),
+            (Observed::Ended { code, oom }, Stage::Starting | Stage::Running { .. }) => {
+                self.ended(now, code, oom)
+            }
+            // Whatever the start came to, the stop comes after it: both end with the container's removal.
+            (Observed::Stopped | Observed::Ended { .. }, Stage::Stopping) => {
+                self.stage = Stage::Removing;
+                out.push(Do::Remove);
+            }
+            (Observed::Removed, Stage::Removing) => self.stage = Stage::Gone,
+            _ => {}
+        }
+    }
+
+    /// Looks at the clock.
+    pub fn on_time(&mut self, now: Instant, out: &mut Vec<Do>) {
+        match self.stage {
+            Stage::BackOff { until } if until <= now => self.stage = Stage::Queued,
+            Stage::Running { since } => {
+                if now.since(since) >= GOOD_RUN {
+                    self.in_a_row = 0;
+                }
+                if self.watch.is_due(now) {
+                    out.push(Do::Probe);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`Workload::on_time`] wants to be called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::BackOff { until } => Some(until),
+            Stage::Running { .. } => self.watch.next_deadline(),
+            _ => None,
+        }
+    }
+
+    fn ended(&mut self, now: Instant, code: Option<i32>, oom: bool) {
+        if let Stage::Running { since } = self.stage
+            && now.since(since) >= GOOD_RUN
+        {
+            self.in_a_row = 0;
+        }
+        self.detail = match (code, oom) {
+            (_, true) => "killed by the kernel: out of memory".to_owned(),
+            (Some(code), false) => format!("ended with exit code {code}"),
+            (None, false) => "ended, and how is not known".to_owned(),
+        };
+        if restart::is_wanted(self.policy, code, self.in_a_row) {
+            self.again(now)
+        } else {
+            self.stage = Stage::Ended
+        }
+    }
+
+    fn again(&mut self, now: Instant) {
+        if self.in_a_row >= RESTARTS_IN_A_ROW_MAX {
+            self.stage = Stage::Broken;
+            return;
+        }
+        self.stage = Stage::BackOff { until: now + back_off(self.in_a_row) };
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.restarts = self.restarts.saturating_add(1);
+    }
+}
+
+/// The numbers of a health check, without what it runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    interval: Duration,
+    retries: u32,
+    start_period: Duration,
+    start_interval: Duration,
+}
+
+impl Clock {
+    const fn of(check: &Healthcheck) -> Self {
+        Self {
+            interval: check.interval,
+            retries: check.retries,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! A replica starts, proves itself, is started again and stops.
