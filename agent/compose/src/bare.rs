@@ -28,55 +28,48 @@ pub struct BareImage {
     pub command: Vec<String>,
 }
 
-impl Manifest {
-    /// The manifest of an app that is one image; everything else is as in a manifest that says nothing more.
-    ///
-    /// # Errors
-    ///
-    /// All faults of the arguments, with the flag as their path.
-    pub fn from_image(bare: BareImage) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
-        let mut refuse = |path: &str, fault: Fault| {
-            let Fault { found, help } = fault;
-            let path = path.to_owned();
-            problems.push(Problem { severity: Severity::Error, path, place: None, found, help });
-        };
-        let image = image(&bare.image).unwrap_or_else(|fault| {
-            refuse("", fault);
-            String::new()
-        });
-        let mut ports = Vec::new();
-        for text in &bare.ports {
-            match short(text) {
-                Ok(more) => ports.extend(more),
-                Err(fault) => refuse("--port", fault),
-            }
+/// The manifest of an app that is one image; everything else is as in a manifest that says nothing more.
+pub(crate) fn manifest(bare: BareImage) -> Result<Manifest, Problems> {
+    let mut problems = Vec::new();
+    let mut refuse = |path: &str, fault: Fault| {
+        let Fault { found, help } = fault;
+        let path = path.to_owned();
+        problems.push(Problem { severity: Severity::Error, path, place: None, found, help });
+    };
+    let image = image(&bare.image).unwrap_or_else(|fault| {
+        refuse("", fault);
+        String::new()
+    });
+    let mut ports = Vec::new();
+    for text in &bare.ports {
+        match short(text) {
+            Ok(more) => ports.extend(more),
+            Err(fault) => refuse("--port", fault),
         }
-        let mut published: Vec<u16> = ports.iter().map(|port| port.published).collect();
-        published.sort_unstable();
-        if let Some(twice) = published
-            .windows(2)
-            .find_map(|pair| (pair.first() == pair.last()).then(|| pair.first())?)
-        {
-            let found = format!("the port {twice} is published twice");
-            refuse("--port", Fault::new(found, "choose another published port"));
-        }
-        let replicas = bare.replicas.unwrap_or(1);
-        if replicas > REPLICAS_MAX {
-            let help = format!("write a whole number from 0 to {REPLICAS_MAX}");
-            refuse("--replicas", Fault::new(format!("{replicas} is out of range"), help));
-        }
-        let service = bare.name.as_str().parse::<ServiceName>().map_err(|error| {
-            refuse("--name", Fault::new(error.to_string(), ""));
-        });
-        let (Ok(name), []) = (service, problems.as_slice()) else {
-            return Err(Problems::new(problems, 0));
-        };
-        let mut container = default_container();
-        container.command = if bare.command.is_empty() { None } else { Some(bare.command) };
-        let mut deploy = deploy::default();
-        deploy.mode = Mode::Replicated(replicas);
-        let service = Service { image, container, deploy, ports };
-        Ok(Self { name: bare.name, services: BTreeMap::from([(name, service)]) })
     }
+    let mut published: Vec<u16> = ports.iter().map(|port| port.published).collect();
+    published.sort_unstable();
+    if let Some(twice) =
+        published.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first())?)
+    {
+        let found = format!("the port {twice} is published twice");
+        refuse("--port", Fault::new(found, "choose another published port"));
+    }
+    let replicas = bare.replicas.unwrap_or(1);
+    if replicas > REPLICAS_MAX {
+        let help = format!("write a whole number from 0 to {REPLICAS_MAX}");
+        refuse("--replicas", Fault::new(format!("{replicas} is out of range"), help));
+    }
+    let service = bare.name.as_str().parse::<ServiceName>().map_err(|error| {
+        refuse("--name", Fault::new(error.to_string(), ""));
+    });
+    let (Ok(name), []) = (service, problems.as_slice()) else {
+        return Err(Problems::new(problems, 0));
+    };
+    let mut container = default_container();
+    container.command = if bare.command.is_empty() { None } else { Some(bare.command) };
+    let mut deploy = deploy::default();
+    deploy.mode = Mode::Replicated(replicas);
+    let service = Service { image, container, deploy, ports };
+    Ok(Manifest { name: bare.name, services: BTreeMap::from([(name, service)]) })
 }

@@ -56,18 +56,21 @@ pub(crate) fn split(line: &str) -> Result<Vec<String>, Fault> {
                 word.get_or_insert_default();
             }
             (Quote::Single, '\'') | (Quote::Double, '"') => quote = Quote::None,
-            (Quote::None | Quote::Double, '\\') => {
-                let next = rest.next().ok_or_else(|| {
-                    Fault::new("the command ends in a backslash", "write \\\\ for a backslash")
-                })?;
-                let word = word.get_or_insert_default();
-                if quote == Quote::Double && !matches!(next, '"' | '\\' | '$' | '`' | '\n') {
-                    word.push('\\');
+            (Quote::None | Quote::Double, '\\') => match rest.next() {
+                None => {
+                    let help = "write \\\\ for a backslash";
+                    return Err(Fault::new("the command ends in a backslash", help));
                 }
-                if next != '\n' {
+                // The line goes on.
+                Some('\n') => {}
+                Some(next) => {
+                    let word = word.get_or_insert_default();
+                    if quote == Quote::Double && !matches!(next, '"' | '\\' | '$' | '`') {
+                        word.push('\\');
+                    }
                     word.push(next);
                 }
-            }
+            },
             (Quote::None, '&' | '|' | ';' | '<' | '>' | '(' | ')' | '`') => {
                 let found = format!("{c:?} would need a shell, and the command is run without one");
                 let help = "quote it, or write [\"/bin/sh\", \"-c\", \"…\"]";
@@ -97,7 +100,7 @@ mod tests {
             (r"a\ b \'", vec!["a b", "'"]),
             (r#""a\"b" "\n" '\n'"#, vec!["a\"b", r"\n", r"\n"]),
             ("sh -c 'a && b'", vec!["sh", "-c", "a && b"]),
-            ("a \\\nb", vec!["a", "b"]),
+            ("a \\\n  b", vec!["a", "b"]),
         ] {
             assert_eq!(split(line).unwrap(), expected, "{line}");
         }

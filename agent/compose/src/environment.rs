@@ -77,6 +77,7 @@ fn pairs<'t>(at: &At<'t>, report: &mut Report) -> Option<Pairs<'t>> {
         };
         return Some(members.into_iter().filter_map(pair).collect());
     }
+    let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     let mut pairs: Pairs<'t> = Vec::new();
     for item in at.list(report)? {
         let Some(text) = item.text(report) else {
@@ -84,10 +85,11 @@ fn pairs<'t>(at: &At<'t>, report: &mut Report) -> Option<Pairs<'t>> {
         };
         let (name, value) =
             text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        if let Some((_, _, first)) = pairs.iter().find(|(known, ..)| known == name) {
-            let help = format!("keep one; the other is {}", first.path);
+        if let Some(first) = seen.get(name) {
+            let help = format!("keep one; the other is {first}");
             item.refuse(format!("{} is given twice", quoted(name)), help, report);
         } else {
+            seen.insert(name, item.path.clone());
             pairs.push((name.to_owned(), value.map(str::to_owned), item));
         }
     }

@@ -22,7 +22,7 @@ pub(crate) fn healthcheck(at: &At<'_>, report: &mut Report) -> Option<Healthchec
     let mut table = at.table(report)?;
     let given = table.take("test");
     let disable = table.take("disable");
-    let disabled = disable.as_ref().and_then(|at| at.parse(truth, report)).unwrap_or(false);
+    let disabled = disable.as_ref().map_or(Some(false), |at| at.parse(truth, report));
     let mut times = |key, parse: fn(&str) -> Result<Duration, Fault>, default| {
         table.take(key).and_then(|at| at.parse(parse, report)).unwrap_or(default)
     };
@@ -32,6 +32,7 @@ pub(crate) fn healthcheck(at: &At<'_>, report: &mut Report) -> Option<Healthchec
     let start_interval = times("start_interval", pause, START_INTERVAL);
     let retries = retries(&mut table, report);
     table.finish(&[], report);
+    let disabled = disabled?;
     match (given, disable) {
         (Some(_), Some(disable)) if disabled => {
             disable.refuse(

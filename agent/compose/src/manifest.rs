@@ -10,6 +10,9 @@ use mesh_coordinator::spec::{
     StopSignal, Template,
 };
 
+use crate::bare::BareImage;
+use crate::problem::Problems;
+
 /// An app as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -95,6 +98,15 @@ pub struct MissingImage {
 }
 
 impl Manifest {
+    /// The manifest of an app that is one image; everything else is as in a manifest that says nothing more.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the arguments, with the flag as their path.
+    pub fn from_image(bare: BareImage) -> Result<Self, Problems> {
+        crate::bare::manifest(bare)
+    }
+
     /// The specification, with each image pinned to the digest that `digest_of` gives for its name.
     ///
     /// A service whose template is the one of `previous` keeps its revision; any other gets the next number, 1 when it is

@@ -86,8 +86,8 @@ pub(crate) fn short(text: &str) -> Result<Vec<PublishedPort>, Fault> {
     let (published, target) = match numbers.rsplit_once(':') {
         Some((left, _)) if left.contains([':', '[', '.']) => {
             let found = format!("{} binds to one address", quoted(text));
-            let port = left.rsplit(':').next().unwrap_or_default();
             let target = numbers.rsplit(':').next().unwrap_or_default();
+            let port = left.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or(target);
             let help =
                 format!("every node listens on all its addresses: write \"{port}:{target}\"");
             return Err(Fault::new(found, help));

@@ -8,14 +8,14 @@ type Refusals = &'static [(&'static str, &'static str)];
 pub(crate) const APP: Refusals = &[
     ("include", "write the services of the other file into this one"),
     ("networks", "leave it out: the services of an app reach each other by name"),
-    ("volumes", "keep data outside the app: a container's files end with it"),
+    ("volumes", DATA),
     ("secrets", "pass the value as a variable: environment or env_file"),
     ("configs", "put the file into the image, or pass the value as a variable"),
     ("models", "run the model as a service, and pass its address as a variable"),
     ("x-mesh", "it belongs into a service: services.<name>.x-mesh"),
 ];
 
-const DATA: &str = "keep data outside the app: a container's files end with it";
+const DATA: &str = "leave it out, and keep data outside the mesh: a container's files end with it";
 const NETWORK: &str = "leave it out: the services of an app reach each other by name";
 const CPU: &str = "use deploy.resources.limits.cpus";
 const PRIVILEGE: &str = "leave it out: containers of a mesh have no extra rights";

@@ -53,6 +53,12 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, path: &str, span: Span, fault: Fault) {
+        if self.list.len() >= PROBLEMS_MAX {
+            // Not even looked up: a hostile file may have very many problems in very long lines.
+            self.count(severity);
+            self.n_unlisted += 1;
+            return;
+        }
         let Fault { found, help } = fault;
         let place = Some(self.place(span));
         self.push(Problem { severity, path: path.to_owned(), place, found, help });
@@ -60,13 +66,16 @@ impl Report {
 
     /// A problem that was completed elsewhere.
     pub(crate) fn push(&mut self, problem: Problem) {
-        let is_error = problem.severity == Severity::Error;
+        self.count(problem.severity);
         if self.list.len() >= PROBLEMS_MAX {
             self.n_unlisted += 1;
         } else {
             self.list.push(problem);
         }
-        self.n_errors += usize::from(is_error);
+    }
+
+    fn count(&mut self, severity: Severity) {
+        self.n_errors += usize::from(severity == Severity::Error);
     }
 
     /// The result, with either the warnings or everything.
@@ -79,6 +88,12 @@ impl Report {
             Some(result) if self.n_errors == 0 => Ok((result, self.list)),
             _ => Err(Problems::new(self.list, self.n_unlisted)),
         }
+    }
+
+    /// The column of the first `c` in a line of the manifest.
+    pub(crate) fn column_of(&self, line: usize, c: char) -> Option<usize> {
+        let text = self.lines.get(line.checked_sub(1)?)?;
+        text.chars().position(|other| other == c).map(|index| index + 1)
     }
 
     fn place(&self, span: Span) -> Place {

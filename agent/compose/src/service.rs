@@ -51,7 +51,7 @@ pub(crate) fn service(
 ) -> Option<(Service, Vec<Placed>)> {
     let mut table = at.table(report)?;
     let given = table.take("image");
-    if given.is_none() && !has(at, "build") {
+    if given.is_none() && !table.has("build") {
         at.refuse_key("the service has no image", "write image: name:tag", report);
     }
     let image = given.and_then(|at| at.parse(image, report));
@@ -69,15 +69,6 @@ pub(crate) fn service(
     table.finish(refused::SERVICE, report);
     let ports = placed.iter().map(|placed| placed.port).collect();
     Some((Service { image: image?, container, deploy, ports }, placed))
-}
-
-fn has(at: &At<'_>, key: &str) -> bool {
-    match &at.node.value {
-        crate::tree::Value::Map(entries) => entries.iter().any(|entry| entry.key == key),
-        crate::tree::Value::Null | crate::tree::Value::Scalar(_) | crate::tree::Value::List(_) => {
-            false
-        }
-    }
 }
 
 fn container(table: &mut Table<'_>, context: &Context<'_>, report: &mut Report) -> Container {

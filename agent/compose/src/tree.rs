@@ -5,6 +5,7 @@
 //! written `22:22` is not sixty times twenty-two.
 
 mod build;
+mod syntax;
 
 pub(crate) use self::build::build;
 
@@ -30,6 +31,8 @@ pub(crate) enum Value {
     Null,
     /// Text, after interpolation.
     Scalar(String),
+    /// Text whose variables could not be replaced. That is in the report already, and nothing more is said about it.
+    Broken,
     /// A list.
     List(Vec<Node>),
     /// A map in the order of the file, without duplicates; merge keys are resolved.
@@ -50,9 +53,20 @@ impl Node {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Scalar(text) => quoted(text),
+            Value::Broken => "text".to_owned(),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
         }
+    }
+}
+
+/// The path of what `key` stands for in the map at `parent`.
+pub(crate) fn member_path(parent: &str, key: &str) -> String {
+    let simple = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    match (parent, key) {
+        (parent, key) if !key.chars().all(simple) => format!("{parent}[{}]", quoted(key)),
+        ("", key) => key.to_owned(),
+        (parent, key) => format!("{parent}.{key}"),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::report::{Fault, Report};
 use crate::suggest::closest;
-use crate::tree::{Entry, Node, Span, Value, quoted};
+use crate::tree::{Entry, Node, Span, Value, member_path, quoted};
 
 /// A value and the path that led to it.
 #[derive(Debug, Clone)]
@@ -22,19 +22,14 @@ impl<'t> At<'t> {
     }
 
     fn member(&self, entry: &'t Entry) -> Self {
-        let simple = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let path = match (self.path.as_str(), entry.key.as_str()) {
-            (parent, key) if !key.chars().all(simple) => format!("{parent}[{}]", quoted(key)),
-            ("", key) => key.to_owned(),
-            (parent, key) => format!("{parent}.{key}"),
-        };
+        let path = member_path(&self.path, &entry.key);
         At { path, node: &entry.value, key_span: Some(entry.key_span) }
     }
 
     /// Where to point: at the key when it has no value or one of many lines.
     pub(crate) fn span(&self) -> Span {
         match (&self.node.value, self.key_span) {
-            (Value::Scalar(_), _) | (_, None) => self.node.span,
+            (Value::Scalar(_) | Value::Broken, _) | (_, None) => self.node.span,
             (Value::Null | Value::List(_) | Value::Map(_), Some(key)) => key,
         }
     }
@@ -74,13 +69,13 @@ impl<'t> At<'t> {
         report.warning(&self.path, self.key_span(), Fault::new(found, help));
     }
 
-    fn mismatch(&self, wanted: &str, report: &mut Report) {
+    fn mismatch(&self, wanted: &str, help: &str, report: &mut Report) {
         let found = format!("found {} where {wanted} belongs", self.node.describe());
-        let help = match self.node.value {
-            Value::Null => "give it a value, or leave the key out",
-            Value::Scalar(_) | Value::List(_) | Value::Map(_) => "",
-        };
-        self.refuse(found, help, report);
+        match self.node.value {
+            Value::Broken => {}
+            Value::Null => self.refuse(found, "give it a value, or leave the key out", report),
+            Value::Scalar(_) | Value::List(_) | Value::Map(_) => self.refuse(found, help, report),
+        }
     }
 
     /// The value as a map.
@@ -93,7 +88,7 @@ impl<'t> At<'t> {
         if let Value::Map(entries) = &self.node.value {
             return Some(entries);
         }
-        self.mismatch("a map (key: value)", report);
+        self.mismatch("a map", "write key: value", report);
         None
     }
 
@@ -106,7 +101,7 @@ impl<'t> At<'t> {
     /// The value as a list.
     pub(crate) fn list(&self, report: &mut Report) -> Option<Vec<Self>> {
         let Value::List(items) = &self.node.value else {
-            self.mismatch("a list (- item)", report);
+            self.mismatch("a list", "write [item], or - item on a line of its own", report);
             return None;
         };
         let item = |(index, node): (usize, &'t Node)| {
@@ -119,7 +114,7 @@ impl<'t> At<'t> {
     /// The value as text.
     pub(crate) fn text(&self, report: &mut Report) -> Option<&'t str> {
         let Value::Scalar(text) = &self.node.value else {
-            self.mismatch("text", report);
+            self.mismatch("text", "write one value", report);
             return None;
         };
         if text.contains('\0') {
@@ -175,6 +170,11 @@ impl<'t> Table<'t> {
         self.known.push(key);
         let index = self.left.iter().position(|entry| entry.key == key)?;
         Some(self.at.member(self.left.remove(index)))
+    }
+
+    /// Whether `key` is there and not yet taken.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.left.iter().any(|entry| entry.key == key)
     }
 
     /// The values of all keys that begin with `x-`, with their keys.

@@ -1,21 +1,27 @@
 //! Builds the tree from the parser's events: anchors, merge keys, interpolation, and the bounds of all of it.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the parser's list of events is open-ended")]
+
 use std::collections::BTreeMap;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput, options};
+use granit_parser::{Event, Parser, ScalarStyle, StrInput, options};
 
-use super::{Entry, Node, Span, Value, quoted};
+use super::syntax::{is_tab, syntax};
+use super::{Entry, Node, Span, Value, member_path, quoted};
 use crate::interpolate::{Lookup, interpolate};
 use crate::report::{Fault, Report};
 
 /// How deep lists and maps may be nested. Compose needs seven levels; each level costs stack.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 
 /// The most nodes of a document, each use of an alias counted with all that it stands for: what stops an alias bomb.
 const NODES_MAX: usize = 20_000;
 
 /// The most text of a document, each use of an alias and of a variable counted.
 const TEXT_LEN_MAX: usize = 4 << 20;
+
+/// The longest key. Each value carries the keys that lead to it while it is built.
+const KEY_LEN_MAX: usize = 256;
 
 type Located<'t> = (Event<'t>, granit_parser::Span);
 
@@ -37,12 +43,13 @@ pub(crate) fn build(text: &str, lookup: Lookup<'_>, report: &mut Report) -> Opti
         events,
         lookup,
         anchors,
+        path: String::new(),
         n_nodes: 0,
         text_len: 0,
         warned: Vec::new(),
         report,
     };
-    builder.document().ok().flatten()
+    builder.document().ok()
 }
 
 /// The first character that has no business in a text file; the parser would take a NUL for the end of the file.
@@ -62,6 +69,8 @@ struct Builder<'t, 'r> {
     lookup: Lookup<'r>,
     /// The finished nodes that carry an anchor.
     anchors: BTreeMap<usize, Node>,
+    /// The path of the value that is being built.
+    path: String,
     n_nodes: usize,
     text_len: usize,
     /// The unset variables that were warned about: once each, as Compose does.
@@ -70,7 +79,7 @@ struct Builder<'t, 'r> {
 }
 
 impl<'t> Builder<'t, '_> {
-    fn document(&mut self) -> Result<Option<Node>, Stopped> {
+    fn document(&mut self) -> Result<Node, Stopped> {
         let mut root = None;
         loop {
             let (event, span) = self.next()?;
@@ -82,7 +91,10 @@ impl<'t> Builder<'t, '_> {
                     return self
                         .stop(place(&span), Fault::new("a second document begins here", help));
                 }
-                Event::StreamEnd => return Ok(root),
+                Event::StreamEnd => {
+                    let span = Span { line: 1, column: 1, width: 1 };
+                    return Ok(root.unwrap_or(Node { span, value: Value::Null }));
+                }
                 event => root = Some(self.node((event, span))?),
             }
         }
@@ -93,15 +105,20 @@ impl<'t> Builder<'t, '_> {
             Some(Ok(located)) => Ok(located),
             Some(Err(error)) => {
                 let mark = error.marker();
-                let span = Span { line: mark.line(), column: mark.col() + 1, width: 1 };
-                self.stop(span, syntax(&error))
+                let mut span = Span { line: mark.line(), column: mark.col() + 1, width: 1 };
+                if is_tab(error.kind()) {
+                    // The parser points behind the tab.
+                    span.column = self.report.column_of(span.line, '\t').unwrap_or(span.column);
+                }
+                self.report.error("", span, syntax(&error));
+                Err(Stopped)
             }
             None => Err(Stopped),
         }
     }
 
     fn stop<T>(&mut self, span: Span, fault: Fault) -> Result<T, Stopped> {
-        self.report.error("", span, fault);
+        self.report.error(&self.path, span, fault);
         Err(Stopped)
     }
 
@@ -135,6 +152,8 @@ impl<'t> Builder<'t, '_> {
         };
         let node = Node { span, value };
         if let Some(id) = anchor {
+            let (n_nodes, text_len) = weight(&node);
+            self.spend(n_nodes, text_len, span)?;
             self.anchors.insert(id, node.clone());
         }
         Ok(node)
@@ -155,7 +174,7 @@ impl<'t> Builder<'t, '_> {
         });
         let help = "remove it; several files are not merged here";
         let found = format!("the tag {} is not supported", tag.original());
-        self.report.error("", start, Fault::new(found, help));
+        self.report.error(&self.path, start, Fault::new(found, help));
         true
     }
 
@@ -186,8 +205,8 @@ impl<'t> Builder<'t, '_> {
             Ok(text) => text,
             Err(broken) => {
                 let span = self.within(located, &broken.expression);
-                self.report.error("", span, broken.fault);
-                String::new()
+                self.report.error(&self.path, span, broken.fault);
+                return Ok(Value::Broken);
             }
         };
         for name in unset {
@@ -195,7 +214,7 @@ impl<'t> Builder<'t, '_> {
                 let found = format!("the variable {name} is not set, so it became empty text");
                 let help = format!("set it, or give a default: ${{{name}:-default}}");
                 let span = self.within(located, &name);
-                self.report.warning("", span, Fault::new(found, help));
+                self.report.warning(&self.path, span, Fault::new(found, help));
                 self.warned.push(name);
             }
         }
@@ -210,12 +229,15 @@ impl<'t> Builder<'t, '_> {
         let Some(at) = self.text.get(range.clone()).and_then(|source| source.find(needle)) else {
             return whole;
         };
-        let before = self.text.get(..range.start + at).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        Span {
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
-            width: needle.chars().count(),
+        let before = self.text.get(range.start..range.start + at).unwrap_or_default();
+        let width = needle.chars().count();
+        match before.rsplit_once('\n') {
+            None => Span { width, column: whole.column + before.chars().count(), ..whole },
+            Some((above, last)) => Span {
+                line: whole.line + above.matches('\n').count() + 1,
+                column: last.chars().count() + 1,
+                width,
+            },
         }
     }
 
@@ -224,7 +246,12 @@ impl<'t> Builder<'t, '_> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(Value::List(items)),
-                located => items.push(self.node(located)?),
+                located => {
+                    let parent = self.path.clone();
+                    self.path = format!("{parent}[{}]", items.len());
+                    items.push(self.node(located)?);
+                    self.path = parent;
+                }
             }
         }
     }
@@ -233,12 +260,12 @@ impl<'t> Builder<'t, '_> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut merged = Vec::new();
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
-        loop {
-            let Some((key, key_span, is_plain)) = self.key()? else {
-                break;
-            };
+        while let Some((key, key_span, is_plain)) = self.key()? {
+            let path = member_path(&self.path, &key);
+            let parent = std::mem::replace(&mut self.path, path.clone());
             let located = self.next()?;
             let value = self.node(located)?;
+            self.path = parent;
             if key == "<<" && is_plain {
                 merged.push(value);
                 continue;
@@ -248,7 +275,7 @@ impl<'t> Builder<'t, '_> {
                     let found = format!("the key {} is given twice", quoted(&key));
                     let help =
                         format!("it is first at line {}, column {}", first.line, first.column);
-                    self.report.error("", key_span, Fault::new(found, help));
+                    self.report.error(&path, key_span, Fault::new(found, help));
                 }
                 None => {
                     seen.insert(key.clone(), key_span);
@@ -269,6 +296,10 @@ impl<'t> Builder<'t, '_> {
             Event::MappingEnd => Ok(None),
             Event::Scalar(text, style, ..) if !(text.is_empty() && style == ScalarStyle::Plain) => {
                 self.spend(1, text.len(), span)?;
+                if text.len() > KEY_LEN_MAX {
+                    let found = format!("a key has {} bytes", text.len());
+                    return self.stop(span, Fault::new(found, format!("at most {KEY_LEN_MAX}")));
+                }
                 Ok(Some((text.into_owned(), span, style == ScalarStyle::Plain)))
             }
             _ => self.stop(span, Fault::new("a key is not text", "write key: value")),
@@ -277,15 +308,15 @@ impl<'t> Builder<'t, '_> {
 
     /// Adds what the map lacks, as `<<` asks; of several sources the first wins.
     fn merge(&mut self, source: Node, seen: &mut BTreeMap<String, Span>, entries: &mut Vec<Entry>) {
-        let sources = match source.value {
-            Value::List(items) => items,
-            value => vec![Node { span: source.span, value }],
-        };
+        let sources = if let Value::List(items) = source.value { items } else { vec![source] };
         for source in sources {
+            if matches!(source.value, Value::Broken) {
+                continue;
+            }
             let Value::Map(more) = source.value else {
                 let found =
                     format!("<< wants a map or a list of maps, found {}", source.describe());
-                self.report.error("", source.span, Fault::new(found, "write <<: *name"));
+                self.report.error(&self.path, source.span, Fault::new(found, "write <<: *name"));
                 continue;
             };
             for entry in more {
@@ -302,7 +333,7 @@ impl<'t> Builder<'t, '_> {
 fn weight(node: &Node) -> (usize, usize) {
     let plus = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
     match &node.value {
-        Value::Null => (1, 0),
+        Value::Null | Value::Broken => (1, 0),
         Value::Scalar(text) => (1, text.len()),
         Value::List(items) => items.iter().map(weight).fold((1, 0), plus),
         Value::Map(entries) => entries
@@ -321,29 +352,4 @@ fn place(span: &granit_parser::Span) -> Span {
         usize::MAX
     };
     Span { line: start.line(), column: start.col() + 1, width }
-}
-
-fn syntax(error: &ScanError) -> Fault {
-    let text = |found: &str, help: &str| Fault::new(found, help);
-    match error.kind() {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => {
-            text("a tab is used as indentation", "indent with spaces")
-        }
-        ErrorKind::UnknownAnchor => {
-            text("the alias has no anchor above it", "define it before its use: key: &name value")
-        }
-        ErrorKind::RecursionLimitExceeded => Fault::new(
-            format!("lists and maps are nested deeper than {DEPTH_MAX} levels"),
-            "Compose needs seven levels",
-        ),
-        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => text(
-            "this line does not fit the indentation above it",
-            "give all keys of a map the same indentation",
-        ),
-        ErrorKind::UnclosedQuotedScalar => text("a quote is opened and not closed", "close it"),
-        kind => Fault::new(format!("not YAML: {kind}"), ""),
-    }
 }
