@@ -88,7 +88,8 @@ fn defaults(
     environment: Lookup<'_>,
     report: &mut Report,
 ) -> BTreeMap<String, String> {
-    let Some(path) = directory.map(|directory| directory.join(".env")).filter(|path| path.exists())
+    let Some(path) =
+        directory.map(|directory| directory.join(".env")).filter(|path| path.is_file())
     else {
         return BTreeMap::new();
     };

@@ -1,4 +1,7 @@
 //! Whole manifests: what is wrong with the broken ones, in exact words, and what the good ones say.
+//!
+//! Each file of `tests/broken` and `tests/good` has a snapshot. After a change that is meant, `INSTA_UPDATE=always cargo test
+//! -p mesh-compose` writes them again, to be read in the difference.
 
 mod files;
 mod property;

@@ -159,22 +159,27 @@ impl<'t> Builder<'t, '_> {
         Ok(node)
     }
 
-    /// Refuses tags that mean something; true unless the tag makes the value a text.
+    /// Refuses tags that do not fit; true unless the tag makes the value a text.
     fn check_tag(&mut self, event: &Event<'_>, located: &granit_parser::Span, span: Span) -> bool {
         let Some(tag) = event.tag() else {
             return true;
         };
-        if tag.is_yaml_core_schema() {
+        let fits = match event {
+            Event::Scalar(..) => ["str", "int", "float", "bool"].as_slice(),
+            Event::SequenceStart(..) => &["seq"],
+            Event::MappingStart(..) => &["map"],
+            _ => &[],
+        };
+        if tag.is_yaml_core_schema() && fits.contains(&tag.suffix()) {
             return tag.suffix() != "str";
         }
         let start = located.tag_start.map_or(span, |mark| Span {
             line: mark.line(),
             column: mark.col() + 1,
-            width: 1,
+            width: tag.original().chars().count(),
         });
-        let help = "remove it; several files are not merged here";
-        let found = format!("the tag {} is not supported", tag.original());
-        self.report.error(&self.path, start, Fault::new(found, help));
+        let found = format!("the tag {} is not supported here", tag.original());
+        self.report.error(&self.path, start, Fault::new(found, "remove it"));
         true
     }
 
@@ -292,6 +297,9 @@ impl<'t> Builder<'t, '_> {
     fn key(&mut self) -> Result<Option<(String, Span, bool)>, Stopped> {
         let (event, located) = self.next()?;
         let span = place(&located);
+        if let (Some(id), Event::Scalar(text, ..)) = (event.anchor_id(), &event) {
+            self.anchors.insert(id, Node { span, value: Value::Scalar(text.to_string()) });
+        }
         match event {
             Event::MappingEnd => Ok(None),
             Event::Scalar(text, style, ..) if !(text.is_empty() && style == ScalarStyle::Plain) => {
