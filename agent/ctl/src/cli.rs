@@ -1,0 +1,106 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::command;
+use crate::failure::EXIT_CODES;
+use crate::ui::Format;
+
+/// Places apps on a mesh of servers and shows what they do. Works against any agent of the mesh.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agentctl",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = EXIT_CODES
+)]
+pub(crate) struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The form of the output.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORM")]
+    pub(crate) output: Format,
+    /// Which mesh of the configuration file; the current one if not given.
+    #[arg(long, global = true, env = "AGENTCTL_MESH", value_name = "NAME")]
+    pub(crate) mesh: Option<String>,
+    /// The configuration file that `agent init` wrote.
+    #[arg(long, global = true, env = "AGENTCTL_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask this agent and no other.
+    #[arg(long, global = true, env = "AGENTCTL_AGENT", value_name = "HOST:PORT")]
+    pub(crate) agent: Option<String>,
+    /// Print results and errors only.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an app: a directory, a compose file, or an image with --name.
+    Place(command::place::Args),
+    /// List apps; with an app, its replicas.
+    Ps(command::ps::Args),
+    /// Show the mesh on one screen.
+    Status,
+    /// List nodes.
+    Nodes,
+    /// Explain why a replica is where it is.
+    Why(command::why::Args),
+    /// Show what happened on the mesh.
+    Events(command::events::Args),
+    /// Show what replicas print.
+    Logs(command::logs::Args),
+    /// Run a command in the container of a replica.
+    Exec(command::exec::Args),
+    /// Change how many replicas services have.
+    Scale(command::scale::Args),
+    /// Replace the containers of an app, one after the other.
+    Restart(command::run::RestartArgs),
+    /// Stop an app and keep it.
+    Stop(command::run::Args),
+    /// Start a stopped app.
+    Start(command::run::Args),
+    /// Remove an app.
+    Rm(command::rm::Args),
+    /// Move everything away from a node.
+    Drain(command::drain::Args),
+    /// Let a drained node hold replicas again.
+    Undrain(command::drain::UndrainArgs),
+    /// Look after nodes.
+    #[command(subcommand)]
+    Node(command::node::Command),
+    /// Let servers join.
+    #[command(subcommand)]
+    Token(command::token::Command),
+    /// Look after images.
+    #[command(subcommand)]
+    Image(command::image::Command),
+    /// Show versions.
+    Version,
+    /// Describe the JSON of every command.
+    Json,
+    /// Print completions for a shell.
+    Completions(command::completions::Args),
+}
+
+/// The definition of the whole command line.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! One file for each command.
+
+pub(crate) mod completions;
+pub(crate) mod drain;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod nodes;
+pub(crate) mod place;
+pub(crate) mod ps;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod scale;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod version;
+pub(crate) mod why;
+
+use std::time::Duration;
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Failure, Outcome};
+use crate::mesh::Mesh;
+use crate::output::json;
+use crate::remote::Remote;
+use crate::ui::Ui;
+
+/// How commands wait for what they asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Waiting {
+    /// Do not wait until it is done.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Stop waiting after this time; the mesh goes on.
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// Does what was typed.
+pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
+    match cli.command {
+        Command::Json => {
+            ui.line(json::markdown().trim_end())?;
+            Ok(Outcome::Done)
+        }
+        Command::Completions(args) => completions::run(&args, ui),
+        Command::Version => match Remote::open(&cli.global) {
+            Ok(remote) => version::run(Some(&remote), ui).await,
+            Err(_) => version::run(None::<&Remote>, ui).await,
+        },
+        command => {
+            let remote = Remote::open(&cli.global)?;
+            let outcome = on_mesh(&remote, ui, command).await;
+            // What was asked for is done; that the next command may have to look longer for an agent is worth a word only.
+            if let Err(why) = remote.remember().await {
+                ui.note(format!("note: the agents of the mesh were not remembered: {why}"))?;
+            }
+            outcome
+        }
+    }
+}
+
+/// Does what needs a mesh.
+pub(crate) async fn on_mesh<M: Mesh>(
+    mesh: &M,
+    ui: &mut Ui,
+    command: Command,
+) -> Result<Outcome, Failure> {
+    match command {
+        Command::Place(args) => place::run(&args, mesh, ui).await,
+        Command::Ps(args) => ps::run(&args, mesh, ui).await,
+        Command::Status => status::run(mesh, ui).await,
+        Command::Nodes => nodes::run(mesh, ui).await,
+        Command::Why(args) => why::run(&args, mesh, ui).await,
+        Command::Events(args) => events::run(&args, mesh, ui).await,
+        Command::Logs(args) => logs::run(&args, mesh, ui).await,
+        Command::Exec(args) => exec::run(args, mesh, ui).await,
+        Command::Scale(args) => scale::run(&args, mesh, ui).await,
+        Command::Restart(args) => run::restart(&args, mesh, ui).await,
+        Command::Stop(args) => run::stop(&args, mesh, ui).await,
+        Command::Start(args) => run::start(&args, mesh, ui).await,
+        Command::Rm(args) => rm::run(&args, mesh, ui).await,
+        Command::Drain(args) => drain::drain(&args, mesh, ui).await,
+        Command::Undrain(args) => drain::undrain(&args, mesh, ui).await,
+        Command::Node(command) => node::run(command, mesh, ui).await,
+        Command::Token(command) => token::run(&command, mesh, ui).await,
+        Command::Image(command) => image::run(command, mesh, ui).await,
+        Command::Version => version::run(Some(mesh), ui).await,
+        Command::Json | Command::Completions(_) => Ok(Outcome::Done),
+    }
+}
+
+/// What a command that changes something has to say in the end.
+pub(crate) struct Change {
+    /// What was asked for, in words.
+    pub(crate) change: String,
+    /// Where it is written down; `None` when there was nothing to do.
+    pub(crate) stored: Option<json::Stored>,
+    /// How the rollout ended; `None` when there was none.
+    pub(crate) rollout: Option<json::Rollout>,
+}
+
+impl Change {
+    /// Prints it.
+    pub(crate) fn print(self, ui: &mut Ui) -> Result<(), Failure> {
+        let Self { change, stored, rollout } = self;
+        if ui.is_json() {
+            ui.json(&json::Changed { change, stored, rollout })
+        } else if stored.is_none() {
+            ui.line(format!("nothing to do: {change} already"))
+        } else {
+            ui.line(change)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

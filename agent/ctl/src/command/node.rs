@@ -1,0 +1,168 @@
+//! `agentctl node`: labels, and servers that leave.
+
+use std::str::FromStr;
+
+use mesh_coordinator::catalogue::{Body, NodeLabels, RecordKey};
+use mesh_coordinator::spec::LabelKey;
+use mesh_coordinator::view::{NodeStatus, NodeView};
+
+use super::Change;
+use crate::failure::{Failure, Outcome};
+use crate::intent;
+use crate::mesh::Mesh;
+use crate::output::of;
+use crate::target;
+use crate::ui::Ui;
+
+/// Look after nodes.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List nodes.
+    #[command(after_help = "Example: agentctl node ls --output json")]
+    Ls,
+    /// Set and remove labels, and the weight in placement.
+    #[command(after_help = "Example: agentctl node label alpha disk=ssd rack-")]
+    Label(LabelArgs),
+    /// End a node's membership: its key is refused from now on.
+    #[command(after_help = "Example: agentctl node rm alpha")]
+    Rm(RemoveArgs),
+    /// Like rm, and assert that the host is destroyed: what it may still hold is given away at once.
+    #[command(after_help = "Example: agentctl node forget alpha")]
+    Forget(RemoveArgs),
+}
+
+/// Set and remove labels.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LabelArgs {
+    /// Which node.
+    node: String,
+    /// KEY=VALUE sets a label, KEY- removes it.
+    #[arg(required_unless_present = "weight", value_name = "KEY=VALUE|KEY-")]
+    labels: Vec<Edit>,
+    /// Its share in placement, in percent of a usual node.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    weight: Option<u32>,
+}
+
+/// End a node's membership.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// Which node.
+    node: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// A change to one label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Edit {
+    Set(LabelKey, String),
+    Remove(LabelKey),
+}
+
+impl FromStr for Edit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let key = |key: &str| key.parse::<LabelKey>().map_err(|error| error.to_string());
+        match (text.split_once('='), text.strip_suffix('-')) {
+            (Some((name, value)), _) => Ok(Self::Set(key(name)?, value.to_owned())),
+            (None, Some(name)) => Ok(Self::Remove(key(name)?)),
+            (None, None) => Err(format!("{text:?} is neither KEY=VALUE nor KEY-")),
+        }
+    }
+}
+
+/// Does what was typed.
+pub(crate) async fn run<M: Mesh>(
+    command: Command,
+    mesh: &M,
+    ui: &mut Ui,
+) -> Result<Outcome, Failure> {
+    match command {
+        Command::Ls => super::nodes::run(mesh, ui).await,
+        Command::Label(args) => label(args, mesh, ui).await,
+        Command::Rm(args) => remove(&args, false, mesh, ui).await,
+        Command::Forget(args) => remove(&args, true, mesh, ui).await,
+    }
+}
+
+async fn label<M: Mesh>(args: LabelArgs, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
+    let overview = mesh.overview().await?;
+    let node = target::node(&overview, &args.node)?;
+    let before = current(node, mesh).await?;
+    let mut after = before.clone();
+    for edit in args.labels {
+        match edit {
+            Edit::Set(key, value) => drop(after.labels.insert(key, value)),
+            Edit::Remove(key) => {
+                if after.labels.remove(&key).is_none() {
+                    return Err(Failure::usage(format!("{} has no label {key}", node.name))
+                        .next("agentctl nodes"));
+                }
+            }
+        }
+    }
+    after.weight = args.weight.unwrap_or(after.weight);
+    let change = format!("labelled {}", node.name);
+    if after == before {
+        Change { change, stored: None, rollout: None }.print(ui)?;
+        return Ok(Outcome::Done);
+    }
+    let submitted = intent::submit(mesh, vec![Body::Labels(after)]).await?;
+    let outcome = intent::report_stored(&submitted, &overview, ui)?;
+    let stored = Some(of::stored(&submitted, &overview));
+    Change { change, stored, rollout: None }.print(ui)?;
+    Ok(outcome)
+}
+
+/// The labels that the record says, which the next one must not lose.
+async fn current<M: Mesh>(node: &NodeView, mesh: &M) -> Result<NodeLabels, Failure> {
+    let entry = mesh.record(&RecordKey::Labels(node.id)).await?;
+    Ok(match entry.map(|entry| entry.record.body) {
+        Some(Body::Labels(labels)) => labels,
+        _ => NodeLabels { node: node.id, labels: node.labels.clone(), weight: node.weight },
+    })
+}
+
+async fn remove<M: Mesh>(
+    args: &RemoveArgs,
+    destroyed: bool,
+    mesh: &M,
+    ui: &mut Ui,
+) -> Result<Outcome, Failure> {
+    let overview = mesh.overview().await?;
+    let node = target::node(&overview, &args.node)?;
+    if destroyed && node.status == NodeStatus::Alive {
+        return Err(Failure::failed(format!(
+            "{} is alive, so its host is not destroyed: what it holds would run twice",
+            node.name
+        ))
+        .next(format!("agentctl drain {0} && agentctl node rm {0}", node.name)));
+    }
+    ui.consent_for_good(&meaning(node, destroyed), args.yes)?;
+    let body = Body::MemberRemoval { node: node.id, destroyed };
+    let submitted = intent::submit(mesh, vec![body]).await?;
+    let outcome = intent::report_stored(&submitted, &overview, ui)?;
+    let stored = Some(of::stored(&submitted, &overview));
+    let verb = if destroyed { "forgot" } else { "removed" };
+    Change { change: format!("{verb} {}", node.name), stored, rollout: None }.print(ui)?;
+    Ok(outcome)
+}
+
+/// What it means to remove a node.
+fn meaning(node: &NodeView, destroyed: bool) -> String {
+    let name = &node.name;
+    let mut text = format!(
+        "{name} ({}) is no member any more: its key is refused for good, and to come back it joins with a new one.",
+        node.id
+    );
+    if node.n_claims > 0 {
+        text.push_str(&format!("\nIt holds {} replicas, which move without being asked first; agentctl drain {name} avoids that.", node.n_claims));
+    }
+    if destroyed {
+        text.push_str("\nYou assert that its host is destroyed: if it still runs somewhere, exclusive apps can run twice.");
+    }
+    text
+}

@@ -1,0 +1,57 @@
+//! `agentctl ps`: what runs.
+
+use std::time::Duration;
+
+use crate::failure::{Failure, Outcome};
+use crate::mesh::Mesh;
+use crate::output::{json, of, text};
+use crate::target;
+use crate::ui::Ui;
+
+/// How often a watch looks again.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// List apps; with an app, its replicas.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: agentctl ps blog")]
+pub(crate) struct Args {
+    /// Only this app, with its replicas.
+    app: Option<String>,
+    /// Look again every second until interrupted.
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// Prints apps or replicas.
+pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
+    loop {
+        show(args, mesh, ui).await?;
+        if !args.watch {
+            return Ok(Outcome::Done);
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+async fn show<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<(), Failure> {
+    let overview = mesh.overview().await?;
+    let one = args.app.as_deref().map(|name| target::app(&overview, name)).transpose()?;
+    let apps: Vec<_> = one.map_or_else(|| overview.apps.iter().collect(), |app| vec![app]);
+    if ui.is_json() {
+        let apps = apps.into_iter().map(of::app).collect();
+        let document = json::Apps { apps };
+        return if args.watch { ui.json_line(&document) } else { ui.json(&document) };
+    }
+    if args.watch {
+        ui.next_picture()?;
+    }
+    if apps.is_empty() {
+        return ui.line("no app is placed yet: agentctl place DIR");
+    }
+    ui.table(&mut text::services(&apps))?;
+    if let Some(app) = one {
+        ui.line("")?;
+        ui.table(&mut text::replicas(app))?;
+    }
+    Ok(())
+}

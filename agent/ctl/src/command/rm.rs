@@ -1,0 +1,46 @@
+//! `agentctl rm`: an app goes for good.
+
+use mesh_coordinator::catalogue::Body;
+
+use super::{Change, Waiting};
+use crate::failure::{Failure, Outcome};
+use crate::intent;
+use crate::mesh::Mesh;
+use crate::output::of;
+use crate::target;
+use crate::ui::Ui;
+use crate::wait;
+
+/// Remove an app; its containers are stopped and removed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: agentctl rm blog")]
+pub(crate) struct Args {
+    /// Which app.
+    app: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+    /// How to wait.
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Removes an app and waits until no container of it is left.
+pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
+    let overview = mesh.overview().await?;
+    let app = target::app(&overview, &args.app)?;
+    let what = format!(
+        "{} v{} is stopped and removed on all nodes; agentctl stop would keep it.",
+        app.name, app.version
+    );
+    ui.consent_for_good(&what, args.yes)?;
+    let removal = Body::AppRemoval { app: app.uid, name: app.name.clone() };
+    let submitted = intent::submit(mesh, vec![removal]).await?;
+    let outcome = intent::report_stored(&submitted, &overview, ui)?;
+    if !args.waiting.detach {
+        wait::until_gone(mesh, ui, app.uid, args.waiting.timeout).await?;
+    }
+    let stored = Some(of::stored(&submitted, &overview));
+    Change { change: format!("removed {}", app.name), stored, rollout: None }.print(ui)?;
+    Ok(outcome)
+}

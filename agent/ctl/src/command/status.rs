@@ -1,0 +1,70 @@
+//! `agentctl status`: the mesh on one screen.
+
+use mesh_coordinator::catalogue::Role;
+use mesh_coordinator::view::{NodeStatus, Overview};
+
+use crate::failure::{Failure, Outcome};
+use crate::mesh::{Mesh, Who};
+use crate::output::{json, of, text};
+use crate::ui::Ui;
+
+/// Prints the state of the mesh. Ends well whatever that state is.
+pub(crate) async fn run<M: Mesh>(mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
+    let who = mesh.who().await?;
+    let overview = mesh.overview().await?;
+    let document = document(&overview, &who);
+    if ui.is_json() {
+        ui.json(&document)?;
+    } else {
+        for line in lines(&document) {
+            ui.line(line)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Deployer => "deployer",
+        Role::Admin => "admin",
+    }
+}
+
+fn document(overview: &Overview, who: &Who) -> json::Status {
+    let missing = overview.nodes.iter().filter(|node| node.status != NodeStatus::Alive);
+    let missing: Vec<String> =
+        missing.map(|node| format!("{} ({})", node.name, of::node_status(node.status))).collect();
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    json::Status {
+        mesh: overview.mesh_name.to_string(),
+        mesh_id: overview.mesh.to_string(),
+        seen_by: who.node_name.clone(),
+        role: role(who.role).to_owned(),
+        nodes_alive: count(overview.nodes.len().saturating_sub(missing.len())),
+        nodes: count(overview.nodes.len()),
+        nodes_missing: missing,
+        apps: count(overview.apps.len()),
+        degraded: text::degraded(overview),
+        problems: overview.problems.clone(),
+    }
+}
+
+fn lines(status: &json::Status) -> Vec<String> {
+    let mut lines = vec![
+        format!("mesh      {} ({})", status.mesh, status.mesh_id.get(..12).unwrap_or_default()),
+        format!("seen by   {}; you are {}", status.seen_by, status.role),
+        format!("nodes     {} of {} alive", status.nodes_alive, status.nodes),
+    ];
+    lines.extend(status.nodes_missing.iter().map(|node| format!("          {node}")));
+    let degraded = match status.degraded.len() {
+        0 => "all ready".to_owned(),
+        n => format!("{n} service{} degraded", if n == 1 { "" } else { "s" }),
+    };
+    lines.push(format!("apps      {}, {degraded}", status.apps));
+    lines.extend(status.degraded.iter().map(|service| format!("          {service}")));
+    let problems = if status.problems.is_empty() { "none" } else { "" };
+    lines.push(format!("problems  {problems}").trim_end().to_owned());
+    lines.extend(status.problems.iter().map(|problem| format!("          {problem}")));
+    lines
+}

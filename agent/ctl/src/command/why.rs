@@ -1,0 +1,52 @@
+//! `agentctl why`: why a replica is where it is.
+
+use crate::failure::{Failure, Outcome};
+use crate::mesh::Mesh;
+use crate::output::{of, text};
+use crate::target::{self, Target};
+use crate::ui::Ui;
+
+/// Explain why a replica is where it is, from any agent.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: agentctl why blog/web/0")]
+pub(crate) struct Args {
+    /// The replica, as app/service/index; less is enough when there is only one.
+    #[arg(value_name = "SLOT")]
+    slot: Target,
+}
+
+/// Prints the ranks of all nodes, the claims and the last decisions.
+pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
+    let overview = mesh.overview().await?;
+    let slot = match target::slot(&overview, &args.slot) {
+        Ok(slot) => slot.slot.clone(),
+        Err(failure) => target::absent_slot(&overview, &args.slot).ok_or(failure)?,
+    };
+    let Some(why) = mesh.why(&slot).await? else {
+        return Err(Failure::failed(format!("nothing is known of {}", args.slot))
+            .next(format!("agentctl ps {}", args.slot.app)));
+    };
+    if ui.is_json() {
+        ui.json(&of::why(&why))?;
+        return Ok(Outcome::Done);
+    }
+    let wanted = if why.slot.wanted { "" } else { " (not wanted any more)" };
+    ui.line(format!(
+        "{}{wanted}, seen by {}",
+        why.slot.name,
+        of::node_name(&overview, overview.seen_by)
+    ))?;
+    section(ui, "claims", "none: nobody holds it", &text::claims(&why.slot))?;
+    ui.line("\nnodes, in the order in which they would get it if it were free now")?;
+    ui.table(&mut text::candidates(&why))?;
+    section(ui, "last decisions", "none yet", &text::decisions(&why))?;
+    Ok(Outcome::Done)
+}
+
+fn section(ui: &mut Ui, title: &str, none: &str, lines: &[String]) -> Result<(), Failure> {
+    ui.line(format!("\n{title}"))?;
+    if lines.is_empty() {
+        ui.line(format!("  {none}"))?;
+    }
+    lines.iter().try_for_each(|line| ui.line(line))
+}

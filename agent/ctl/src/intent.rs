@@ -1,0 +1,95 @@
+//! What an operator wants, as records that follow those that were there.
+
+use mesh_coordinator::catalogue::{Body, Entry, Record, Stamp};
+use mesh_coordinator::id::MeshId;
+use mesh_coordinator::id::PublicKey;
+use mesh_coordinator::time::WallTime;
+use mesh_coordinator::view::Overview;
+use mesh_ports::control::Submitted;
+
+use crate::failure::{Failure, Outcome};
+use crate::mesh::Mesh;
+use crate::output::of;
+use crate::ui::Ui;
+
+/// Now, by this machine's wall clock: orders concurrent edits, and decides nothing else.
+pub(crate) fn now() -> WallTime {
+    WallTime(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+/// Who writes, for which mesh, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Author {
+    /// The mesh.
+    pub(crate) mesh: MeshId,
+    /// The operator's key.
+    pub(crate) key: PublicKey,
+    /// The author's wall clock.
+    pub(crate) now: WallTime,
+}
+
+impl Author {
+    /// The operator, now.
+    pub(crate) fn of<M: Mesh>(mesh: &M) -> Self {
+        Self { mesh: mesh.mesh(), key: mesh.operator(), now: now() }
+    }
+
+    /// The record that says `body` and follows `parent`.
+    pub(crate) fn follow(self, parent: Option<&Entry>, body: Body) -> Record {
+        let before = parent.map(|entry| entry.record.stamp);
+        let generation = before.map_or(1, |stamp| stamp.generation.saturating_add(1));
+        // A clock that is behind must not make the record look older than what it follows.
+        let written = before.map_or(self.now, |stamp| stamp.written.max(self.now));
+        Record {
+            mesh: self.mesh,
+            stamp: Stamp { generation, written, tie: 0 },
+            parent: parent.map(|entry| entry.hash),
+            author: self.key,
+            body,
+        }
+    }
+}
+
+/// Writes `bodies`, each after the record that now holds under its key.
+pub(crate) async fn submit<M: Mesh>(mesh: &M, bodies: Vec<Body>) -> Result<Submitted, Failure> {
+    let author = Author::of(mesh);
+    let mut records = Vec::new();
+    for body in bodies {
+        let parent = mesh.record(&body.key()).await?;
+        records.push(author.follow(parent.as_ref(), body));
+    }
+    let submitted = mesh.submit(records).await?;
+    if submitted.refused.is_empty() {
+        return Ok(submitted);
+    }
+    let reasons: Vec<&str> = submitted.refused.iter().map(|(_, why)| why.as_str()).collect();
+    Err(Failure::failed(format!("the mesh refused it: {}", reasons.join("; "))))
+}
+
+/// Says where records are, and whether that is safe.
+pub(crate) fn report_stored(
+    submitted: &Submitted,
+    overview: &Overview,
+    ui: &mut Ui,
+) -> Result<Outcome, Failure> {
+    let names = of::node_names(overview, &submitted.stored_on);
+    if names.len() >= 2 {
+        return Ok(Outcome::Done);
+    }
+    let place = names.join(", ");
+    if submitted.n_peers == 0 {
+        let n_members = overview.nodes.len();
+        let why = if n_members > 1 { "no other node is alive" } else { "the mesh has one node" };
+        ui.note(format!("stored on {place} only, since {why}: it is lost with that disk"))?;
+        return Ok(Outcome::Done);
+    }
+    ui.warn(format!(
+        "stored on one node only: {place}; none of the {} other live nodes has confirmed it yet. \
+         Look again with: agentctl status",
+        submitted.n_peers
+    ))?;
+    Ok(Outcome::Partly)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! The mesh as the commands see it: what they may ask of any agent, in the core's own types.
+//!
+//! [`crate::remote`] asks real agents; the tests of the commands use a fake. Records go out unsigned through this trait: the
+//! signature is the adapter's work, so that no command ever touches a key.
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+use std::fmt;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
+use mesh_coordinator::event::Event;
+use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
+use mesh_coordinator::view::{Overview, Why};
+use mesh_ports::control::Submitted;
+use mesh_ports::runtime::{Exec, ExecOutput, Image, LogLine, LogQuery};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+
+/// Items that arrive one after the other, until an error or the end.
+pub(crate) type Items<T> = Pin<Box<dyn Stream<Item = Result<T, CallError>> + Send>>;
+
+/// An agent that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tried {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// Why it did not answer.
+    pub(crate) why: String,
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n  {}: {}", self.address, self.why)
+    }
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// No agent could be reached. *What was asked for did not happen.*
+    #[error("no agent of the mesh answers:{}", .0.iter().map(ToString::to_string).collect::<String>())]
+    Unreachable(Vec<Tried>),
+    /// An agent answered that it will not. *What was asked for did not happen.*
+    #[error("{reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// The operator's role is too low. *What was asked for did not happen.*
+    #[error("your key may not do this: {reason}")]
+    Role {
+        /// What the agent said.
+        reason: String,
+    },
+    /// The connection ended before the answer did. *Whether what was asked for happened is unknown.*
+    #[error("the agent broke off: {reason}")]
+    BrokenOff {
+        /// What is known of it.
+        reason: String,
+    },
+}
+
+impl CallError {
+    /// What to type next, if there is something.
+    pub(crate) fn next(&self) -> Option<String> {
+        match self {
+            Self::Unreachable(_) => Some(
+                "on a server of the mesh: systemctl status mesh-agent; or name another agent: \
+                 agentctl --agent HOST:PORT …"
+                    .to_owned(),
+            ),
+            Self::Role { .. } => {
+                Some("agentctl status shows your role; an admin can give you another".to_owned())
+            }
+            Self::BrokenOff { .. } => Some("agentctl status".to_owned()),
+            Self::Refused { .. } => None,
+        }
+    }
+}
+
+/// Who answers, and whom it takes the caller for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Who {
+    /// The node that answers.
+    pub(crate) node_name: String,
+    /// The version of its agent.
+    pub(crate) version: String,
+    /// The caller's role.
+    pub(crate) role: Role,
+}
+
+/// Something that happened, or a node whose events are not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Happened {
+    /// An event.
+    Event(Event),
+    /// A node that could not be asked: its events are missing.
+    Silent {
+        /// Its name.
+        node: String,
+        /// Why it could not be asked.
+        reason: String,
+    },
+}
+
+/// What became of a pushed archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// The images in it.
+    pub(crate) images: Vec<Image>,
+    /// The nodes that have all of them, the entry agent first.
+    pub(crate) stored_on: Vec<NodeId>,
+    /// How many other members were believed to live.
+    pub(crate) n_peers: u32,
+}
+
+/// The two ends of a command that runs in a container.
+pub(crate) struct Session {
+    /// What goes to its standard input; closed when dropped.
+    pub(crate) stdin: mpsc::Sender<Bytes>,
+    /// What comes out, and in the end how it ended.
+    pub(crate) output: Items<ExecOutput>,
+}
+
+/// An invitation made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invited {
+    /// The invitation's public key.
+    pub(crate) key: PublicKey,
+    /// `host:port` of the agent that redeems it.
+    pub(crate) address: String,
+    /// The secret to hand to the new server.
+    pub(crate) token: String,
+}
+
+/// A replica and the node that runs it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// The slot.
+    pub(crate) slot: SlotId,
+}
+
+/// Any agent of the mesh: the first one that answers.
+pub(crate) trait Mesh {
+    /// Which mesh.
+    fn mesh(&self) -> MeshId;
+    /// The key with which records are signed.
+    fn operator(&self) -> PublicKey;
+    /// Who answers.
+    async fn who(&self) -> Result<Who, CallError>;
+    /// The mesh as that agent sees it.
+    async fn overview(&self) -> Result<Overview, CallError>;
+    /// Why a slot is where it is; `None` for a slot of which nothing is known.
+    async fn why(&self, slot: &SlotId) -> Result<Option<Why>, CallError>;
+    /// The record that holds under a key; `None` when there is none.
+    async fn record(&self, key: &RecordKey) -> Result<Option<Entry>, CallError>;
+    /// Signs records and hands them over.
+    async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError>;
+    /// The last `tail` events, and new ones if `follow` is set.
+    async fn events(&self, tail: usize, follow: bool) -> Result<Items<Happened>, CallError>;
+    /// Lines of the log of a replica's container.
+    async fn logs(&self, place: &Place, query: LogQuery) -> Result<Items<LogLine>, CallError>;
+    /// Runs a command in a replica's container.
+    async fn exec(&self, place: &Place, exec: Exec) -> Result<Session, CallError>;
+    /// Stores the images of an archive on the mesh.
+    async fn push_image(&self, archive: tokio::fs::File) -> Result<Pushed, CallError>;
+    /// The images on the agent that answers.
+    async fn images(&self) -> Result<Vec<Image>, CallError>;
+    /// Makes the keys of an invitation that the agent with the key `redeemer`, reachable at `address`, will redeem.
+    fn invite(&self, redeemer: PublicKey, address: String) -> Result<Invited, CallError>;
+}

@@ -1,0 +1,479 @@
+//! The shape of every JSON document that agentctl prints: a promise to scripts.
+//!
+//! Fields are only ever added. Each shape is declared once, with its documentation, by [`shapes`], so that `agentctl json` and
+//! `JSON.md` are made from what is really printed.
+
+use std::fmt::Write as _;
+
+/// A field of a document.
+#[derive(Debug)]
+pub(crate) struct Field {
+    name: &'static str,
+    rust: &'static str,
+    doc: &'static [&'static str],
+}
+
+/// A document, or a part of one.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    name: &'static str,
+    doc: &'static [&'static str],
+    fields: &'static [Field],
+}
+
+/// Declares documents, and lists them with their documentation.
+macro_rules! shapes {
+    ($($(#[doc = $doc:literal])+ $name:ident {
+        $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)+
+    })+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+            pub(crate) struct $name {
+                $($(#[doc = $field_doc])+ pub(crate) $field: $type,)+
+            }
+        )+
+
+        /// All shapes, the documents first.
+        pub(crate) const SHAPES: &[Shape] = &[$(Shape {
+            name: stringify!($name),
+            doc: &[$($doc),+],
+            fields: &[$(Field {
+                name: stringify!($field),
+                rust: stringify!($type),
+                doc: &[$($field_doc),+],
+            }),+],
+        }),+];
+    };
+}
+
+shapes! {
+    /// `agentctl ps`: the apps.
+    Apps {
+        /// All apps, or the one that was asked for.
+        apps: Vec<App>,
+    }
+
+    /// `agentctl status`: the mesh on one screen.
+    Status {
+        /// The name of the mesh.
+        mesh: String,
+        /// Its identity, 64 hexadecimal digits.
+        mesh_id: String,
+        /// The agent that answered.
+        seen_by: String,
+        /// What your key may do: `viewer`, `deployer` or `admin`.
+        role: String,
+        /// How many nodes are alive.
+        nodes_alive: u64,
+        /// How many nodes there are.
+        nodes: u64,
+        /// The nodes that are not alive.
+        nodes_missing: Vec<String>,
+        /// How many apps there are.
+        apps: u64,
+        /// The services that have fewer ready replicas than they should, as `app/service ready/wanted`.
+        degraded: Vec<String>,
+        /// What is wrong with the mesh as a whole.
+        problems: Vec<String>,
+    }
+
+    /// `agentctl nodes` and `agentctl node ls`: the nodes.
+    Nodes {
+        /// All members, by name.
+        nodes: Vec<Node>,
+    }
+
+    /// `agentctl why SLOT`: why a replica is where it is.
+    Why {
+        /// The replica.
+        slot: Slot,
+        /// Every node, in the order in which it would get the slot if it were free now.
+        candidates: Vec<Candidate>,
+        /// What the agent that answered decided about the slot, newest last.
+        decisions: Vec<Decision>,
+    }
+
+    /// `agentctl events`: one event on each line.
+    Event {
+        /// When, RFC 3339, by the clock of the node that saw it.
+        at: String,
+        /// The node that saw it, by name, or by id when it is no member any more.
+        seen_by: String,
+        /// `info`, `warning` or `error`.
+        severity: String,
+        /// What it is about: `mesh`, `node NAME` or `app/service/index`.
+        subject: String,
+        /// What happened.
+        text: String,
+    }
+
+    /// `agentctl events`: a line for a node whose events are missing.
+    SilentNode {
+        /// The node.
+        silent: String,
+        /// Why it could not be asked.
+        reason: String,
+    }
+
+    /// `agentctl logs`: one line of a log on each line.
+    LogLine {
+        /// The replica.
+        slot: String,
+        /// When, RFC 3339, by the clock of its node.
+        at: String,
+        /// `stdout` or `stderr`.
+        stream: String,
+        /// The line; bytes that are not UTF-8 are replaced.
+        text: String,
+    }
+
+    /// `agentctl image ls`: the images on the agent that answered.
+    Images {
+        /// By name.
+        images: Vec<Image>,
+    }
+
+    /// `agentctl image push`: what was stored.
+    Pushed {
+        /// The images of the archive.
+        images: Vec<Image>,
+        /// The nodes that have all of them.
+        stored_on: Vec<String>,
+        /// How many other nodes were alive.
+        peers: u32,
+    }
+
+    /// `agentctl place`: what was planned and what came of it.
+    Placed {
+        /// The plan.
+        plan: Plan,
+        /// What was written down; null with `--dry-run` and when there was nothing to do.
+        stored: Option<Stored>,
+        /// How the rollout ended; null when it was not waited for.
+        rollout: Option<Rollout>,
+    }
+
+    /// `agentctl scale`, `restart`, `stop`, `start`, `rm`, `drain`, `undrain`, `node label`, `node rm`, `node forget`.
+    Changed {
+        /// What was asked for, in words.
+        change: String,
+        /// What was written down; null when there was nothing to do.
+        stored: Option<Stored>,
+        /// How the rollout ended; null when there was none or it was not waited for.
+        rollout: Option<Rollout>,
+    }
+
+    /// `agentctl token create`: a secret that lets servers join.
+    Token {
+        /// The secret.
+        token: String,
+        /// What to type on the new server.
+        command: String,
+        /// The one node that redeems it.
+        redeemer: String,
+        /// How many servers may join by it.
+        uses: u32,
+        /// When it ends, RFC 3339, by the clock of that node.
+        expires: String,
+    }
+
+    /// `agentctl version`.
+    Version {
+        /// The version of agentctl.
+        agentctl: String,
+        /// The version of the agent that answered; null when none did.
+        agent: Option<String>,
+    }
+
+    /// An app.
+    App {
+        /// Its name.
+        name: String,
+        /// Its identity, which a new app of the same name does not have.
+        uid: String,
+        /// The number of its release.
+        version: u64,
+        /// False after `agentctl stop`.
+        running: bool,
+        /// Who wrote the release: a public key, 64 hexadecimal digits.
+        author: String,
+        /// When, RFC 3339, by the author's clock.
+        written: String,
+        /// Its services, by name.
+        services: Vec<Service>,
+    }
+
+    /// A service of an app.
+    Service {
+        /// Its name.
+        name: String,
+        /// The image as the manifest wrote it.
+        image: String,
+        /// The digest of what runs.
+        digest: String,
+        /// The number of the current definition.
+        revision: u64,
+        /// How many replicas are asked for; null is one on every suitable node.
+        replicas: Option<u32>,
+        /// How many replicas there should be now.
+        wanted: u32,
+        /// How many of them are ready.
+        ready: u32,
+        /// Its published ports.
+        ports: Vec<Port>,
+        /// After the death of a node its replicas are claimed elsewhere within this time.
+        failover_bound_ms: u64,
+        /// The slowest failover measured on the replicas that are there; null when none of them replaced a dead one.
+        last_failover_ms: Option<u32>,
+        /// Its replicas.
+        slots: Vec<Slot>,
+    }
+
+    /// A published port.
+    Port {
+        /// The port on the nodes.
+        published: u16,
+        /// The port in the container.
+        target: u16,
+        /// `tcp` or `udp`.
+        protocol: String,
+        /// `mesh`: every node listens; `host`: only the node of the replica does.
+        mode: String,
+    }
+
+    /// A replica's place.
+    Slot {
+        /// `app/service/index`.
+        name: String,
+        /// False when the app does not want it any more.
+        wanted: bool,
+        /// Who claims it, the best first.
+        claims: Vec<Claim>,
+    }
+
+    /// A node's claim to run a replica.
+    Claim {
+        /// The node's name.
+        node: String,
+        /// The node's identity.
+        node_id: String,
+        /// `alive`, `restarting`, `down` or `unknown`.
+        node_status: String,
+        /// The number of the definition that it runs.
+        revision: u64,
+        /// Whether that is the current one.
+        current: bool,
+        /// `intent`, `starting`, `ready`, `unhealthy`, `ended`, `failed` or `released`.
+        phase: String,
+        /// Whether it waits to be relieved.
+        yielding: bool,
+        /// How often the container was started again.
+        restarts: u32,
+        /// From the last sign of life of the node that it replaced to readiness; null when it replaced none.
+        failover_ms: Option<u32>,
+        /// The last error, or how the container ended; may be empty.
+        detail: String,
+    }
+
+    /// A member.
+    Node {
+        /// Its name.
+        name: String,
+        /// Its identity.
+        id: String,
+        /// `alive`, `restarting`, `down` or `unknown`.
+        status: String,
+        /// Whether it is drained.
+        drained: bool,
+        /// Its labels.
+        labels: std::collections::BTreeMap<String, String>,
+        /// Its share in placement, in percent of a usual node.
+        weight: u32,
+        /// What it can set aside; null until it said so.
+        capacity: Option<Amounts>,
+        /// What its replicas set aside.
+        reserved: Amounts,
+        /// How many replicas it claims.
+        claims: u32,
+        /// The version of its agent; null until it said so.
+        version: Option<String>,
+        /// `host:port` of its API, best first.
+        addresses: Vec<String>,
+        /// How long ago it was heard; null when never since the answering agent started.
+        heard_ago_ms: Option<u64>,
+    }
+
+    /// Amounts of a node's resources.
+    Amounts {
+        /// Processor time, in thousandths of a core.
+        cpu_millis: u64,
+        /// Memory, in bytes.
+        memory_bytes: u64,
+    }
+
+    /// A node as a place for a replica.
+    Candidate {
+        /// The node.
+        node: String,
+        /// Its rank, from zero; null when it cannot hold the slot.
+        rank: Option<u32>,
+        /// How many other replicas of the service it holds; the fewer, the better.
+        crowding: u32,
+        /// Its score, which decides among equally crowded nodes; a number of 64 bits, as text because JSON numbers are not.
+        score: String,
+        /// Why it cannot hold the slot.
+        refusals: Vec<String>,
+    }
+
+    /// A decision of an agent.
+    Decision {
+        /// How long ago.
+        ago_ms: u64,
+        /// What and why.
+        text: String,
+    }
+
+    /// An image.
+    Image {
+        /// Its digest.
+        digest: String,
+        /// The names under which it is known.
+        names: Vec<String>,
+        /// The size of its blobs.
+        bytes: u64,
+    }
+
+    /// What `place` is going to do.
+    Plan {
+        /// The app.
+        app: String,
+        /// The number of the release; the current one when nothing changes.
+        version: u64,
+        /// Whether anything is to be done.
+        changes: bool,
+        /// Service by service.
+        steps: Vec<Step>,
+        /// What the manifest's author should know.
+        warnings: Vec<String>,
+    }
+
+    /// What happens to a service.
+    Step {
+        /// The service.
+        service: String,
+        /// `create`, `replace`, `scale`, `update`, `keep` or `remove`.
+        action: String,
+        /// Why, one change on each line.
+        reasons: Vec<String>,
+        /// How many replicas it has now; null when it is new.
+        replicas_now: Option<u32>,
+        /// How many replicas it gets; null is one on every suitable node.
+        replicas: Option<u32>,
+        /// The failover bound; null while the mesh cannot say it.
+        failover_bound_ms: Option<u64>,
+    }
+
+    /// Where records were stored.
+    Stored {
+        /// The nodes that have them on disk.
+        stored_on: Vec<String>,
+        /// How many other nodes were alive.
+        peers: u32,
+    }
+
+    /// How a rollout ended.
+    Rollout {
+        /// `done`, `partly` or `failed`.
+        outcome: String,
+        /// How many replicas are as they should be.
+        ready: u32,
+        /// How many there should be.
+        wanted: u32,
+        /// The replicas that are not, with the reason.
+        faults: Vec<Fault>,
+    }
+
+    /// A replica that is not as it should be.
+    Fault {
+        /// The replica.
+        slot: String,
+        /// The node; null when nobody claims it.
+        node: Option<String>,
+        /// What is wrong.
+        reason: String,
+    }
+}
+
+/// The documentation of all documents, in Markdown.
+pub(crate) fn markdown() -> String {
+    let mut text = String::from(
+        "# The JSON of agentctl\n\nEvery command prints one of these documents with `--output json`. Fields are only ever \
+         added: a script ignores those that it does not know. Errors are lines on standard error, never JSON; look at the \
+         exit code.\n",
+    );
+    for shape in SHAPES {
+        write_shape(shape, &mut text);
+    }
+    text
+}
+
+fn write_shape(shape: &Shape, text: &mut String) {
+    // Writing to a string cannot fail.
+    let _infallible = write!(
+        text,
+        "\n## {}\n\n{}\n\n| field | type | meaning |\n|---|---|---|\n",
+        shape.name,
+        prose(shape.doc)
+    );
+    for Field { name, rust, doc } in shape.fields {
+        let _infallible = writeln!(text, "| `{name}` | {} | {} |", json_type(rust), prose(doc));
+    }
+}
+
+fn prose(doc: &[&str]) -> String {
+    doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// What a Rust type looks like in JSON.
+fn json_type(rust: &str) -> String {
+    let rust = rust.replace(' ', "");
+    let inside = |outer: &str| rust.strip_prefix(outer).and_then(|rest| rest.strip_suffix('>'));
+    if let Some(inner) = inside("Option<") {
+        return format!("{} or null", json_type(inner));
+    }
+    if let Some(inner) = inside("Vec<") {
+        return format!("list of {}", json_type(inner));
+    }
+    match rust.as_str() {
+        "String" => "text".to_owned(),
+        "bool" => "true or false".to_owned(),
+        "u16" | "u32" | "u64" => "number".to_owned(),
+        "std::collections::BTreeMap<String,String>" => "object of texts".to_owned(),
+        shape => format!("[{shape}](#{})", shape.to_ascii_lowercase()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The documentation cannot rot.
+
+    use super::{json_type, markdown};
+
+    #[test]
+    fn json_md_is_what_the_shapes_say() {
+        let written = include_str!("../../JSON.md");
+        let right = markdown();
+        if written != right {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("JSON.md");
+            std::fs::write(&path, &right).unwrap();
+            panic!("JSON.md was not up to date; it is now: run the test again and commit it");
+        }
+    }
+
+    #[test]
+    fn every_type_has_a_name_in_json() {
+        assert_eq!(json_type("Option < Vec < Step > >"), "list of [Step](#step) or null");
+        assert_eq!(json_type("u64"), "number");
+    }
+}

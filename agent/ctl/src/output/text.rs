@@ -1,0 +1,275 @@
+//! Views of the core as tables and lines for people.
+
+use std::time::Duration;
+
+use comfy_table::{Cell, Table};
+use mesh_coordinator::fact::Phase;
+use mesh_coordinator::spec::{PublishMode, PublishedPort};
+use mesh_coordinator::view::{
+    AppView, Candidate, ClaimView, NodeStatus, NodeView, Overview, ServiceView, SlotView, Why,
+};
+use mesh_ports::runtime::Image;
+
+use super::of;
+use crate::ui::{Mood, cell, table};
+
+/// The longest image name that is shown whole in a table of apps.
+const IMAGE_LEN_MAX: usize = 40;
+
+/// A table of services, one line each.
+pub(crate) fn services(apps: &[&AppView]) -> Table {
+    let columns =
+        ["SERVICE", "IMAGE", "READY", "NODES", "PORTS", "BOUND", "LAST FAILOVER", "RELEASE"];
+    let mut table = table(&columns);
+    for app in apps {
+        for service in &app.services {
+            table.add_row(service_row(app, service));
+        }
+    }
+    table
+}
+
+fn service_row(app: &AppView, service: &ServiceView) -> Vec<Cell> {
+    let ended = of::n_ended(service);
+    let ready = match ended {
+        0 => format!("{}/{}", service.n_ready, service.n_wanted),
+        n => format!("{}/{}, {n} ended", service.n_ready, service.n_wanted),
+    };
+    let mood = match (app.running, service.n_ready.saturating_add(ended)) {
+        (false, _) => Mood::Plain,
+        (true, 0) if service.n_wanted > 0 => Mood::Bad,
+        (true, ready) if ready < service.n_wanted => Mood::Busy,
+        (true, _) => Mood::Good,
+    };
+    let ready = if app.running { ready } else { "stopped".to_owned() };
+    let last = of::last_failover(service).map_or_else(
+        || "-".to_owned(),
+        |millis| of::seconds(Duration::from_millis(u64::from(millis))),
+    );
+    vec![
+        Cell::new(format!("{}/{}", app.name, service.name)),
+        Cell::new(shortened(&service.image)),
+        cell(ready, mood),
+        Cell::new(holders(service)),
+        Cell::new(ports(&service.ports)),
+        Cell::new(of::seconds(service.failover_bound)),
+        Cell::new(last),
+        Cell::new(format!("v{} {}", app.version, service.revision)),
+    ]
+}
+
+/// A table of the replicas of one app.
+pub(crate) fn replicas(app: &AppView) -> Table {
+    let mut table =
+        table(&["REPLICA", "NODE", "STATE", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"]);
+    for slot in app.services.iter().flat_map(|service| &service.slots) {
+        if slot.claims.is_empty() {
+            table.add_row(vec![
+                Cell::new(&slot.name),
+                Cell::new("-"),
+                cell("unclaimed", Mood::Bad),
+            ]);
+        }
+        for claim in &slot.claims {
+            table.add_row(claim_row(slot, claim));
+        }
+    }
+    table
+}
+
+fn claim_row(slot: &SlotView, claim: &ClaimView) -> Vec<Cell> {
+    let failover = claim.failover_ms.map_or_else(
+        || "-".to_owned(),
+        |millis| of::seconds(Duration::from_millis(u64::from(millis))),
+    );
+    let revision = if claim.current {
+        claim.revision.to_string()
+    } else {
+        format!("{} (old)", claim.revision)
+    };
+    vec![
+        Cell::new(&slot.name),
+        Cell::new(claim.node_name.to_string()),
+        claim_state(slot, claim),
+        Cell::new(revision),
+        Cell::new(claim.restarts),
+        Cell::new(failover),
+        Cell::new(&claim.detail),
+    ]
+}
+
+fn claim_state(slot: &SlotView, claim: &ClaimView) -> Cell {
+    let mut words = vec![of::phase(claim.phase)];
+    if claim.yielding || !slot.wanted {
+        words.push("leaving");
+    }
+    if claim.node_status != NodeStatus::Alive {
+        words.push("node");
+        words.push(of::node_status(claim.node_status));
+    }
+    let mood = match claim.phase {
+        _ if claim.node_status == NodeStatus::Down => Mood::Bad,
+        Phase::Ready => Mood::Good,
+        Phase::Intent | Phase::Starting => Mood::Busy,
+        Phase::Unhealthy | Phase::Failed => Mood::Bad,
+        Phase::Released | Phase::Ended => Mood::Plain,
+    };
+    cell(words.join(" "), mood)
+}
+
+fn holders(service: &ServiceView) -> String {
+    let claims = service.slots.iter().flat_map(|slot| &slot.claims);
+    let mut names: Vec<&str> =
+        claims.filter(|claim| claim.phase.holds()).map(|claim| claim.node_name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+}
+
+fn ports(ports: &[PublishedPort]) -> String {
+    if ports.is_empty() {
+        return "-".to_owned();
+    }
+    let port = |port: &PublishedPort| {
+        let host = if port.mode == PublishMode::Host { " host" } else { "" };
+        format!("{}→{}/{}{host}", port.published, port.target, port.protocol)
+    };
+    ports.iter().map(port).collect::<Vec<_>>().join(", ")
+}
+
+fn shortened(image: &str) -> String {
+    let length = image.chars().count();
+    if length <= IMAGE_LEN_MAX {
+        return image.to_owned();
+    }
+    let tail: String = image.chars().skip(length.saturating_sub(IMAGE_LEN_MAX - 1)).collect();
+    format!("…{tail}")
+}
+
+/// A table of nodes.
+pub(crate) fn nodes(nodes: &[NodeView]) -> Table {
+    let mut table = table(&[
+        "NODE", "ID", "STATE", "REPLICAS", "CPU", "MEMORY", "LABELS", "VERSION", "HEARD", "ADDRESS",
+    ]);
+    for node in nodes {
+        table.add_row(node_row(node));
+    }
+    table
+}
+
+fn node_row(node: &NodeView) -> Vec<Cell> {
+    let mood = match node.status {
+        NodeStatus::Alive if node.drained => Mood::Busy,
+        NodeStatus::Alive => Mood::Good,
+        NodeStatus::Restarting | NodeStatus::Unknown => Mood::Busy,
+        NodeStatus::Down => Mood::Bad,
+    };
+    let mut state = of::node_status(node.status).to_owned();
+    if node.drained {
+        state.push_str(", drained");
+    }
+    let (cpu, memory) = node.capacity.map_or_else(
+        || ("-".to_owned(), "-".to_owned()),
+        |room| {
+            (
+                format!("{} of {}", node.reserved.cpu, room.cpu),
+                format!("{} of {}", node.reserved.memory, room.memory),
+            )
+        },
+    );
+    let labels: Vec<String> =
+        node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    vec![
+        Cell::new(node.name.to_string()),
+        Cell::new(node.id.to_string()),
+        cell(state, mood),
+        Cell::new(node.n_claims),
+        Cell::new(cpu),
+        Cell::new(memory),
+        Cell::new(if labels.is_empty() { "-".to_owned() } else { labels.join(", ") }),
+        Cell::new(node.version.as_deref().unwrap_or("-")),
+        Cell::new(node.heard_ago.map_or_else(|| "never".to_owned(), of::ago)),
+        Cell::new(node.addresses.first().map_or("-", String::as_str)),
+    ]
+}
+
+/// The services that have fewer ready replicas than they should.
+pub(crate) fn degraded(overview: &Overview) -> Vec<String> {
+    let mut lines = Vec::new();
+    for app in overview.apps.iter().filter(|app| app.running) {
+        let short = |service: &&ServiceView| {
+            service.n_ready.saturating_add(of::n_ended(service)) < service.n_wanted
+        };
+        for service in app.services.iter().filter(short) {
+            lines.push(format!(
+                "{}/{} {}/{}",
+                app.name, service.name, service.n_ready, service.n_wanted
+            ));
+        }
+    }
+    lines
+}
+
+/// A table of the nodes as places for a slot.
+pub(crate) fn candidates(why: &Why) -> Table {
+    let mut table = table(&["RANK", "NODE", "HOLDS", "OTHERS", "SCORE", "WHY NOT"]);
+    for candidate in &why.candidates {
+        table.add_row(candidate_row(why, candidate));
+    }
+    table
+}
+
+fn candidate_row(why: &Why, candidate: &Candidate) -> Vec<Cell> {
+    let claim = why.slot.claims.iter().find(|claim| claim.node == candidate.node);
+    let holds = claim.map_or_else(|| Cell::new("-"), |claim| claim_state(&why.slot, claim));
+    vec![
+        candidate.rank.map_or_else(|| cell("-", Mood::Bad), |rank| Cell::new(rank)),
+        Cell::new(candidate.node_name.to_string()),
+        holds,
+        Cell::new(candidate.crowding),
+        Cell::new(format!("{:016x}", candidate.score)),
+        Cell::new(candidate.refusals.join(", ")),
+    ]
+}
+
+/// The last decisions, one line each.
+pub(crate) fn decisions(why: &Why) -> Vec<String> {
+    why.decisions
+        .iter()
+        .map(|decision| format!("  {:>5} ago  {}", of::ago(decision.ago), decision.text))
+        .collect()
+}
+
+/// The claims of a slot, one line each.
+pub(crate) fn claims(slot: &SlotView) -> Vec<String> {
+    let line = |claim: &ClaimView| {
+        let mut line =
+            format!("  {}: {} {}", claim.node_name, of::phase(claim.phase), claim.revision);
+        if !claim.current {
+            line.push_str(" (old)");
+        }
+        if claim.yielding {
+            line.push_str(", waits to be relieved");
+        }
+        if claim.node_status != NodeStatus::Alive {
+            line.push_str(&format!(", node {}", of::node_status(claim.node_status)));
+        }
+        if !claim.detail.is_empty() {
+            line.push_str(&format!(", {}", claim.detail));
+        }
+        line
+    };
+    slot.claims.iter().map(line).collect()
+}
+
+/// A table of images.
+pub(crate) fn images(images: &[Image]) -> Table {
+    let mut table = table(&["IMAGE", "DIGEST", "SIZE"]);
+    for image in images {
+        let names = if image.names.is_empty() { "-".to_owned() } else { image.names.join(", ") };
+        let digest: String = image.digest.chars().take("sha256:".len() + 12).collect();
+        let size = mesh_coordinator::spec::Bytes(image.bytes);
+        table.add_row(vec![Cell::new(names), Cell::new(digest), Cell::new(size.to_string())]);
+    }
+    table
+}

@@ -1,0 +1,248 @@
+//! The mesh over the network: one agent of those that the configuration file knows, the next when that one dies.
+//!
+//! Reads that found no agent are asked again of the others, once; what changes something is not, since it may have happened.
+
+mod agents;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_api::client::{
+    Access, AgentAddress, Error, EventsItem, ExecRequest, LogsRequest, OperatorClient,
+};
+use mesh_coordinator::catalogue::{Entry, Record, RecordKey};
+use mesh_coordinator::id::{MeshId, PublicKey, SlotId};
+use mesh_coordinator::view::{Overview, Why};
+use mesh_identity::keys::KeyPair;
+use mesh_identity::operator::{self, Context, Contexts};
+use mesh_identity::token::Token;
+use mesh_identity::{record, tls};
+use mesh_ports::control::Submitted;
+use mesh_ports::runtime::{Exec, Image, LogLine, LogQuery};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::StreamExt as _;
+
+use crate::cli::Global;
+use crate::failure::Failure;
+use crate::intent;
+use crate::mesh::{CallError, Happened, Invited, Items, Mesh, Place, Pushed, Session, Tried, Who};
+
+/// How long an agent may take to answer: longer than it waits itself for another node to store a record.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Pieces of standard input on their way.
+const STDIN_PIECES: usize = 8;
+
+/// The mesh that the configuration file names.
+pub(crate) struct Remote {
+    path: PathBuf,
+    context: Context,
+    agents: Vec<AgentAddress>,
+    /// True when the operator named the one agent to ask.
+    is_forced: bool,
+    connection: Mutex<Option<OperatorClient>>,
+    /// What the last overview said, to remember its agents.
+    seen: Mutex<Option<Overview>>,
+}
+
+impl Remote {
+    /// Reads the configuration file; nothing is connected yet.
+    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
+        let path = global.config.clone().or_else(operator::default_path).ok_or_else(|| {
+            Failure::usage("there is no home directory to look for the configuration file in")
+                .next("agentctl --config FILE …")
+        })?;
+        let unusable = |error: operator::ContextError| {
+            let cause = std::error::Error::source(&error)
+                .map_or_else(String::new, |cause| format!(": {cause}"));
+            Failure::usage(format!("{error}{cause}"))
+        };
+        let contexts = Contexts::load(&path).map_err(unusable)?;
+        let context = contexts.select(global.mesh.as_deref()).map_err(unusable)?.clone();
+        let agents = agents::to_try(&context, global.agent.as_deref());
+        let is_forced = global.agent.is_some();
+        let (connection, seen) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { path, context, agents, is_forced, connection, seen })
+    }
+
+    async fn client(&self) -> Result<OperatorClient, CallError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(client) = &*connection {
+            return Ok(client.clone());
+        }
+        let client = OperatorClient::connect(&self.agents, self.access()?, TIMEOUT).await?;
+        *connection = Some(client.clone());
+        Ok(client)
+    }
+
+    fn access(&self) -> Result<Access, CallError> {
+        let own = self.context.operator.clone();
+        // Made once before it is needed, since the client cannot report that it is impossible.
+        let refused = |error: tls::TlsError| CallError::Refused { reason: error.to_string() };
+        let mut configs = std::collections::BTreeMap::new();
+        for agent in &self.agents {
+            configs.insert(agent.key, tls::client_config(&own, agent.key).map_err(refused)?);
+        }
+        let nobody = tls::client_config(&own, own.public()).map_err(refused)?;
+        let tls_for = move |key: &PublicKey| Arc::clone(configs.get(key).unwrap_or(&nobody));
+        Ok(Access {
+            mesh: self.context.mesh,
+            tls_for: Arc::new(tls_for),
+            signer: Arc::new(self.context.operator.clone()),
+            clock: Arc::new(intent::now),
+        })
+    }
+
+    /// Asks, and asks another agent when the first one is gone.
+    async fn read<T, F>(&self, ask: impl Fn(OperatorClient) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        match ask(self.client().await?).await {
+            Err(Error::Unreachable { .. }) => {
+                *self.connection.lock().await = None;
+                Ok(ask(self.client().await?).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Remembers the agents that the last overview named, so that the next command gets along without those it knew before.
+    pub(crate) async fn remember(&self) -> Result<(), String> {
+        let seen = self.seen.lock().await;
+        let Some(overview) = &*seen else { return Ok(()) };
+        if self.is_forced {
+            return Ok(());
+        }
+        let agents = agents::alive(self, &self.context, overview).await;
+        let agents = agents.map_err(|error| error.to_string())?;
+        if agents == self.context.agents {
+            return Ok(());
+        }
+        agents::save(&self.path, &self.context, agents).map_err(|error| error.to_string())
+    }
+
+    fn sign(&self, record: &Record) -> Result<Entry, CallError> {
+        record::sign(record, &self.context.operator).map_err(|error| CallError::Refused {
+            reason: format!("the record is impossible: {error}"),
+        })
+    }
+}
+
+impl From<Error> for CallError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unreachable { tried } => Self::Unreachable(
+                tried.into_iter().map(|(address, why)| Tried { address, why }).collect(),
+            ),
+            Error::Refused { reason } if reason.contains("role") => Self::Role { reason },
+            Error::Refused { reason }
+            | Error::NotFound { reason }
+            | Error::Invalid { reason }
+            | Error::Busy { reason } => Self::Refused { reason },
+            Error::Server { reason } => Self::BrokenOff { reason },
+        }
+    }
+}
+
+fn items<T, U, F>(stream: mesh_api::client::Items<T>, convert: F) -> Items<U>
+where
+    T: 'static,
+    F: Fn(T) -> U + Send + 'static,
+{
+    Box::pin(stream.map(move |item| Ok(convert(item?))))
+}
+
+impl Mesh for Remote {
+    fn mesh(&self) -> MeshId {
+        self.context.mesh
+    }
+
+    fn operator(&self) -> PublicKey {
+        self.context.operator.public()
+    }
+
+    async fn who(&self) -> Result<Who, CallError> {
+        let who = self.read(async |client: OperatorClient| client.who().await).await?;
+        Ok(Who { node_name: who.node_name.to_string(), version: who.version, role: who.role })
+    }
+
+    async fn overview(&self) -> Result<Overview, CallError> {
+        let overview = self.read(async |client: OperatorClient| client.overview().await).await?;
+        *self.seen.lock().await = Some(overview.clone());
+        Ok(overview)
+    }
+
+    async fn why(&self, slot: &SlotId) -> Result<Option<Why>, CallError> {
+        let answer = self
+            .read(async |client: OperatorClient| match client.why(slot).await {
+                Err(Error::NotFound { .. }) => Ok(None),
+                other => other.map(Some),
+            })
+            .await?;
+        Ok(answer)
+    }
+
+    async fn record(&self, key: &RecordKey) -> Result<Option<Entry>, CallError> {
+        let signed = self.read(async |client: OperatorClient| client.record(key).await).await?;
+        let opened = signed.map(record::open).transpose();
+        opened.map_err(|error| CallError::BrokenOff {
+            reason: format!("it sent a record that is not right: {error}"),
+        })
+    }
+
+    async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError> {
+        let mut signed = Vec::new();
+        for record in &records {
+            signed.push(self.sign(record)?.signed);
+        }
+        Ok(self.client().await?.submit(&signed).await?)
+    }
+
+    async fn events(&self, tail: usize, follow: bool) -> Result<Items<Happened>, CallError> {
+        let tail = u32::try_from(tail).unwrap_or(u32::MAX);
+        let stream =
+            self.read(async |client: OperatorClient| client.events(tail, follow).await).await?;
+        Ok(items(stream, |item| match item {
+            EventsItem::Event(event) => Happened::Event(event),
+            EventsItem::Silent(silent) => {
+                Happened::Silent { node: silent.name.to_string(), reason: silent.reason }
+            }
+        }))
+    }
+
+    async fn logs(&self, place: &Place, query: LogQuery) -> Result<Items<LogLine>, CallError> {
+        let Place { node, slot } = place.clone();
+        let wanted = LogsRequest { node, slot, query };
+        let stream = self.client().await?.logs(&wanted).await?;
+        Ok(items(stream, |line| line))
+    }
+
+    async fn exec(&self, place: &Place, exec: Exec) -> Result<Session, CallError> {
+        let Place { node, slot } = place.clone();
+        let (stdin, input) = mpsc::channel(STDIN_PIECES);
+        let wanted = ExecRequest { node, slot, exec };
+        let stream = self.client().await?.exec(&wanted, input).await?;
+        Ok(Session { stdin, output: items(stream, |piece| piece) })
+    }
+
+    async fn push_image(&self, archive: tokio::fs::File) -> Result<Pushed, CallError> {
+        let pushed = self.client().await?.push_image(archive).await?;
+        let mesh_api::client::Pushed { images, stored_on, n_peers } = pushed;
+        Ok(Pushed { images, stored_on, n_peers })
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, CallError> {
+        self.read(async |client: OperatorClient| client.images().await).await
+    }
+
+    fn invite(&self, redeemer: PublicKey, address: String) -> Result<Invited, CallError> {
+        let invitation = KeyPair::generate().map_err(|error| CallError::Refused {
+            reason: format!("no key could be made: {error}"),
+        })?;
+        let key = invitation.public();
+        let token = Token { mesh: self.context.mesh, invitation, redeemer, address };
+        let text = token.to_text().to_string();
+        Ok(Invited { key, address: token.address, token: text })
+    }
+}

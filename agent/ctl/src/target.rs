@@ -1,0 +1,214 @@
+//! What people type for apps, services, replicas and nodes, and what they may have meant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mesh_coordinator::id::{SlotId, SlotIndex};
+use mesh_coordinator::view::{AppView, NodeView, Overview, ServiceView, SlotView};
+
+use crate::failure::Failure;
+
+/// The shortest beginning of an id that stands for it; shorter ones would too often be a misspelt name.
+const ID_PREFIX_LEN_MIN: usize = 4;
+
+/// `app`, `app/service` or `app/service/index`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The app, as it was typed.
+    pub(crate) app: String,
+    /// The service; `None` for all of them.
+    pub(crate) service: Option<String>,
+    /// The replica: a number, or a node for a global service; `None` for all of them.
+    pub(crate) index: Option<String>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('/');
+        let wrong = || format!("{text:?} is not app, app/service or app/service/index");
+        let mut next = || match parts.next() {
+            Some("") => Err(wrong()),
+            part => Ok(part.map(str::to_owned)),
+        };
+        let (app, service, index) = (next()?, next()?, next()?);
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self { app: app.ok_or_else(wrong)?, service, index })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.app)?;
+        let rest = self.service.iter().chain(&self.index);
+        rest.into_iter().try_for_each(|part| write!(f, "/{part}"))
+    }
+}
+
+/// The app of that name, or of that beginning of an id.
+pub(crate) fn app<'a>(overview: &'a Overview, text: &str) -> Result<&'a AppView, Failure> {
+    let apps = overview.apps.iter();
+    let known =
+        apps.map(|app| Known { name: app.name.to_string(), id: app.uid.to_string(), of: app });
+    pick("app", text, known.collect(), "agentctl ps")
+}
+
+/// The node of that name, or of that beginning of an id.
+pub(crate) fn node<'a>(overview: &'a Overview, text: &str) -> Result<&'a NodeView, Failure> {
+    let nodes = overview.nodes.iter();
+    let known =
+        nodes.map(|node| Known { name: node.name.to_string(), id: node.id.to_string(), of: node });
+    pick("node", text, known.collect(), "agentctl nodes")
+}
+
+/// The service of that name.
+pub(crate) fn service<'a>(app: &'a AppView, text: &str) -> Result<&'a ServiceView, Failure> {
+    let services = app.services.iter();
+    let known = services.map(|service| Known {
+        name: service.name.to_string(),
+        id: String::new(),
+        of: service,
+    });
+    pick(
+        &format!("service of {}", app.name),
+        text,
+        known.collect(),
+        &format!("agentctl ps {}", app.name),
+    )
+}
+
+/// The services that a target means.
+pub(crate) fn services<'a>(
+    app: &'a AppView,
+    target: &Target,
+) -> Result<Vec<&'a ServiceView>, Failure> {
+    match &target.service {
+        Some(name) => Ok(vec![service(app, name)?]),
+        None => Ok(app.services.iter().collect()),
+    }
+}
+
+/// The replicas that a target means.
+pub(crate) fn slots<'a>(
+    overview: &'a Overview,
+    target: &Target,
+) -> Result<Vec<&'a SlotView>, Failure> {
+    let app = app(overview, &target.app)?;
+    let services = services(app, target)?;
+    let all = services.iter().flat_map(|service| &service.slots);
+    let Some(index) = &target.index else { return Ok(all.collect()) };
+    let wanted = index_of(overview, index);
+    let known: Vec<&SlotView> = all.collect();
+    if let Some(found) = known.iter().find(|slot| Some(slot.slot.index) == wanted) {
+        return Ok(vec![found]);
+    }
+    let names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
+    Err(Failure::usage(format!("there is no replica {target}: there is {}", listed(&names))))
+}
+
+/// The one replica that a target means.
+pub(crate) fn slot<'a>(overview: &'a Overview, target: &Target) -> Result<&'a SlotView, Failure> {
+    let found = slots(overview, target)?;
+    match found.as_slice() {
+        [slot] => Ok(slot),
+        [] => Err(Failure::usage(format!("{target} has no replica now"))
+            .next(format!("agentctl ps {}", target.app))),
+        several => {
+            let names: Vec<&str> = several.iter().map(|slot| slot.name.as_str()).collect();
+            Err(Failure::usage(format!(
+                "{target} has several replicas: name one of {}",
+                listed(&names)
+            )))
+        }
+    }
+}
+
+/// Whether `app` exists and the rest of the target could be a slot that is not there now: `why` explains those too.
+pub(crate) fn absent_slot(overview: &Overview, target: &Target) -> Option<SlotId> {
+    let app = app(overview, &target.app).ok()?;
+    let service = service(app, target.service.as_ref()?).ok()?;
+    let index = index_of(overview, target.index.as_ref()?)?;
+    Some(SlotId { app: app.uid, service: service.name.clone(), index })
+}
+
+fn index_of(overview: &Overview, text: &str) -> Option<SlotIndex> {
+    if let Ok(number) = text.parse() {
+        return Some(SlotIndex::Number(number));
+    }
+    node(overview, text).ok().map(|node| SlotIndex::Node(node.id))
+}
+
+/// Something with a name, and perhaps an id (empty when it has none).
+struct Known<'a, T> {
+    name: String,
+    id: String,
+    of: &'a T,
+}
+
+fn pick<'a, T>(
+    kind: &str,
+    text: &str,
+    known: Vec<Known<'a, T>>,
+    command: &str,
+) -> Result<&'a T, Failure> {
+    if let Some(exact) = known.iter().find(|one| one.name == text || one.id == text) {
+        return Ok(exact.of);
+    }
+    let is_long = text.len() >= ID_PREFIX_LEN_MIN;
+    let by_id: Vec<_> = known.iter().filter(|one| is_long && one.id.starts_with(text)).collect();
+    match by_id.as_slice() {
+        [one] => return Ok(one.of),
+        [] => {}
+        several => {
+            let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
+            return Err(Failure::usage(format!("{text} begins several ids: {}", listed(&ids))));
+        }
+    }
+    let names: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
+    let hint = match nearest(text, &names) {
+        Some(name) => format!("did you mean {name}?"),
+        None if names.is_empty() => "there is none yet".to_owned(),
+        None => format!("there is {}", listed(&names)),
+    };
+    Err(Failure::usage(format!("there is no {kind} {text:?}: {hint}")).next(command.to_owned()))
+}
+
+/// Some names of a list, for people.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<&str> = names.iter().take(SHOWN).copied().collect();
+    match names.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{}, and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+/// The name that was probably meant: a third of it may be wrong.
+pub(crate) fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
+    let measured = names.iter().map(|name| (distance(text, name), *name));
+    let (edits, name) = measured.min_by_key(|(edits, _)| *edits)?;
+    (edits <= name.chars().count().div_ceil(3)).then_some(name)
+}
+
+/// How many characters must be inserted, removed or replaced to make `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        let mut left = i + 1;
+        for (y, pair) in b.iter().zip(row.windows(2)) {
+            let [diagonal, above] = pair else { continue };
+            left = (left + 1).min(above + 1).min(diagonal + usize::from(x != *y));
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! Where output goes and how it looks: text or JSON on standard output, everything else on standard error.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use comfy_table::{Cell, Color, ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// In which form reads are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs; `agentctl json` describes every document.
+    Json,
+}
+
+/// Who answers questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// The person at the terminal.
+    Person,
+    /// Nobody: a question could only hang a script.
+    Nobody,
+    /// A test, always like this.
+    #[cfg(test)]
+    Script(bool),
+}
+
+/// The output of a command and its conversation with the person in front of it.
+pub(crate) struct Ui {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    /// Whether standard output shows colours: a terminal, and nobody set `NO_COLOR`.
+    colour: bool,
+    format: Format,
+    quiet: bool,
+    /// Who answers questions.
+    asks: Asks,
+    /// Whether standard error is a terminal: a spinner makes sense.
+    live: bool,
+    /// How many columns there are; `None` when nobody looks.
+    width: Option<u16>,
+}
+
+impl Ui {
+    /// The process's own streams.
+    pub(crate) fn of_process(format: Format, quiet: bool) -> Self {
+        let live = io::stderr().is_terminal();
+        let width = if io::stdout().is_terminal() { terminal_width() } else { None };
+        let asks = if io::stdin().is_terminal() { Asks::Person } else { Asks::Nobody };
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            format,
+            quiet,
+            asks,
+            live,
+            width,
+        }
+    }
+
+    /// Whether reads are to be printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether a spinner may be drawn.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live && !self.quiet
+    }
+
+    /// Prints a line of the result.
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        let text = text.as_ref();
+        if self.colour {
+            writeln!(self.out, "{text}")?;
+        } else {
+            writeln!(self.out, "{}", anstream::adapter::strip_str(text))?;
+        }
+        Ok(())
+    }
+
+    /// Passes on bytes of a command's standard output.
+    pub(crate) fn pass_out(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes)?;
+        Ok(self.out.flush()?)
+    }
+
+    /// Passes on bytes of a command's standard error.
+    pub(crate) fn pass_err(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.err.write_all(bytes)?;
+        Ok(self.err.flush()?)
+    }
+
+    /// Says something that is not part of the result; not with `--quiet`.
+    pub(crate) fn note(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { Ok(writeln!(self.err, "{}", text.as_ref())?) }
+    }
+
+    /// Says something that must be seen even with `--quiet`.
+    pub(crate) fn warn(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        Ok(writeln!(self.err, "{}", text.as_ref())?)
+    }
+
+    /// Prints a document.
+    pub(crate) fn json(&mut self, document: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
+        self.line(text)
+    }
+
+    /// Prints one document of a stream on one line.
+    pub(crate) fn json_line(&mut self, document: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(document).map_err(io::Error::from)?;
+        self.line(text)
+    }
+
+    /// Prints a table that fits the terminal.
+    pub(crate) fn table(&mut self, table: &mut Table) -> Result<(), Failure> {
+        match self.width {
+            Some(width) => {
+                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width)
+            }
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        // `line` takes colours out again where they do not belong.
+        table.enforce_styling();
+        let text = table.trim_fmt();
+        for line in text.lines() {
+            self.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Asks for leave to replace or stop something that can be started again. A script has it: whoever wrote it has decided.
+    pub(crate) fn consent(&mut self, what: &str, yes: bool) -> Result<(), Failure> {
+        if yes || self.asks == Asks::Nobody { Ok(()) } else { self.ask(what) }
+    }
+
+    /// Asks for leave to do what cannot be undone. A script has to say so by `-y`.
+    pub(crate) fn consent_for_good(&mut self, what: &str, yes: bool) -> Result<(), Failure> {
+        match self.asks {
+            _ if yes => Ok(()),
+            Asks::Nobody => Err(Failure::usage(format!(
+                "{what}\nnothing was changed: standard input is no terminal, so nobody can be asked"
+            ))
+            .next("repeat it with -y")),
+            _ => self.ask(what),
+        }
+    }
+
+    fn ask(&mut self, what: &str) -> Result<(), Failure> {
+        writeln!(self.err, "{what}")?;
+        let answer = match self.asks {
+            #[cfg(test)]
+            Asks::Script(answer) => answer,
+            Asks::Person | Asks::Nobody => {
+                write!(self.err, "Go on? [y/N] ")?;
+                self.err.flush()?;
+                let mut answer = String::new();
+                io::stdin().lock().read_line(&mut answer)?;
+                matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+            }
+        };
+        if answer {
+            Ok(())
+        } else {
+            Err(Failure::failed("nothing was changed")
+                .next("repeat it with -y to skip the question"))
+        }
+    }
+
+    /// Makes the screen empty for the next picture of a watch; on a pipe pictures just follow each other.
+    pub(crate) fn next_picture(&mut self) -> Result<(), Failure> {
+        if self.width.is_some() { self.pass_out(b"\x1b[H\x1b[2J") } else { Ok(()) }
+    }
+}
+
+fn terminal_width() -> Option<u16> {
+    Table::new().width()
+}
+
+/// An empty table with these columns.
+pub(crate) fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(columns.iter().map(|column| Cell::new(column)));
+    let n_columns = columns.len();
+    for column in table.column_iter_mut().take(n_columns) {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// How a value is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// All is well.
+    Good,
+    /// Something goes on.
+    Busy,
+    /// Somebody should look.
+    Bad,
+    /// Not worth a colour.
+    Plain,
+}
+
+/// A cell in the colour of its mood.
+pub(crate) fn cell(text: impl Into<String>, mood: Mood) -> Cell {
+    let cell = Cell::new(text.into());
+    match mood {
+        Mood::Good => cell.fg(Color::Green),
+        Mood::Busy => cell.fg(Color::Yellow),
+        Mood::Bad => cell.fg(Color::Red),
+        Mood::Plain => cell,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod capture {
+    //! Output that a test can read.
+
+    use std::cell::RefCell;
+    use std::io::{self, Write};
+    use std::rc::Rc;
+
+    use super::{Asks, Format, Ui};
+
+    /// What was written.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Written(Rc<RefCell<Vec<u8>>>);
+
+    impl Written {
+        /// The text so far.
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.borrow()).into_owned()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a command printed.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Captured {
+        /// On standard output.
+        pub(crate) out: Written,
+        /// On standard error.
+        pub(crate) err: Written,
+    }
+
+    impl Captured {
+        /// A place to write to, in which every question gets this answer; `None` is a script with nobody to ask.
+        pub(crate) fn ui(&self, format: Format, answer: Option<bool>) -> Ui {
+            Ui {
+                out: Box::new(self.out.clone()),
+                err: Box::new(self.err.clone()),
+                colour: false,
+                format,
+                quiet: false,
+                asks: answer.map_or(Asks::Nobody, Asks::Script),
+                live: false,
+                width: None,
+            }
+        }
+    }
+}
