@@ -1,0 +1,216 @@
+//! Turns snapshots of the live nodes into events.
+//!
+//! chitchat tells the whole state of all live nodes at each change. Kept here is what was told to the engine, so that each step
+//! says only what differs. Of a node's lives only the highest counts; of its facts only those that it signed; of nodes only
+//! members. Everything about this node itself is left out: any member can make it up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chitchat::{ChitchatId, NodeState, VersionedValue};
+use mesh_coordinator::fact::FactKey;
+use mesh_coordinator::id::{Incarnation, NodeId};
+use mesh_ports::directory::{Directory, Peer};
+use mesh_ports::gossip::{Event, FactCodec};
+use tracing::warn;
+
+use crate::chat::read_id;
+use crate::keys::{self, FACTS_MAX};
+use crate::tally::Tally;
+
+/// What was told of one key.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    version: u64,
+    /// `None` when the value was refused.
+    fact: Option<FactKey>,
+}
+
+/// What was told of one node.
+#[derive(Debug)]
+struct Seen {
+    life: Incarnation,
+    up: bool,
+    /// All facts must be told again: the node was down, or begins a new life.
+    again: bool,
+    /// chitchat's versions of the state (last collection, last change) that was read last in this life.
+    read: (u64, u64),
+    /// The life in which `told` was published.
+    told_life: Incarnation,
+    told: BTreeMap<String, Told>,
+}
+
+/// The memory of what was told.
+pub(crate) struct Diff {
+    node: NodeId,
+    directory: Arc<dyn Directory>,
+    facts: Arc<dyn FactCodec>,
+    tally: Arc<Tally>,
+    seen: BTreeMap<NodeId, Seen>,
+}
+
+impl Diff {
+    pub(crate) fn new(
+        node: NodeId,
+        directory: Arc<dyn Directory>,
+        facts: Arc<dyn FactCodec>,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { node, directory, facts, tally, seen: BTreeMap::new() }
+    }
+
+    /// What changed up to the snapshot `live`. Without `may_fall` nobody is called dead: a new instance of chitchat knows nobody
+    /// at first.
+    pub(crate) fn step(
+        &mut self,
+        live: &BTreeMap<ChitchatId, NodeState>,
+        may_fall: bool,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.drop_strangers(&mut events);
+        let best = self.best_lives(live);
+        if may_fall {
+            self.fall(&best, &mut events);
+        }
+        for (peer, life, state) in best.into_values() {
+            self.look_at(&peer, life, state, &mut events);
+        }
+        events
+    }
+
+    /// The highest live life of each member but this node.
+    fn best_lives<'a>(
+        &self,
+        live: &'a BTreeMap<ChitchatId, NodeState>,
+    ) -> BTreeMap<NodeId, (Peer, Incarnation, &'a NodeState)> {
+        let mut best = BTreeMap::new();
+        for (id, state) in live {
+            let Some((node, life)) = read_id(id).filter(|(node, _)| *node != self.node) else {
+                continue;
+            };
+            let former = self.seen.get(&node).is_some_and(|seen| life < seen.life);
+            let lower = best.get(&node).is_some_and(|(_, other, _)| life < *other);
+            if former || lower {
+                continue;
+            }
+            if let Some(peer) = self.directory.peer(node) {
+                best.insert(node, (peer, life, state));
+            }
+        }
+        best
+    }
+
+    /// Takes back what was told of nodes that are no members any more.
+    fn drop_strangers(&mut self, events: &mut Vec<Event>) {
+        let directory = &self.directory;
+        let removed = self.seen.extract_if(.., |node, _| directory.peer(*node).is_none());
+        for (node, seen) in removed {
+            let facts = seen.told.values().filter_map(|told| told.fact);
+            let incarnation = seen.told_life;
+            events.extend(facts.map(|key| Event::Withdrawn { node, incarnation, key }));
+            if seen.up {
+                events.push(Event::Down { node, incarnation: seen.life });
+            }
+        }
+    }
+
+    fn fall(
+        &mut self,
+        best: &BTreeMap<NodeId, (Peer, Incarnation, &NodeState)>,
+        events: &mut Vec<Event>,
+    ) {
+        for (node, seen) in &mut self.seen {
+            if seen.up && !best.contains_key(node) {
+                seen.up = false;
+                events.push(Event::Down { node: *node, incarnation: seen.life });
+            }
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        peer: &Peer,
+        life: Incarnation,
+        state: &NodeState,
+        events: &mut Vec<Event>,
+    ) {
+        let seen = self.seen.entry(peer.node).or_insert_with(|| Seen {
+            life,
+            up: false,
+            again: true,
+            read: (0, 0),
+            told_life: life,
+            told: BTreeMap::new(),
+        });
+        if life > seen.life {
+            seen.life = life;
+            seen.up = false;
+            seen.read = (0, 0);
+        }
+        if !seen.up {
+            seen.up = true;
+            seen.again = true;
+            events.push(Event::Up { node: peer.node, incarnation: life });
+        }
+        let now = (state.last_gc_version(), state.max_version());
+        // A state that was collected here and comes back in pieces seems to lack facts until it is as new as before.
+        let is_partial = now.1 < seen.read.1;
+        if is_partial || (now == seen.read && !seen.again) {
+            return;
+        }
+        seen.read = now;
+        let reader = Reader { peer, life, facts: self.facts.as_ref(), tally: &self.tally };
+        reader.read(state, seen, events);
+    }
+}
+
+/// Reads the facts of one node.
+struct Reader<'a> {
+    peer: &'a Peer,
+    life: Incarnation,
+    facts: &'a dyn FactCodec,
+    tally: &'a Tally,
+}
+
+impl Reader<'_> {
+    /// Tells what is new in `state`, then takes back what is gone, so that a claim that moves to another key never lacks.
+    fn read(&self, state: &NodeState, seen: &mut Seen, events: &mut Vec<Event>) {
+        let again = std::mem::take(&mut seen.again);
+        let before = std::mem::take(&mut seen.told);
+        let values = state.key_values_including_deleted().filter(|(_, value)| !value.is_deleted());
+        for (key, value) in values.take(FACTS_MAX) {
+            let known = before.get(key).filter(|told| !again && told.version == value.version);
+            let told = known.copied().unwrap_or_else(|| self.open(key, value, events));
+            seen.told.insert(key.to_owned(), told);
+        }
+        let node = self.peer.node;
+        let incarnation = std::mem::replace(&mut seen.told_life, self.life);
+        let stands = |key: &String| seen.told.get(key).is_some_and(|told| told.fact.is_some());
+        let gone = before.iter().filter(|(key, _)| !stands(key));
+        let gone = gone.filter_map(|(_, told)| told.fact);
+        events.extend(gone.map(|key| Event::Withdrawn { node, incarnation, key }));
+    }
+
+    fn open(&self, key: &str, value: &VersionedValue, events: &mut Vec<Event>) -> Told {
+        let author = (self.peer, self.life);
+        let fact = match keys::open(self.facts, author, (key, &value.value)) {
+            Ok(fact) => {
+                let stands = fact.key();
+                let (node, incarnation) = (self.peer.node, self.life);
+                events.push(Event::Published { node, incarnation, fact });
+                Some(stands)
+            }
+            Err(error) => {
+                self.tally.facts_refused.add(1);
+                let version = value.version;
+                let key: String = key.escape_debug().take(80).collect();
+                warn!(peer = %self.peer.node, key, version, %error, "refused a fact");
+                None
+            }
+        };
+        Told { version: value.version, fact }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! What the engine hears, in which order, and what it never hears.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chitchat::{ChitchatId, NodeState};
+use mesh_coordinator::fact::Fact;
+use mesh_coordinator::id::Incarnation;
+use mesh_ports::gossip::{Event, FactCodec as _};
+
+use super::Diff;
+use crate::keys;
+use crate::tally::Tally;
+use crate::tests::world::{Eyes, World, node, vote};
+
+type Live = BTreeMap<ChitchatId, NodeState>;
+
+struct Script {
+    world: Arc<World>,
+    diff: Diff,
+    tally: Arc<Tally>,
+    live: Live,
+}
+
+impl Script {
+    fn new(members: &[u8]) -> Self {
+        let world = World::of(members);
+        let (eyes, tally) = (Eyes::new(&world, 1), Arc::<Tally>::default());
+        let diff = Diff::new(node(1), eyes.clone(), eyes, Arc::clone(&tally));
+        Self { world, diff, tally, live: Live::new() }
+    }
+
+    fn state(&mut self, n: u8, life: u64) -> &mut NodeState {
+        let id = ChitchatId::new(node(n).to_string(), life, ([127, 0, 0, 1], 1).into());
+        self.live.entry(id).or_insert_with(NodeState::for_test)
+    }
+
+    fn says(&mut self, n: u8, life: u64, fact: &Fact) {
+        let eyes = Eyes::new(&self.world, n);
+        let value = keys::seal(eyes.as_ref(), Incarnation(life), fact).unwrap();
+        self.state(n, life).set(keys::to_text(fact.key()), value);
+    }
+
+    fn step(&mut self) -> Vec<Event> {
+        self.diff.step(&self.live, true)
+    }
+}
+
+fn up(n: u8, life: u64) -> Event {
+    Event::Up { node: node(n), incarnation: Incarnation(life) }
+}
+
+fn down(n: u8, life: u64) -> Event {
+    Event::Down { node: node(n), incarnation: Incarnation(life) }
+}
+
+fn published(n: u8, life: u64, fact: Fact) -> Event {
+    Event::Published { node: node(n), incarnation: Incarnation(life), fact }
+}
+
+fn withdrawn(n: u8, life: u64, fact: &Fact) -> Event {
+    Event::Withdrawn { node: node(n), incarnation: Incarnation(life), key: fact.key() }
+}
+
+#[test]
+fn each_difference_is_told_once_and_up_comes_first() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &Fact::Root(1));
+    assert_eq!(script.step(), [up(2, 5), published(2, 5, Fact::Root(1))]);
+    assert_eq!(script.step(), []);
+    script.says(2, 5, &Fact::Root(2));
+    assert_eq!(script.step(), [published(2, 5, Fact::Root(2))]);
+    script.state(2, 5).delete("r");
+    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(2))]);
+    script.live.clear();
+    assert_eq!(script.step(), [down(2, 5)]);
+    assert_eq!(script.step(), []);
+}
+
+#[test]
+fn a_higher_life_replaces_a_lower_one_without_a_death() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &vote(0, 1));
+    script.says(2, 5, &vote(1, 1));
+    assert_eq!(script.step().len(), 3);
+    script.says(2, 6, &vote(0, 1));
+    let news = [up(2, 6), published(2, 6, vote(0, 1)), withdrawn(2, 5, &vote(1, 1))];
+    assert_eq!(script.step(), news);
+    script.live.retain(|id, _| id.generation_id == 5);
+    assert_eq!(script.step(), [down(2, 6)], "the lower life does not count any more");
+}
+
+#[test]
+fn one_that_comes_back_tells_all_again() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &vote(0, 1));
+    script.says(2, 5, &vote(1, 1));
+    assert_eq!(script.step().len(), 3);
+    let back = std::mem::take(&mut script.live);
+    assert_eq!(script.step(), [down(2, 5)]);
+    script.live = back;
+    script.state(2, 5).delete(&keys::to_text(vote(1, 1).key()));
+    let news = [up(2, 5), published(2, 5, vote(0, 1)), withdrawn(2, 5, &vote(1, 1))];
+    assert_eq!(script.step(), news);
+}
+
+#[test]
+fn nobody_falls_while_a_new_instance_settles() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &vote(0, 1));
+    assert_eq!(script.step().len(), 2);
+    assert_eq!(script.diff.step(&Live::new(), false), []);
+    let mut partial = Live::new();
+    for id in script.live.keys() {
+        partial.insert(id.clone(), NodeState::for_test());
+    }
+    assert_eq!(script.diff.step(&partial, false), [], "a state in pieces withdraws nothing");
+    assert_eq!(script.diff.step(&Live::new(), true), [down(2, 5)]);
+}
+
+#[test]
+fn strangers_and_facts_about_ourselves_are_not_heard() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(1, 5, &Fact::Root(1));
+    script.says(3, 5, &Fact::Root(1));
+    assert_eq!(script.step(), []);
+    script.world.admit(3, String::new());
+    assert_eq!(
+        script.step(),
+        [up(3, 5), published(3, 5, Fact::Root(1))],
+        "facts wait for the member"
+    );
+}
+
+#[test]
+fn a_removed_member_is_taken_back_once() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &Fact::Root(1));
+    assert_eq!(script.step().len(), 2);
+    script.world.remove(2);
+    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1)), down(2, 5)]);
+    assert_eq!(script.step(), []);
+}
+
+#[test]
+fn a_fact_that_does_not_verify_is_counted_once_and_takes_its_forerunner_with_it() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &Fact::Root(1));
+    assert_eq!(script.step().len(), 2);
+    let forged = Eyes::new(&script.world, 3).seal(Incarnation(5), &Fact::Root(2));
+    script.state(2, 5).set("r", format!("1{forged}"));
+    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1))]);
+    assert_eq!(script.step(), []);
+    script.says(2, 5, &vote(0, 1));
+    assert_eq!(script.step(), [published(2, 5, vote(0, 1))]);
+    assert_eq!(script.tally.read().facts_refused, 1, "an unchanged value is not opened again");
+}
+
+#[test]
+fn a_fact_of_another_life_or_place_is_refused() {
+    let mut script = Script::new(&[1, 2]);
+    let eyes = Eyes::new(&script.world, 2);
+    let of_former_life = keys::seal(eyes.as_ref(), Incarnation(4), &Fact::Root(1)).unwrap();
+    let of_other_key = keys::seal(eyes.as_ref(), Incarnation(5), &vote(0, 1)).unwrap();
+    script.state(2, 5).set("r", of_former_life);
+    script.state(2, 5).set(keys::to_text(vote(1, 1).key()), of_other_key);
+    assert_eq!(script.step(), [up(2, 5)]);
+    assert_eq!(script.tally.read().facts_refused, 2);
+}
