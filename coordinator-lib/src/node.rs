@@ -109,6 +109,12 @@ impl Node {
         node
     }
 
+    /// This node.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.config.me
+    }
+
     /// What holds.
     #[must_use]
     pub const fn state(&self) -> &State {

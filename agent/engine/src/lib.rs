@@ -1,1 +1,20 @@
 //! Drives the coordinator: one task that owns its state, with clocks and channels around it.
+//!
+//! [`start`] spawns the task. It turns everything that happens (messages, gossip, ends of containers, commands, time) into
+//! inputs of [`mesh_coordinator::node::Node`], and carries out what that says, through the traits of `mesh-ports`. The task never
+//! waits for the world: containers are handled by one small worker each ([`replica`]), the disk by blocking tasks, and what became
+//! of it comes back as an input. [`Handle`] is the remote control that the API uses; [`directory::Live`] is who is who, for all.
+
+mod clock;
+pub mod directory;
+mod fetch;
+mod handle;
+mod records;
+mod replica;
+mod routes;
+mod task;
+
+pub use self::clock::Clock;
+pub use self::handle::Handle;
+pub use self::records::{LoadError, load};
+pub use self::task::{Config, Inboxes, Parts, World, start};

@@ -57,8 +57,8 @@ pub trait Control: Send + Sync + 'static {
     fn record(&self, key: RecordKey) -> impl Future<Output = Option<Entry>> + Send;
     /// All records, for a node that has just joined.
     fn records(&self) -> impl Future<Output = Vec<Entry>> + Send;
-    /// The mesh as this node sees it.
-    fn overview(&self) -> impl Future<Output = Overview> + Send;
+    /// The mesh as this node sees it; `None` when the agent is stopping.
+    fn overview(&self) -> impl Future<Output = Option<Overview>> + Send;
     /// Why a slot is where it is; `None` for a slot of which nothing is known.
     fn why(&self, slot: SlotId) -> impl Future<Output = Option<Why>> + Send;
     /// The last `tail` events that this node saw, oldest first, and then new ones as they come if `follow` is set.

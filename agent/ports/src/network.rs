@@ -130,3 +130,9 @@ pub enum TunnelError {
 
 /// Where a host listens for what its containers publish: all addresses of the host.
 pub const PUBLISH_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Takes what is published at the moment: every route, and its ready replicas.
+pub trait Publisher: Send + Sync + 'static {
+    /// Replaces all that was published before. Cheap when nothing changed.
+    fn publish(&self, routes: Vec<(Route, Vec<Backend>)>);
+}

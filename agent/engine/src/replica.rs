@@ -1,0 +1,166 @@
+//! The worker of one container: does what the coordinator wants, one thing after the other.
+//!
+//! Starts can take long (an image may have to be fetched) and a stop may come meanwhile: it ends the wait, and the worker goes
+//! on with it. Everything that comes back is an [`Observed`], so the engine's task never waits.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use mesh_coordinator::id::{Revision, SlotId};
+use mesh_coordinator::spec::{HealthTest, StopSignal};
+use mesh_coordinator::workload::Observed;
+use mesh_ports::peer::Blobs;
+use mesh_ports::runtime::{Container, ContainerId, Health, Images, Runtime};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::fetch::Fetcher;
+
+/// Jobs that wait for one container: a start, a stop and a removal at the most, and room for repeats.
+const JOBS: usize = 8;
+
+/// What became of a container.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) slot: SlotId,
+    pub(crate) revision: Revision,
+    pub(crate) observed: Observed,
+    /// Its address, when it was started.
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+/// What a worker does.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Start(Box<Container>),
+    Stop { signal: StopSignal, grace: Duration },
+    Remove,
+}
+
+/// The way to the worker of one container.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    /// Ends a start that still waits for its image.
+    hurry: CancellationToken,
+}
+
+impl Worker {
+    /// Queues a job. False when the worker has ended or is hopelessly behind.
+    pub(crate) fn push(&self, job: Job) -> bool {
+        if !matches!(job, Job::Start(_)) {
+            self.hurry.cancel();
+        }
+        self.jobs.try_send(job).is_ok()
+    }
+}
+
+/// What workers work with.
+#[derive(Debug)]
+pub(crate) struct Tools<R, I, B> {
+    pub(crate) runtime: Arc<R>,
+    pub(crate) fetcher: Arc<Fetcher<I, B>>,
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+impl<R, I, B> Clone for Tools<R, I, B> {
+    fn clone(&self) -> Self {
+        Self {
+            runtime: Arc::clone(&self.runtime),
+            fetcher: Arc::clone(&self.fetcher),
+            reports: self.reports.clone(),
+        }
+    }
+}
+
+impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
+    /// A worker for the container `id`, and the future that is its life.
+    pub(crate) fn worker(
+        &self,
+        id: ContainerId,
+        slot: SlotId,
+        revision: Revision,
+    ) -> (Worker, impl Future<Output = ()> + Send + use<R, I, B>) {
+        let (jobs, inbox) = mpsc::channel(JOBS);
+        let hurry = CancellationToken::new();
+        let life = self.clone().run(id, slot, revision, inbox, hurry.clone());
+        (Worker { jobs, hurry }, life)
+    }
+
+    async fn run(
+        self,
+        id: ContainerId,
+        slot: SlotId,
+        revision: Revision,
+        mut inbox: mpsc::Receiver<Job>,
+        hurry: CancellationToken,
+    ) {
+        while let Some(job) = inbox.recv().await {
+            let is_last = matches!(job, Job::Remove);
+            let (observed, address) = match job {
+                Job::Start(container) => self.start(&container, &hurry).await,
+                Job::Stop { signal, grace } => (self.stop(&id, signal, grace).await, None),
+                Job::Remove => (self.remove(&id).await, None),
+            };
+            let report = Report { slot: slot.clone(), revision, observed, address };
+            if self.reports.send(report).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        container: &Container,
+        hurry: &CancellationToken,
+    ) -> (Observed, Option<Ipv4Addr>) {
+        let fetched = tokio::select! {
+            biased;
+            () = hurry.cancelled() => Err("stopped before it was started".to_owned()),
+            fetched = self.fetcher.ensure(&container.template.image.digest) => fetched,
+        };
+        if let Err(reason) = fetched {
+            return (Observed::StartFailed { reason, transient: true }, None);
+        }
+        match self.runtime.start(container).await {
+            Ok(running) => (Observed::Started, Some(running.address)),
+            Err(error) => {
+                let reason = mesh_telemetry::Chain(&error).to_string();
+                (Observed::StartFailed { reason, transient: error.is_transient() }, None)
+            }
+        }
+    }
+
+    async fn stop(&self, id: &ContainerId, signal: StopSignal, grace: Duration) -> Observed {
+        if let Err(error) = self.runtime.stop(id, signal, grace).await {
+            // A container that is not there, or does not run, is stopped; anything else the removal tries again.
+            warn!(container = %id, error = %mesh_telemetry::Chain(&error), "stopping did not go as it should");
+        }
+        Observed::Stopped
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Observed {
+        if let Err(error) = self.runtime.remove(id).await {
+            warn!(container = %id, error = %mesh_telemetry::Chain(&error), "a container could not be removed whole");
+        }
+        Observed::Removed
+    }
+
+    /// Runs one health check.
+    pub(crate) async fn probe(
+        self,
+        id: ContainerId,
+        slot: SlotId,
+        revision: Revision,
+        test: HealthTest,
+        timeout: Duration,
+    ) {
+        let passed = self.runtime.probe(&id, &test, timeout).await == Health::Passed;
+        let report =
+            Report { slot, revision, observed: Observed::Probed { passed }, address: None };
+        // A closed channel means that the agent stops.
+        drop(self.reports.send(report).await);
+    }
+}

@@ -1,0 +1,336 @@
+//! The engine's task: inputs in, outputs out, one at a time.
+
+mod carry;
+mod journal;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_coordinator::catalogue::Entry;
+use mesh_coordinator::id::{Revision, SlotId};
+use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
+use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
+use mesh_ports::gossip::{self, Gossip};
+use mesh_ports::network::{Backend, Publisher, Route};
+use mesh_ports::peer::{self, Blobs, Peers};
+use mesh_ports::runtime::{self, ContainerId, Ended, Images, Runtime, State};
+use mesh_ports::store::{Store, StoreError};
+use mesh_telemetry::Tasks;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+use self::journal::Journal;
+use crate::clock::Clock;
+use crate::directory::Live;
+use crate::fetch::Fetcher;
+use crate::handle::{Command, Handle};
+use crate::replica::{Report, Tools, Worker};
+use crate::routes::{self, Addresses};
+
+/// Commands that wait: more than a hundred operators at once are told to come again.
+const COMMANDS: usize = 128;
+/// Reports that wait: starts are limited to a few at a time, ends and probes come as containers do.
+const REPORTS: usize = 256;
+/// Without a deadline the task looks at the clock so often.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What the engine is told once.
+#[derive(Debug)]
+pub struct Config {
+    /// What its coordinator is told.
+    pub node: node::Config,
+    /// The records of the store.
+    pub records: Vec<Entry>,
+    /// Its clocks.
+    pub clock: Clock,
+}
+
+/// The parts of the world that the engine acts on.
+#[derive(Debug)]
+pub struct Parts<W: World> {
+    /// Containers.
+    pub runtime: Arc<W::Runtime>,
+    /// Images on this node.
+    pub images: Arc<W::Images>,
+    /// Images elsewhere.
+    pub blobs: Arc<W::Blobs>,
+    /// Membership and facts.
+    pub gossip: Arc<W::Gossip>,
+    /// Direct messages.
+    pub peers: Arc<W::Peers>,
+    /// The disk.
+    pub store: Arc<W::Store>,
+    /// Published ports.
+    pub publisher: Arc<W::Publisher>,
+    /// Who is who; the engine keeps it up to date.
+    pub directory: Arc<Live>,
+}
+
+/// Which implementations an engine works with.
+pub trait World: Send + Sync + 'static {
+    /// Containers.
+    type Runtime: Runtime;
+    /// Images on this node.
+    type Images: Images;
+    /// Images elsewhere.
+    type Blobs: Blobs;
+    /// Membership and facts.
+    type Gossip: Gossip;
+    /// Direct messages.
+    type Peers: Peers;
+    /// The disk.
+    type Store: Store;
+    /// Published ports.
+    type Publisher: Publisher;
+}
+
+/// Where the world's news arrive.
+#[derive(Debug)]
+pub struct Inboxes {
+    /// Ends of containers.
+    pub runtime: runtime::Events,
+    /// Membership and facts.
+    pub gossip: gossip::Events,
+    /// Heartbeats and messages.
+    pub peers: peer::Events,
+}
+
+/// Starts the engine's task in `tasks`, and returns its remote control.
+#[must_use]
+pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks: &Tasks) -> Handle {
+    let (commands, command_inbox) = mpsc::channel(COMMANDS);
+    let (reports, report_inbox) = mpsc::channel(REPORTS);
+    let fetcher = Arc::new(Fetcher::new(Arc::clone(&parts.images), Arc::clone(&parts.blobs)));
+    let tools = Tools { runtime: Arc::clone(&parts.runtime), fetcher, reports };
+    let (done, done_inbox) = mpsc::channel(REPORTS);
+    let task = Task {
+        node: Node::new(config.clock.now(), config.node, config.records),
+        clock: config.clock,
+        parts,
+        tools,
+        tasks: tasks.clone(),
+        workers: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        addresses: Addresses::new(),
+        published: Vec::new(),
+        journal: Journal::default(),
+        waiting: BTreeMap::new(),
+        n_tickets: 0,
+        done,
+    };
+    tasks.spawn_vital("engine", task.run(inboxes, command_inbox, report_inbox, done_inbox));
+    Handle { commands }
+}
+
+/// The end of something on the disk.
+#[derive(Debug)]
+struct Written {
+    ticket: Ticket,
+    outcome: Result<(), StoreError>,
+}
+
+type Reply = oneshot::Sender<Result<Submitted, SubmitError>>;
+
+struct Task<W: World> {
+    node: Node,
+    clock: Clock,
+    parts: Parts<W>,
+    tools: Tools<W::Runtime, W::Images, W::Blobs>,
+    tasks: Tasks,
+    workers: BTreeMap<ContainerId, Worker>,
+    /// Whose replica each container is, those that ended included.
+    containers: BTreeMap<ContainerId, (SlotId, Revision)>,
+    addresses: Addresses,
+    published: Vec<(Route, Vec<Backend>)>,
+    journal: Journal,
+    waiting: BTreeMap<Ticket, Reply>,
+    n_tickets: u64,
+    done: mpsc::Sender<Written>,
+}
+
+impl<W: World> Task<W> {
+    async fn run(
+        mut self,
+        mut inboxes: Inboxes,
+        mut commands: mpsc::Receiver<Command>,
+        mut reports: mpsc::Receiver<Report>,
+        mut done: mpsc::Receiver<Written>,
+    ) {
+        self.find_containers().await;
+        loop {
+            let wake = self.node.next_deadline().map(|at| self.clock.deadline(at));
+            let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + IDLE);
+            // Every arm but the commands only produces an input. All of them are cancel-safe receives.
+            let input = tokio::select! {
+                biased;
+                Some(event) = inboxes.peers.recv() => Some(from_peer(event)),
+                Some(written) = done.recv() => Some(self.from_disk(written)),
+                () = tokio::time::sleep_until(wake) => Some(Input::Wake),
+                Some(report) = reports.recv() => self.from_worker(report),
+                Some(ended) = inboxes.runtime.recv() => self.from_runtime(&ended),
+                Some(event) = inboxes.gossip.recv() => Some(from_gossip(event)),
+                Some(command) = commands.recv() => self.from_operator(command),
+                else => return,
+            };
+            if let Some(input) = input {
+                self.step(input).await;
+            }
+        }
+    }
+
+    /// Re-attaches to what runs before anything is decided (invariant I8).
+    async fn find_containers(&mut self) {
+        for found in self.parts.runtime.list().await {
+            let (slot, revision) = (found.tag.slot, found.tag.revision);
+            info!(slot = %found.tag.name, container = %found.id, state = ?found.state, "found");
+            self.containers.insert(found.id, (slot.clone(), revision));
+            let ended = match found.state {
+                State::Running(running) => {
+                    self.addresses.insert((slot.clone(), revision.id), running.address);
+                    None
+                }
+                State::Ended(exit) => Some(exit.map(|exit| exit.code)),
+            };
+            self.step(Input::Found { slot, revision, ended }).await;
+        }
+        self.step(Input::Began).await;
+    }
+
+    async fn step(&mut self, input: Input) {
+        let is_beat = matches!(input, Input::Heard { .. });
+        let mut out = Vec::new();
+        self.node.handle(self.clock.now(), self.clock.wall(), input, &mut out);
+        // Heartbeats are most of what arrives, and change nothing but the silence.
+        let quiet = is_beat && out.is_empty();
+        for output in out {
+            self.carry_out(output).await;
+        }
+        if !quiet {
+            self.publish_routes();
+        }
+    }
+
+    fn publish_routes(&mut self) {
+        let routes = routes::routes(&self.node, &self.addresses);
+        if routes != self.published {
+            self.published.clone_from(&routes);
+            self.parts.publisher.publish(routes);
+        }
+    }
+
+    fn from_disk(&mut self, written: Written) -> Input {
+        let ticket = written.ticket;
+        match written.outcome {
+            Ok(()) => Input::Stored { ticket },
+            Err(error) => {
+                let reason = mesh_telemetry::Chain(&error).to_string();
+                if let Some(reply) = self.waiting.remove(&ticket) {
+                    // A closed receiver is an operator that went away.
+                    drop(reply.send(Err(SubmitError::Store(error))));
+                }
+                Input::StoreFailed { ticket, reason }
+            }
+        }
+    }
+
+    fn from_worker(&mut self, report: Report) -> Option<Input> {
+        let Report { slot, revision, observed, address } = report;
+        let key = (slot.clone(), revision.id);
+        if let Some(address) = address {
+            self.addresses.insert(key.clone(), address);
+        }
+        if observed == mesh_coordinator::workload::Observed::Removed {
+            self.addresses.remove(&key);
+            let id = self.container_of(&slot, revision);
+            self.workers.remove(&id);
+            self.containers.remove(&id);
+        }
+        Some(Input::Observed { slot, revision, observed })
+    }
+
+    fn from_runtime(&mut self, ended: &Ended) -> Option<Input> {
+        let (slot, revision) = self.containers.get(&ended.id)?.clone();
+        let code = ended.exit.as_ref().map(|exit| exit.code);
+        let oom = ended.exit.as_ref().is_some_and(|exit| exit.oom);
+        let observed = mesh_coordinator::workload::Observed::Ended { code, oom };
+        Some(Input::Observed { slot, revision, observed })
+    }
+
+    fn from_operator(&mut self, command: Command) -> Option<Input> {
+        let now = self.clock.now();
+        // A closed reply channel is a caller that went away: nothing is lost.
+        match command {
+            Command::Submit { entries, reply } => {
+                let ticket = Ticket(self.n_tickets);
+                self.n_tickets = self.n_tickets.saturating_add(1);
+                self.waiting.insert(ticket, reply);
+                return Some(Input::Submit { ticket, entries });
+            }
+            Command::Restarting { reply } => {
+                let _ = reply.send(());
+                return Some(Input::Restarting);
+            }
+            Command::Overview { reply } => drop(reply.send(self.node.overview(now))),
+            Command::Why { slot, reply } => drop(reply.send(self.node.why(now, &slot))),
+            Command::Record { key, reply } => {
+                drop(reply.send(self.node.catalogue().record(&key).cloned()))
+            }
+            Command::Records { reply } => {
+                drop(reply.send(self.node.catalogue().all().cloned().collect()))
+            }
+            Command::Events { tail, follow, reply } => {
+                drop(reply.send(self.journal.read(tail, follow)))
+            }
+            Command::Replica { slot, reply } => drop(reply.send(self.replica(&slot))),
+            Command::Backend { slot, target, reply } => {
+                drop(reply.send(routes::local_backend(&self.node, &self.addresses, &slot, target)));
+            }
+        }
+        None
+    }
+
+    /// The container to look at when somebody names a slot: the one that serves, else the last one.
+    fn replica(&self, slot: &SlotId) -> Option<LocalReplica> {
+        let claims = self.node.claims().filter(|claim| claim.slot == *slot);
+        let best = claims.min_by_key(|claim| {
+            (
+                claim.phase != mesh_coordinator::fact::Phase::Ready,
+                std::cmp::Reverse(claim.revision.number),
+            )
+        })?;
+        let container = self.container_of(slot, best.revision);
+        Some(LocalReplica { container, name: self.node.slot_name(slot) })
+    }
+}
+
+fn from_peer(event: peer::Event) -> Input {
+    match event {
+        peer::Event::Heard { node, incarnation } => Input::Heard { node, incarnation },
+        peer::Event::Refused { node } => Input::Refused { node },
+        peer::Event::Said { from, message } => Input::Said { from, message },
+    }
+}
+
+fn from_gossip(event: gossip::Event) -> Input {
+    match event {
+        gossip::Event::Up { node, incarnation } => Input::GossipUp { node, incarnation },
+        gossip::Event::Down { node, incarnation } => Input::GossipDown { node, incarnation },
+        gossip::Event::Published { node, incarnation, fact } => {
+            Input::Published { node, incarnation, fact }
+        }
+        gossip::Event::Withdrawn { node, incarnation, key } => {
+            Input::Withdrawn { node, incarnation, key }
+        }
+    }
+}
+
+impl<W: World> Task<W> {
+    /// The outcome of a submission goes back to who asked.
+    fn reply(&mut self, output: Output) {
+        let Output::Submitted { ticket, stored_on, n_peers, refused, .. } = output else { return };
+        if let Some(reply) = self.waiting.remove(&ticket) {
+            drop(reply.send(Ok(Submitted { stored_on, n_peers, refused })));
+        }
+    }
+}
