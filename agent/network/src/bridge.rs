@@ -150,6 +150,16 @@ impl Bridge {
             Err(_elapsed) => Err(StepError::late(attempt)),
         }
     }
+
+    async fn tell(
+        &self,
+        attempt: &'static str,
+        command: impl FnOnce(oneshot::Sender<()>) -> Command,
+    ) {
+        if let Err(error) = self.ask(attempt, command).await {
+            warn!(error = %Chain(&error), "the bridge does not follow");
+        }
+    }
 }
 
 impl ContainerNetwork for Bridge {
@@ -186,18 +196,6 @@ impl ContainerNetwork for Bridge {
     async fn sweep(&self, alive: &[String]) {
         let alive = alive.to_vec();
         self.tell("sweep the bridge", |reply| Command::Sweep { alive, reply }).await;
-    }
-}
-
-impl Bridge {
-    async fn tell(
-        &self,
-        attempt: &'static str,
-        command: impl FnOnce(oneshot::Sender<()>) -> Command,
-    ) {
-        if let Err(error) = self.ask(attempt, command).await {
-            warn!(error = %Chain(&error), "the bridge does not follow");
-        }
     }
 }
 

@@ -150,7 +150,8 @@ impl<T: Tunnels> Proxy<T> {
             }
         }
         state.ports.retain(|published, _| wanted.contains_key(published));
-        let counted = |route: &Route| wanted.get(&route.published).is_some_and(|w| w.route == *route);
+        let counted =
+            |route: &Route| wanted.get(&route.published).is_some_and(|w| w.route == *route);
         state.counters.retain(|route, _| counted(route));
         for (published, served) in wanted {
             let counter = state.counters.entry(served.route.clone()).or_default();

@@ -53,9 +53,9 @@ impl fmt::Display for Finding {
                 f,
                 "the chain {chain} of the table {table} drops forwarded packets: accept those from and to the bridge there"
             ),
-            Self::ForwardingTurnedOn => {
-                f.write_str("net.ipv4.ip_forward was 0 and was set to 1: this host now forwards packets")
-            }
+            Self::ForwardingTurnedOn => f.write_str(
+                "net.ipv4.ip_forward was 0 and was set to 1: this host now forwards packets",
+            ),
             Self::Firewalld { bridge } => write!(
                 f,
                 "firewalld is active: trust the bridge with `firewall-cmd --permanent --zone=trusted --add-interface={bridge}` \

@@ -67,8 +67,7 @@ pub(super) async fn ensure(rules: &Connection<Nftables>, plan: &Plan) -> Result<
     }
     let table = &plan.bridge;
     let attempt = format!("write the table {table} of rules");
-    let chains =
-        plan.chains().map_err(|error| StepError::refused(attempt.clone(), error))?;
+    let chains = plan.chains().map_err(|error| StepError::refused(attempt.clone(), error))?;
     let wanted = plan.rules();
     let digest = Hash::of(&[format!("{chains:?}{wanted:?}").as_bytes()]);
     let comment = format!("agent mesh {:016x}", digest.head());
@@ -147,7 +146,10 @@ impl Plan {
         let (range, prefix) = (self.range.network(), self.range.prefix_len());
         let answers = CtState::ESTABLISHED | CtState::RELATED;
         let mut rules = vec![
-            in_chain("guard").match_iif(&self.bridge).match_daddr_v4(Ipv4Addr::new(127, 0, 0, 0), 8).drop(),
+            in_chain("guard")
+                .match_iif(&self.bridge)
+                .match_daddr_v4(Ipv4Addr::new(127, 0, 0, 0), 8)
+                .drop(),
             in_chain("across").match_iif(&self.bridge).match_oif(&self.bridge).accept(),
             in_chain("across").match_oif(&self.bridge).match_ct_state(answers).accept(),
             in_chain("across").match_oif(&self.bridge).match_ct_status(CtStatus::DST_NAT).accept(),
@@ -168,7 +170,8 @@ impl Plan {
             );
         }
         for (container, address, port) in &self.ports {
-            let comment: String = container.chars().filter(char::is_ascii).take(COMMENT_LEN_MAX).collect();
+            let comment: String =
+                container.chars().filter(char::is_ascii).take(COMMENT_LEN_MAX).collect();
             for chain in ["inwards", "here"] {
                 let rule = in_chain(chain).match_fib_type(FibFlags::DADDR, RouteType::Local);
                 let rule = match port.protocol {

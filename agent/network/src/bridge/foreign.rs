@@ -144,7 +144,8 @@ async fn chains(rules: &Connection<Nftables>) -> Result<Vec<ChainInfo>, StepErro
 }
 
 async fn list(rules: &Connection<Nftables>) -> Result<Vec<RuleInfo>, StepError> {
-    bounded(format!("list the rules of the table {TABLE}"), rules.list_rules(TABLE, Family::Ip)).await
+    bounded(format!("list the rules of the table {TABLE}"), rules.list_rules(TABLE, Family::Ip))
+        .await
 }
 
 fn is_iptables(chain: &ChainInfo) -> bool {
@@ -156,8 +157,7 @@ fn hook(chain: &ChainInfo) -> Option<Hook> {
 }
 
 fn drops(chain: &ChainInfo) -> bool {
-    chain.policy == Some(Policy::Drop.to_u32())
-        && matches!(chain.family, Family::Ip | Family::Inet)
+    chain.policy == Some(Policy::Drop.to_u32()) && matches!(chain.family, Family::Ip | Family::Inet)
 }
 
 /// The message that makes `rule` the first of `chain`; the library itself only appends.

@@ -9,9 +9,12 @@ use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use mesh_coordinator::id::Hash;
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::proto::Connection;
-use rtnetlink::{Error, Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 
 use super::namespace::Inside;
 use super::step::{StepError, bounded};
@@ -125,13 +128,16 @@ pub(super) async fn ports(handle: &Handle, bridge: u32) -> Result<Vec<Link>, Ste
     Ok(all.iter().map(Link::of).filter(ours).collect())
 }
 
-/// Makes the bridge where there is none, and gives it its address. Returns its number.
+/// Makes the bridge where there is none, unless its range is in use, and gives it its address. Returns its number.
 pub(super) async fn ensure_bridge(
     handle: &Handle,
     name: &str,
     address: Ipv4Addr,
     range: Ipv4Net,
 ) -> Result<u32, StepError> {
+    if find(handle, name).await?.is_none() {
+        check_overlap(handle, range).await?;
+    }
     // A fixed hardware address: else the bridge takes that of some port, which changes as containers come and go, and the others
     // lose their gateway until they ask again.
     let [a, b, c, d, e, ..] = Hash::of(&[b"mesh bridge", name.as_bytes()]).0;
@@ -153,6 +159,41 @@ pub(super) async fn ensure_bridge(
     give_address(handle, link.index, address, range).await?;
     raise(handle, name, link.index).await?;
     Ok(link.index)
+}
+
+/// Refuses a range that some interface has an address from: a second way there could cut the host off from its own network.
+async fn check_overlap(handle: &Handle, range: Ipv4Net) -> Result<(), StepError> {
+    let all = handle.address().get().execute().try_collect::<Vec<AddressMessage>>();
+    for message in bounded("list the addresses of the host", all).await? {
+        for attribute in &message.attributes {
+            if let AddressAttribute::Address(IpAddr::V4(address)) = attribute {
+                let found = Ipv4Net::new(*address, message.header.prefix_len);
+                if found.is_ok_and(|net| range.contains(address) || net.contains(&range.network()))
+                {
+                    return Err(StepError::refused(
+                        format!("use {range} for containers"),
+                        format!(
+                            "this host has the address {address}/{}",
+                            message.header.prefix_len
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a container's interface back on the bridge, if it is there and on none.
+pub(super) async fn reconnect(handle: &Handle, name: &str, bridge: u32) -> Result<(), StepError> {
+    match find(handle, name).await? {
+        Some(link) if link.bridge != Some(bridge) => {
+            let set = LinkUnspec::new_with_index(link.index).controller(bridge).up().build();
+            let set = handle.link().set(set).execute();
+            bounded(format!("put the interface {name} back on the bridge"), set).await
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// An interface to be: who gets it, and where it goes.
@@ -207,6 +248,17 @@ pub(super) async fn connect(
     .await
 }
 
+/// Lets the bridge send frames back through the interface that they came by.
+///
+/// A container that calls a host port of its own needs it: where bridged frames pass the rules, the bridge itself sees the
+/// translated address. Others do without, since their broadcasts would come back to them.
+pub(super) async fn reflect(handle: &Handle, name: &str) -> Result<(), StepError> {
+    let Some(link) = find(handle, name).await? else { return Ok(()) };
+    let port = LinkBridgePort::new(link.index).hairpin(true);
+    let set = handle.link().set_port(port.build()).execute();
+    bounded(format!("reflect frames at the interface {name}"), set).await
+}
+
 /// What an interface says of its container: as much as the kernel keeps of an alias.
 pub(super) fn alias(container: &str) -> String {
     container.chars().take(60).collect()
@@ -243,5 +295,9 @@ async fn unless(code: i32, work: impl Future<Output = Result<(), Error>>) -> Res
 }
 
 fn errno(error: &Error) -> Option<i32> {
-    if let Error::NetlinkError(message) = error { Some(message.raw_code().saturating_abs()) } else { None }
+    if let Error::NetlinkError(message) = error {
+        Some(message.raw_code().saturating_abs())
+    } else {
+        None
+    }
 }

@@ -84,8 +84,7 @@ fn file(dir: &Path, port: &str) -> PathBuf {
 pub(super) fn store(dir: &Path, port: &str, record: &Record) -> Result<(), StepError> {
     let path = file(dir, port);
     let attempt = || format!("write {}", path.display());
-    let text =
-        serde_json::to_vec(record).map_err(|error| StepError::refused(attempt(), error))?;
+    let text = serde_json::to_vec(record).map_err(|error| StepError::refused(attempt(), error))?;
     let draft = dir.join(format!("{port}.draft"));
     // Not synced: a power cut takes away what the record describes, too.
     let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
@@ -106,8 +105,7 @@ pub(super) fn forget(dir: &Path, port: &str) -> Result<(), StepError> {
 /// All records, each with the name of the interface. One that cannot be read (a full disk, another version) is removed: what it
 /// described is then found by the sweep.
 pub(super) fn load(dir: &Path) -> Result<Vec<(String, Record)>, StepError> {
-    let refused =
-        |error: io::Error| StepError::refused(format!("read {}", dir.display()), error);
+    let refused = |error: io::Error| StepError::refused(format!("read {}", dir.display()), error);
     fs::create_dir_all(dir).map_err(refused)?;
     let mut records = Vec::new();
     for entry in fs::read_dir(dir).map_err(refused)? {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{ErrorKind, Write as _, stderr};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use mesh_coordinator::spec::Protocol;
@@ -49,7 +50,12 @@ impl Host {
             let pair = LinkVeth::new("wire", "uplink").setns_by_fd(fd).build();
             handle.link().add(pair).execute().await.unwrap();
             for name in ["uplink", "lo"] {
-                handle.link().set(LinkUnspec::new_with_name(name).up().build()).execute().await.unwrap();
+                handle
+                    .link()
+                    .set(LinkUnspec::new_with_name(name).up().build())
+                    .execute()
+                    .await
+                    .unwrap();
             }
             let index = link::find(handle, "uplink").await?.unwrap().index;
             handle.address().add(index, IpAddr::V4(HOST), 24).execute().await.unwrap();
@@ -59,7 +65,12 @@ impl Host {
         .unwrap();
         host.in_namespace("outside", |handle| async move {
             for name in ["wire", "lo"] {
-                handle.link().set(LinkUnspec::new_with_name(name).up().build()).execute().await.unwrap();
+                handle
+                    .link()
+                    .set(LinkUnspec::new_with_name(name).up().build())
+                    .execute()
+                    .await
+                    .unwrap();
             }
             let index = link::find(&handle, "wire").await.unwrap().unwrap().index;
             handle.address().add(index, IpAddr::V4(ELSEWHERE), 24).execute().await.unwrap();
@@ -114,8 +125,7 @@ impl Host {
     }
 
     fn receive(&self, name: &str, port: u16) -> UdpSocket {
-        let socket =
-            self.inside(name, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        let socket = self.inside(name, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
         socket.set_read_timeout(Some(ARRIVES)).unwrap();
         socket
     }
@@ -155,8 +165,7 @@ fn port(host: u16, container: u16, protocol: Protocol) -> HostPort {
 /// Whether an echo request is answered.
 fn pings(to: Ipv4Addr) -> bool {
     let flags = SockFlag::SOCK_CLOEXEC;
-    let icmp =
-        socket(AddressFamily::Inet, SockType::Datagram, flags, SockProtocol::Icmp).unwrap();
+    let icmp = socket(AddressFamily::Inet, SockType::Datagram, flags, SockProtocol::Icmp).unwrap();
     let icmp = UdpSocket::from(icmp);
     icmp.set_read_timeout(Some(ARRIVES)).unwrap();
     icmp.connect((to, 0)).unwrap();
@@ -186,6 +195,24 @@ async fn our_rules(chain: &str) -> usize {
     listed.iter().filter(|rule| rule.chain == chain && rule.comment_text == ours).count()
 }
 
+/// Docker works through `iptables`, which refuses a table with rules that it cannot print.
+fn iptables_still_understands(chain: &str) {
+    let listed = Command::new("iptables-nft").args(["-S", chain]).output();
+    let Ok(listed) = listed else {
+        writeln!(stderr(), "skipped in part: no iptables-nft").unwrap();
+        return;
+    };
+    let (text, error) =
+        (String::from_utf8_lossy(&listed.stdout), String::from_utf8_lossy(&listed.stderr));
+    assert!(listed.status.success(), "{error}");
+    for rule in ["-s 10.210.0.0/16 -i mesh0", "-d 10.210.0.0/16 -o mesh0"] {
+        assert!(
+            text.lines().any(|line| line.contains(rule) && line.ends_with("-j ACCEPT")),
+            "{text}"
+        );
+    }
+}
+
 fn call_iptables_for_bridged_frames() -> bool {
     let there = sysctl::ensure("net/bridge/bridge-nf-call-iptables", "1").is_ok();
     if !there {
@@ -203,7 +230,10 @@ fn containers_reach_each_other_and_the_host() {
         let b = host.attach(&bridge, "b", &[]).await;
         assert_eq!([a, b], [Ipv4Addr::new(10, 210, 0, 2), Ipv4Addr::new(10, 210, 0, 3)]);
         assert!(host.inside("a", || pings(b)), "a should reach b");
-        assert!(host.inside("b", || pings(Ipv4Addr::new(10, 210, 0, 1))), "b should reach the host");
+        assert!(
+            host.inside("b", || pings(Ipv4Addr::new(10, 210, 0, 1))),
+            "b should reach the host"
+        );
         assert!(host.inside("b", || pings(Ipv4Addr::LOCALHOST)), "loopback should be up");
         let server = host.listen("a", 80);
         assert!(host.inside("b", || connects((a, 80), ARRIVES)));
@@ -259,6 +289,7 @@ fn traffic_passes_where_docker_drops_by_default() {
         assert_eq!(our_rules("DOCKER-USER").await, 2);
         bridge.refresh().await.unwrap();
         assert_eq!(our_rules("DOCKER-USER").await, 2, "a second time adds nothing");
+        iptables_still_understands("DOCKER-USER");
         bridge.close().await.unwrap();
         assert_eq!(our_rules("DOCKER-USER").await, 0);
     });
@@ -352,7 +383,12 @@ fn containers_cannot_reach_loopback_services_of_the_host() {
         host.in_namespace("a", |handle| async move {
             sysctl::ensure("net/ipv4/conf/all/route_localnet", "1").unwrap();
             let lo = link::find(&handle, "lo").await.unwrap().unwrap().index;
-            handle.link().set(LinkUnspec::new_with_index(lo).down().build()).execute().await.unwrap();
+            handle
+                .link()
+                .set(LinkUnspec::new_with_index(lo).down().build())
+                .execute()
+                .await
+                .unwrap();
             let route = RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(Ipv4Addr::new(127, 0, 0, 0), 8)
                 .gateway(Ipv4Addr::new(10, 210, 0, 1));
@@ -441,6 +477,35 @@ fn rules_come_back_after_somebody_flushed_them() {
         bridge.refresh().await.unwrap();
         assert!(host.inside("outside", || connects((HOST, 8080), ARRIVES)));
         assert!(host.inside("a", || connects((ELSEWHERE, 80), ARRIVES)));
+    });
+}
+
+#[test]
+fn a_bridge_that_somebody_removed_comes_back_with_its_ports() {
+    on_a_host(|| async {
+        let host = Host::new().await;
+        let bridge = host.bridge().await;
+        let a = host.attach(&bridge, "a", &[]).await;
+        host.attach(&bridge, "b", &[]).await;
+        link::session(async |handle| link::remove(handle, "mesh0").await).await.unwrap();
+        assert!(!host.inside("b", || connects((a, 80), DOES_NOT)));
+        bridge.refresh().await.unwrap();
+        let server = host.listen("a", 80);
+        assert!(host.inside("b", || connects((a, 80), ARRIVES)));
+        drop(server);
+    });
+}
+
+#[test]
+fn a_range_that_the_host_lives_in_is_refused() {
+    on_a_host(|| async {
+        let host = Host::new().await;
+        for range in ["192.0.2.0/24", "192.0.0.0/16", "192.0.2.128/25"] {
+            let config = Config { range: range.parse().unwrap(), ..host.config.clone() };
+            assert!(Bridge::open(config).await.is_err(), "{range}");
+        }
+        let found = link::session(async |handle| link::find(handle, "mesh0").await).await;
+        assert_eq!(found.unwrap(), None, "nothing should be made");
     });
 }
 

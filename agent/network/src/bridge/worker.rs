@@ -127,8 +127,8 @@ impl Worker {
                 biased;
                 command = inbox.recv() => command,
                 _ = refresh.tick() => {
-                    if let Err(error) = self.write_rules().await {
-                        warn!(error = %Chain(&error), "cannot refresh the bridge's rules");
+                    if let Err(error) = self.mend().await {
+                        warn!(error = %Chain(&error), "cannot refresh the bridge");
                     }
                     continue;
                 }
@@ -142,10 +142,7 @@ impl Worker {
     }
 
     /// Follows a command. Returns the reply to give when the bridge is closed, which ends the thread.
-    async fn handle(
-        &mut self,
-        command: Command,
-    ) -> Option<oneshot::Sender<Result<(), StepError>>> {
+    async fn handle(&mut self, command: Command) -> Option<oneshot::Sender<Result<(), StepError>>> {
         match command {
             Command::Adopt { container, address, reply } => {
                 self.adopt(container, address);
@@ -161,7 +158,7 @@ impl Worker {
                 answer(reply, ());
             }
             Command::Findings { reply } => answer(reply, self.findings().await),
-            Command::Refresh { reply } => answer(reply, self.write_rules().await),
+            Command::Refresh { reply } => answer(reply, self.mend().await),
             Command::Sweep { alive, reply } => {
                 self.sweep(&alive).await;
                 answer(reply, ());
@@ -191,17 +188,10 @@ impl Worker {
         let Some(address) = known.or_else(|| self.addresses.allocate()) else {
             return Err(AttachError::Exhausted { range: self.config.range.to_string() });
         };
-        let unchanged = self.attached.get(&wanted.container).is_some_and(|known| {
-            known.record.ports() == wanted.ports
-                && known.record.namespace.as_deref() == Some(&wanted.namespace)
-        });
         let port = link::port_name(&self.config.name, &wanted.container);
         if known.is_some() {
-            let exists =
-                link::session(async |handle| link::find(handle, &port).await).await.map_err(failed)?;
-            let connected = exists.is_some_and(|link| link.bridge == Some(self.bridge));
-            if unchanged && connected && namespace::is_mounted(&wanted.namespace) {
-                self.write_rules().await.map_err(failed)?;
+            if self.is_connected(&wanted, &port).await.map_err(failed)? {
+                self.keep(&wanted, &port, address).await.map_err(failed)?;
                 return Ok(address);
             }
             self.detach(&wanted.container, Some(&wanted.namespace)).await;
@@ -215,6 +205,39 @@ impl Worker {
                 Err(failed(error))
             }
         }
+    }
+
+    async fn is_connected(&self, wanted: &Wanted, port: &str) -> Result<bool, StepError> {
+        let found = link::session(async |handle| link::find(handle, port).await).await?;
+        let on_bridge = found.is_some_and(|link| link.bridge == Some(self.bridge));
+        Ok(on_bridge && namespace::is_mounted(&wanted.namespace))
+    }
+
+    /// Leaves a connected container as it is but for its host ports, which may be others now.
+    async fn keep(
+        &mut self,
+        wanted: &Wanted,
+        port: &str,
+        address: Ipv4Addr,
+    ) -> Result<(), StepError> {
+        let namespace = Some(wanted.namespace.clone());
+        let record = Record::new(wanted.container.clone(), address, namespace, &wanted.ports);
+        if let Some(known) = self.attached.get_mut(&wanted.container)
+            && known.record != record
+        {
+            let is_new = |port: &&HostPort| !known.held.iter().any(|held| held.is_for(**port));
+            let new = wanted.ports.iter().filter(is_new).map(|port| Held::take(*port));
+            let new = new.collect::<Result<Vec<Held>, StepError>>()?;
+            record::store(&self.config.state_dir, port, &record)?;
+            known.held.retain(|held| wanted.ports.iter().any(|port| held.is_for(*port)));
+            known.held.extend(new);
+            known.record = record;
+            if !wanted.ports.is_empty() {
+                link::session(async |handle| link::reflect(handle, port).await).await?;
+            }
+            firewall::forget_flows(address, &wanted.ports).await;
+        }
+        self.write_rules().await
     }
 
     async fn make(
@@ -243,7 +266,8 @@ impl Worker {
         };
         link::session(async |handle| {
             self.clear_the_way(handle, &new).await?;
-            link::connect(handle, inside, &new).await
+            link::connect(handle, inside, &new).await?;
+            if wanted.ports.is_empty() { Ok(()) } else { link::reflect(handle, port).await }
         })
         .await?;
         self.write_rules().await?;
@@ -258,8 +282,7 @@ impl Worker {
         port: &link::Port<'_>,
     ) -> Result<(), StepError> {
         let Some(found) = link::find(handle, port.name).await? else { return Ok(()) };
-        let of_another =
-            found.alias.is_some_and(|alias| alias != link::alias(port.container));
+        let of_another = found.alias.is_some_and(|alias| alias != link::alias(port.container));
         if of_another {
             return Err(StepError::refused(
                 format!("use the interface name {}", port.name),
@@ -273,8 +296,7 @@ impl Worker {
     async fn detach(&mut self, container: &str, namespace: Option<&Path>) {
         let port = link::port_name(&self.config.name, container);
         let known = self.attached.remove(container);
-        let removed =
-            link::session(async |handle| link::remove(handle, &port).await).await;
+        let removed = link::session(async |handle| link::remove(handle, &port).await).await;
         complain(container, removed);
         if let Some(Attached { record, held }) = known {
             let ports = record.ports();
@@ -360,6 +382,24 @@ impl Worker {
             Err(error) => findings.push(Finding::Broken { reason: Chain(&error).to_string() }),
         }
         findings
+    }
+
+    /// Puts back what somebody else removed: the bridge, its address, its ports, and rules.
+    async fn mend(&mut self) -> Result<(), StepError> {
+        let config = &self.config;
+        let gateway = self.addresses.gateway();
+        let containers = self.attached.keys();
+        let ports: Vec<String> =
+            containers.map(|container| link::port_name(&config.name, container)).collect();
+        let bridge = link::session(async |handle| {
+            let bridge = link::ensure_bridge(handle, &config.name, gateway, config.range).await?;
+            for port in &ports {
+                link::reconnect(handle, port, bridge).await?;
+            }
+            Ok(bridge)
+        });
+        self.bridge = bridge.await?;
+        self.write_rules().await
     }
 
     async fn write_rules(&self) -> Result<(), StepError> {

@@ -205,7 +205,9 @@ async fn a_port_in_use_is_reported_then_recovered_and_harms_no_other() {
     bench.proxy.update(vec![served(taken), served(free)]);
     until("the problem is reported", || {
         let problems = bench.proxy.problems();
-        problems.iter().any(|p| matches!(p, Problem::Unbound { route: r, .. } if *r == route(taken)))
+        problems
+            .iter()
+            .any(|p| matches!(p, Problem::Unbound { route: r, .. } if *r == route(taken)))
     })
     .await;
     assert_eq!(say(free, "x").await, "here x");
@@ -284,17 +286,15 @@ async fn a_port_that_is_published_no_more_is_closed() {
 async fn a_thousand_short_connections_all_get_their_answer() {
     let bench = Bench::new();
     let port = free_port().await;
-    let backends = vec![
-        local(bench.replica("near ").await),
-        local(bench.replica("near ").await),
-    ];
+    let backends = vec![local(bench.replica("near ").await), local(bench.replica("near ").await)];
     bench.proxy.update(vec![Served { route: route(port), backends }]);
     connect(port).await.shutdown().await.unwrap();
     let clients = (0..1000).map(|number| async move {
         let text = number.to_string();
         assert_eq!(say(port, &text).await, format!("near {text}"));
     });
-    let clients = futures_util::StreamExt::buffer_unordered(futures_util::stream::iter(clients), 100);
+    let clients =
+        futures_util::StreamExt::buffer_unordered(futures_util::stream::iter(clients), 100);
     assert_eq!(futures_util::StreamExt::count(clients).await, 1000);
     let counts = Counts { connections: 1001, failures: 0, open: 0 };
     until("all are counted", || bench.proxy.counts() == [(route(port), counts)]).await;
