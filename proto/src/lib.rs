@@ -13,6 +13,7 @@
     clippy::as_conversions,
     clippy::clone_on_ref_ptr,
     clippy::doc_markdown,
+    clippy::empty_structs_with_brackets,
     clippy::missing_errors_doc,
     clippy::must_use_candidate,
     clippy::return_self_not_must_use,

@@ -1,0 +1,155 @@
+//! Opening a store: who may, and what to do with one that is damaged.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use tracing::warn;
+
+use super::handle::Handle;
+use super::is_full;
+
+/// The file whose lock says that the store is in use.
+const LOCK: &str = "lock";
+/// What the names of sled's snapshots begin with.
+const SNAPSHOT: &str = "snap.";
+/// What stands before the name of a snapshot that was set aside.
+const ASIDE: &str = "torn-";
+/// What sled says when its own lock is held; it has no type of its own for this.
+const SLED_LOCKED: &str = "could not acquire lock";
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else has it open. *Nothing was changed.*
+    #[error("the store at {path} is in use by another agent")]
+    Busy {
+        /// Where the store is.
+        path: String,
+    },
+    /// The disk is full. *Nothing was lost; free space and it can be tried again.*
+    #[error("no space is left for the store at {path}")]
+    Full {
+        /// Where the store is.
+        path: String,
+    },
+    /// The disk or the file system failed. *Nothing was changed.*
+    #[error("the store at {path} cannot {attempt}")]
+    Io {
+        /// Where the store is.
+        path: String,
+        /// What was attempted.
+        attempt: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The store is damaged, and its log does not repair it. *Nothing was changed: move the directory away, and the peers fill a
+    /// new one; only what no peer has is lost.*
+    #[error(
+        "the store at {path} is damaged; what its peers know can be fetched again into a new one"
+    )]
+    Corrupt {
+        /// Where the store is.
+        path: String,
+        /// What was found.
+        #[source]
+        source: sled::Error,
+    },
+}
+
+/// Makes the directory if needed and takes the lock in it.
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let name = || path.display().to_string();
+    let failed = |attempt| move |source: io::Error| OpenError::Io { path: name(), attempt, source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("be created"))?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let lock = options.open(path.join(LOCK)).map_err(failed("be locked"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Busy { path: name() }),
+        Err(TryLockError::Error(source)) => Err(failed("be locked")(source)),
+    }
+}
+
+/// A store that was opened.
+pub(super) struct Opened {
+    /// The database, of which everything could be read.
+    pub(super) handle: Handle,
+    /// Whether it took a repair, or acknowledged commits are missing.
+    pub(super) repaired: bool,
+}
+
+/// Opens the database, if need be without its snapshots.
+pub(super) fn handle(path: &Path) -> Result<Opened, OpenError> {
+    let error = match Handle::open(path) {
+        Ok(handle) => {
+            let repaired = handle.lost();
+            if repaired {
+                warn!(path = %path.display(), "the end of the store was damaged and is lost");
+            }
+            return Ok(Opened { handle, repaired });
+        }
+        Err(error) => error,
+    };
+    let classified = classify(path, error);
+    if !matches!(classified, OpenError::Corrupt { .. }) {
+        return Err(classified);
+    }
+    // A snapshot only saves reading the log, so a torn one costs nothing but time.
+    let n_aside = set_snapshots_aside(path).map_err(|source| OpenError::Io {
+        path: path.display().to_string(),
+        attempt: "be repaired",
+        source,
+    })?;
+    if n_aside == 0 {
+        return Err(classified);
+    }
+    warn!(path = %path.display(), n_aside, "set a damaged snapshot aside; reading the whole log");
+    let handle = Handle::open(path).map_err(|error| classify(path, error))?;
+    Ok(Opened { handle, repaired: true })
+}
+
+fn set_snapshots_aside(path: &Path) -> io::Result<u32> {
+    let mut n_aside = 0_u32;
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if !name.as_encoded_bytes().starts_with(SNAPSHOT.as_bytes()) {
+            continue;
+        }
+        let mut aside = std::ffi::OsString::from(ASIDE);
+        aside.push(&name);
+        fs::rename(path.join(&name), path.join(aside))?;
+        n_aside = n_aside.saturating_add(1);
+    }
+    File::open(path)?.sync_all()?;
+    Ok(n_aside)
+}
+
+fn classify(path: &Path, error: sled::Error) -> OpenError {
+    let path = path.display().to_string();
+    if is_full(&error) {
+        return OpenError::Full { path };
+    }
+    match error {
+        sled::Error::Io(source) if source.to_string().contains(SLED_LOCKED) => {
+            OpenError::Busy { path }
+        }
+        // A file that ends too early or is not there although the log names it is damage, not a failing disk.
+        sled::Error::Io(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+            ) =>
+        {
+            OpenError::Corrupt { path, source: sled::Error::Io(source) }
+        }
+        sled::Error::Io(source) => OpenError::Io { path, attempt: "be opened", source },
+        source @ (sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. }) => OpenError::Corrupt { path, source },
+    }
+}
