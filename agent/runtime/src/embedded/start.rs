@@ -1,0 +1,219 @@
+//! From the port's container to a shim that says it runs.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use mesh_ports::network::ContainerNetwork;
+use mesh_ports::runtime::{Container, ContainerId, ImageError, Running, StartError};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tracing::{info, warn};
+
+use super::place::{Place, Status, name_fault};
+use super::{Driver, blocking};
+use crate::env;
+use crate::image::{self, Rootfs};
+use crate::record::{self, Answer, Plan, Program, Record, State, StoredLimits, StoredTag, VERSION, file};
+
+/// How long a shim may take to start a container: a hundred times what it takes on a loaded host.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// More than an answer ever is.
+const ANSWER_LEN_MAX: u64 = 64 * 1024;
+
+/// Where programs are looked for when the image says nothing, as with Docker.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl<N: ContainerNetwork> Driver<N> {
+    pub(super) async fn start_container(&self, container: &Container) -> Result<Running, StartError> {
+        let id = &container.id;
+        if let Some(reason) = name_fault(id) {
+            return Err(StartError::Invalid { reason });
+        }
+        let slot = self.slot(id);
+        let _operation = slot.operation.lock().await;
+        let status = self.status(id).await;
+        let is_new = match status.map_err(|error| fault(format!("look at the container {id}"), error))? {
+            Status::Running(state) => return Ok(state.running()),
+            Status::Lost => {
+                self.end_lost(id).await;
+                false
+            }
+            Status::Absent => true,
+            Status::Ended(_) => false,
+        };
+        let started = self.make_and_run(container).await;
+        match &started {
+            Ok(state) => {
+                info!(container = %id, pid = state.init.pid, name = container.tag.name, "started");
+                self.watch(id, state);
+            }
+            Err(_) if is_new => self.undo(id).await,
+            Err(_) => {}
+        }
+        started.map(|state| state.running())
+    }
+
+    async fn make_and_run(&self, container: &Container) -> Result<State, StartError> {
+        let id = &container.id;
+        let rootfs = self.rootfs(container).await?;
+        let program = program(container, &rootfs.config)?;
+        let place = self.place(id);
+        let record = Record { version: VERSION, tag: StoredTag::of(&container.tag) };
+        let made = place.clone();
+        blocking(move || {
+            make_private(&made.dir)?;
+            make_private(&made.run)?;
+            record::write(&made.dir, file::RECORD, &record)
+        })
+        .await
+        .map_err(|error| fault(format!("make the directories of {id}"), error))?;
+
+        let namespace = place.network();
+        let address = self
+            .inner
+            .network
+            .attach(&id.0, &namespace, &container.ports)
+            .await
+            .map_err(|error| fault(format!("connect the container {id}"), error))?;
+        let limits = container.template.limits;
+        let plan = Plan {
+            version: VERSION,
+            run: place.run.clone(),
+            network: namespace,
+            address,
+            layers: rootfs.layers,
+            program,
+            hostname: container.hostname.clone(),
+            nameservers: self.inner.config.nameservers.clone(),
+            cgroup_parent: self.inner.cgroup_parent.clone(),
+            cgroup: self.cgroup(id),
+            limits: StoredLimits {
+                cpu_millis: limits.cpu.map(|cpu| cpu.millis),
+                memory_bytes: limits.memory.map(|bytes| bytes.0),
+                pids: limits.pids,
+            },
+            log: self.inner.config.log,
+        };
+        let dir = place.dir.clone();
+        blocking(move || record::write(&dir, file::PLAN, &plan))
+            .await
+            .map_err(|error| fault(format!("write the plan of {id}"), error))?;
+        let _cgroups = self.inner.cgroups.read().await;
+        self.run_shim(id, &place).await
+    }
+
+    async fn rootfs(&self, container: &Container) -> Result<Rootfs, StartError> {
+        let images = std::sync::Arc::clone(&self.inner.images);
+        let image = &container.template.image;
+        let digest = image.digest.clone();
+        let found = tokio::task::spawn_blocking(move || images.rootfs(&digest)).await;
+        let attempt = || format!("unpack the image {}", image.name);
+        match found.map_err(|error| fault(attempt(), error))? {
+            Ok(rootfs) => Ok(rootfs),
+            Err(ImageError::Missing(_)) => Err(StartError::ImageMissing(image.digest.clone())),
+            Err(error @ (ImageError::Invalid { .. } | ImageError::Digest { .. })) => {
+                Err(StartError::Invalid { reason: format!("{}: {error}", attempt()) })
+            }
+            Err(error @ ImageError::Host { .. }) => Err(fault(attempt(), error)),
+        }
+    }
+
+    async fn run_shim(&self, id: &ContainerId, place: &Place) -> Result<State, StartError> {
+        let attempt = || format!("start the shim of {id}");
+        let answer = tokio::time::timeout(START_MAX, self.ask_shim(place)).await;
+        let answer = answer.map_err(|late| fault(attempt(), late))?;
+        match answer.map_err(|error| fault(attempt(), error))? {
+            Answer::Started(state) => Ok(state),
+            Answer::Invalid(reason) => Err(StartError::Invalid { reason }),
+            Answer::Host(reason) => Err(fault(format!("run the container {id}"), io::Error::other(reason))),
+        }
+    }
+
+    async fn ask_shim(&self, place: &Place) -> io::Result<Answer> {
+        let mut child = shim_command(&self.inner.config.shim, &place.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(place.dir.join(file::SHIM_LOG))?)
+            .spawn()?;
+        let mut answer = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(ANSWER_LEN_MAX).read_to_end(&mut answer).await?;
+        }
+        // It forked, and this half of it has ended long ago.
+        let status = child.wait().await?;
+        serde_json::from_slice(&answer).map_err(|error| {
+            let said = String::from_utf8_lossy(&answer);
+            io::Error::other(format!("the shim ({status}) answered {said:?}: {error}"))
+        })
+    }
+
+    /// Removes what a start made that failed.
+    async fn undo(&self, id: &ContainerId) {
+        if let Err(error) = self.remove_all(id).await {
+            warn!(container = %id, %error, "what a failed start made cannot be removed");
+        }
+    }
+}
+
+/// The command that leads to `shim_main` for `dir`. The agent's environment stays here: it may hold secrets.
+pub(super) fn shim_command(prefix: &[std::ffi::OsString], dir: &Path) -> Command {
+    let mut words = prefix.iter();
+    let mut command = Command::new(words.next().cloned().unwrap_or_default());
+    command.args(words).arg(dir).env_clear().process_group(0);
+    command
+}
+
+fn make_private(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn fault(
+    attempt: String,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StartError {
+    StartError::Host { attempt, source: source.into() }
+}
+
+/// What to run, from the image and what the template changes of it.
+fn program(container: &Container, image: &image::Config) -> Result<Program, StartError> {
+    let template = &container.template;
+    let mut args = template.entrypoint.clone().unwrap_or_else(|| image.entrypoint.clone());
+    match (&template.command, &template.entrypoint) {
+        (Some(command), _) => args.extend(command.iter().cloned()),
+        (None, None) => args.extend(image.cmd.iter().cloned()),
+        (None, Some(_)) => {}
+    }
+    if args.first().is_none_or(String::is_empty) {
+        let reason = "neither the image nor the service says which program to run".to_owned();
+        return Err(StartError::Invalid { reason });
+    }
+    let pairs = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let defaults = vec![PATH.to_owned(), format!("HOSTNAME={}", container.hostname)];
+    let env = env::merge(&defaults, &image.env);
+    let env = env::merge(&env, &pairs(&template.environment));
+    let env = env::merge(&env, &pairs(&container.environment));
+    let with_nul = args.iter().chain(&env).any(|text| text.contains('\0'));
+    if with_nul {
+        let reason = "an argument or a variable holds a NUL character".to_owned();
+        return Err(StartError::Invalid { reason });
+    }
+    let working_dir = template.working_dir.clone().or_else(|| image.working_dir.clone());
+    let working_dir = working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".to_owned());
+    if !working_dir.starts_with('/') {
+        let reason = format!("the working directory {working_dir:?} is not absolute");
+        return Err(StartError::Invalid { reason });
+    }
+    let user = template.user.clone().or_else(|| image.user.clone()).unwrap_or_default();
+    Ok(Program { args, env, working_dir, user })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! From a plan to a running program.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::Signal;
+use nix::unistd::{dup2_stdout, pipe2, setsid};
+
+use super::executor::Restricted;
+use super::fault::Fault;
+use super::inside::Root;
+use super::{bundle, rootfs, user};
+use crate::cgroup::{SHIMS, Tree};
+use crate::process::{Process, boot_id};
+use crate::record::{self, Answer, OCI_ID, Plan, State, VERSION, file};
+use crate::seccomp::Filters;
+use crate::sys;
+
+/// How long a former shim of the same container may take to go away after it has said how its run ended.
+const LOCK_ROUNDS: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// A running container.
+pub(super) struct Run {
+    pub(super) state: State,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    /// Held as long as this shim lives: one shim per container.
+    pub(super) lock: Flock<File>,
+}
+
+/// Makes and starts the container. When it fails, no process is left.
+pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
+    // Fails only for the leader of a group, which a forked child is not.
+    let (Ok(_) | Err(_)) = setsid();
+    let lock = lock(dir)?;
+    // Only now: until the lock was ours, they may have been those of a run that another agent started.
+    record::forget(dir, file::STATE)
+        .and_then(|()| record::forget(dir, file::EXIT))
+        .map_err(|error| Fault::host("forget the run before", error))?;
+    let tree = Tree::discover().map_err(|error| Fault::host("find the cgroups", error))?;
+    let shims = format!("{}/{SHIMS}", plan.cgroup_parent);
+    tree.enter(&shims).map_err(|error| Fault::host("leave the agent's cgroup", error))?;
+
+    let root = rootfs::mount_root(dir, plan)?;
+    rootfs::write_names(dir, plan)?;
+    let group = tree.group(&plan.cgroup);
+    let parent = tree.group(&plan.cgroup_parent);
+    let host = bundle::Host { unified: tree.is_unified(), limits_swap: parent.limits_swap() };
+    let process = process(&root, plan)?;
+    let spec = bundle::spec(dir, &root, plan, &host, &process);
+    let bundle = plan.run.join(file::BUNDLE);
+    bundle::write(&bundle, &spec).map_err(|error| Fault::host("write the bundle", error))?;
+
+    let started = build(dir, plan, &bundle, !tree.is_unified());
+    if started.is_err() {
+        // What started it is told; that something is left would be told by the next start.
+        let (Ok(()) | Err(_)) = group.kill();
+        let (Ok(()) | Err(_)) = group.remove();
+    }
+    let (state, stdout, stderr) = started?;
+    Ok(Run { state, stdout, stderr, lock })
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, Fault> {
+    let path = dir.join(file::LOCK);
+    let mut file = File::create(path).map_err(|error| Fault::host("open the lock", error))?;
+    for _round in 0..LOCK_ROUNDS {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, _held)) => file = back,
+        }
+        sys::pause(LOCK_PAUSE);
+    }
+    Err(Fault::Host("another shim still runs this container".to_owned()))
+}
+
+fn process(root: &Path, plan: &Plan) -> Result<serde_json::Value, Fault> {
+    let inside = Root::open(root).map_err(|error| Fault::host("open the root", error))?;
+    let program = &plan.program;
+    let user = user::look_up(&inside, &program.user).map_err(Fault::Invalid)?;
+    inside
+        .make_dir(&program.working_dir)
+        .map_err(|reason| Fault::Invalid(format!("cannot make the working directory {reason}")))?;
+    let name = program.args.first().map_or("", String::as_str);
+    inside
+        .find_program(name, &program.working_dir, search_path(&program.env))
+        .map_err(Fault::Invalid)?;
+    Ok(bundle::process(&program.args, &program.env, &program.working_dir, &user))
+}
+
+/// The value of `PATH`.
+pub(super) fn search_path(env: &[String]) -> &str {
+    env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or("")
+}
+
+fn build(
+    dir: &Path,
+    plan: &Plan,
+    bundle: &Path,
+    device_nodes: bool,
+) -> Result<(State, OwnedFd, OwnedFd), Fault> {
+    let filters = Filters::compile(device_nodes)
+        .map_err(|error| Fault::host("compile the system call filter", error))?;
+    let oci = fresh_dir(&plan.run.join(file::OCI));
+    let null = File::open("/dev/null");
+    let pipes = pipe2(OFlag::O_CLOEXEC).and_then(|out| Ok((out, pipe2(OFlag::O_CLOEXEC)?)));
+    let (oci, null, (out, err)) = match (oci, null, pipes) {
+        (Ok(oci), Ok(null), Ok(pipes)) => (oci, null, pipes),
+        (Err(error), _, _) | (_, Err(error), _) => {
+            return Err(Fault::host("prepare the container", error));
+        }
+        (_, _, Err(errno)) => return Err(Fault::host("open pipes", errno)),
+    };
+    let mut container = ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default())
+        .with_root_path(oci)
+        .map_err(|error| Fault::host("prepare the container", error))?
+        .with_executor(Restricted { filters })
+        .with_stdin(null)
+        .with_stdout(out.1)
+        .with_stderr(err.1)
+        .as_init(bundle)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .map_err(|error| Fault::Host(chain("make the container", &error)))?;
+    let init = container.pid().and_then(|pid| u32::try_from(pid.as_raw()).ok());
+    let init = init.ok_or_else(|| Fault::Host("the container has no process".to_owned()))?;
+    let state = state(plan, init).map_err(|error| Fault::host("look at the process", error))?;
+    record::write(dir, file::STATE, &state)
+        .map_err(|error| Fault::host("write the state", error))?;
+    container.start().map_err(|error| Fault::Host(chain("start the program", &error)))?;
+    // Whoever ends sessions and terminals has no business with a shim. Not before the start: what is ignored is inherited.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
+        let (Ok(()) | Err(_)) = sys::set_ignored(signal, true);
+    }
+    Ok((state, out.0, err.0))
+}
+
+fn fresh_dir(dir: &Path) -> io::Result<std::path::PathBuf> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fs::create_dir_all(dir)?;
+    Ok(dir.to_path_buf())
+}
+
+fn state(plan: &Plan, init: u32) -> io::Result<State> {
+    Ok(State {
+        version: VERSION,
+        boot: boot_id()?,
+        shim: Process::of(std::process::id())?,
+        init: Process::of(init)?,
+        started_ms: record::now_ms(),
+        address: plan.address,
+        cgroup: plan.cgroup.clone(),
+    })
+}
+
+/// An error of libcontainer with its causes, each once: some of them repeat theirs.
+pub(super) fn chain(attempt: &str, error: &dyn std::error::Error) -> String {
+    let mut text = format!("{attempt}: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Answers the driver and lets go of its pipe.
+pub(super) fn answer(answer: &Answer) {
+    let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    line.push(b'\n');
+    // An agent that died in between finds the state on disk.
+    let (Ok(()) | Err(_)) = io::stdout().write_all(&line).and_then(|()| io::stdout().flush());
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        let (Ok(()) | Err(_)) = dup2_stdout(null);
+    }
+}

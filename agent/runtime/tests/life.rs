@@ -1,0 +1,213 @@
+//! Starting, ending, stopping, finding again, removing.
+
+use std::time::Duration;
+
+use mesh_coordinator::spec::StopSignal;
+use mesh_ports::runtime::{
+    ContainerError, ContainerId, Output, Runtime as _, StartError, State, Tag,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fixture::{Node, container, on_a_node, processes_with};
+
+const LONG: &[&str] = &["out", "up", "sleep", "600000"];
+
+#[test]
+fn output_and_exit_code_are_kept() {
+    on_a_node(|mut node: Node| async move {
+        let container = container("c", &["out", "one", "err", "two", "exit", "3"]);
+        let exit = node.run(&container).await;
+        assert_eq!((exit.code, exit.signal, exit.oom), (3, None, false));
+        let expected =
+            [(Output::Stdout, "one".to_owned()), (Output::Stderr, "two".to_owned())];
+        let mut output = node.output(&container.id).await;
+        output.sort_by_key(|(output, _)| *output == Output::Stderr);
+        assert_eq!(output, expected);
+        assert_eq!(node.state(&container.id).await, Some(State::Ended(Some(exit))));
+        node
+    });
+}
+
+#[test]
+fn the_image_says_what_the_template_does_not() {
+    on_a_node(|mut node: Node| async move {
+        let mut container = container("c", &[]);
+        container.template.command = None;
+        assert_eq!(node.run(&container).await.code, 0);
+        assert_eq!(node.output(&container.id).await, [(Output::Stdout, "from the image".to_owned())]);
+        node
+    });
+}
+
+#[test]
+fn a_signal_is_reported_as_shells_do() {
+    on_a_node(|mut node: Node| async move {
+        // As a child of the first process, since the kernel protects that one from its own signals.
+        let container = container("c", LONG);
+        let running = node.driver.start(&container).await.expect("started");
+        let pid = Pid::from_raw(i32::try_from(running.pid).expect("a pid"));
+        kill(pid, Signal::SIGKILL).expect("sent");
+        let exit = node.end_of(&container.id).await.exit.expect("known");
+        assert_eq!((exit.code, exit.signal), (137, Some(9)));
+        node
+    });
+}
+
+#[test]
+fn stop_waits_for_the_grace_and_then_kills() {
+    on_a_node(|mut node: Node| async move {
+        let container = container("c", &["ignore", "15", "out", "up", "sleep", "600000"]);
+        node.driver.start(&container).await.expect("started");
+        node.until_logged(&container.id, "up").await;
+        let before = tokio::time::Instant::now();
+        let grace = Duration::from_millis(700);
+        node.driver.stop(&container.id, StopSignal::TERM, grace).await.expect("stopped");
+        assert!(before.elapsed() >= grace, "{:?}", before.elapsed());
+        let Some(State::Ended(Some(exit))) = node.state(&container.id).await else {
+            panic!("not ended");
+        };
+        assert_eq!((exit.code, exit.signal), (137, Some(9)));
+        node.driver.stop(&container.id, StopSignal::TERM, grace).await.expect("again");
+        assert!(node.events.try_recv().is_err(), "an end that was asked for is no event");
+        node
+    });
+}
+
+#[test]
+fn a_start_twice_is_one_start_and_a_restart_keeps_the_files() {
+    on_a_node(|mut node: Node| async move {
+        let mut wanted = container("c", LONG);
+        let (first, second) = tokio::join!(node.driver.start(&wanted), node.driver.start(&wanted));
+        let (first, second) = (first.expect("started"), second.expect("started"));
+        assert_eq!(first, second);
+        node.driver.stop(&wanted.id, StopSignal::TERM, Duration::ZERO).await.expect("stopped");
+        wanted.template.command = Some(["write", "/kept", "yes"].map(str::to_owned).to_vec());
+        assert_eq!(node.run(&wanted).await.code, 0);
+        wanted.template.command = Some(["cat", "/kept"].map(str::to_owned).to_vec());
+        assert_eq!(node.run(&wanted).await.code, 0);
+        let output = node.output(&wanted.id).await;
+        assert_eq!(output.last().map(|(_, line)| line.as_str()), Some("yes"));
+        node
+    });
+}
+
+#[test]
+fn another_driver_finds_the_same_containers() {
+    on_a_node(|mut node: Node| async move {
+        let (stays, ends) = (container("stays", LONG), container("ends", &["exit", "5"]));
+        let running = node.driver.start(&stays).await.expect("started");
+        let exit = node.run(&ends).await;
+        let mut node = node.reopen().await;
+        assert_eq!(node.state(&stays.id).await, Some(State::Running(running)));
+        assert_eq!(node.state(&ends.id).await, Some(State::Ended(Some(exit))));
+        let tag: Option<Tag> = node.found(&stays.id).await.map(|found| found.tag);
+        assert_eq!(tag, Some(stays.tag.clone()));
+        let adopted = node.network.adopted.lock().expect("whole").clone();
+        assert_eq!(adopted, [("stays".to_owned(), running.address)]);
+        assert_eq!(*node.network.swept.lock().expect("whole"), ["stays"]);
+        assert_eq!(node.driver.start(&stays).await.expect("the same"), running);
+        let pid = Pid::from_raw(i32::try_from(running.pid).expect("a pid"));
+        kill(pid, Signal::SIGKILL).expect("sent");
+        let ended = node.end_of(&stays.id).await;
+        assert_eq!(ended.exit.map(|exit| exit.code), Some(137));
+        node
+    });
+}
+
+#[test]
+fn a_container_does_not_outlive_its_shim() {
+    on_a_node(|mut node: Node| async move {
+        let container = container("c", &["child", "600000", "out", "up", "sleep", "600000"]);
+        let running = node.driver.start(&container).await.expect("started");
+        node.until_logged(&container.id, "up").await;
+        kill(Pid::from_raw(node.shim(&container.id)), Signal::SIGKILL).expect("sent");
+        assert_eq!(node.end_of(&container.id).await.exit, None);
+        assert_eq!(node.state(&container.id).await, Some(State::Ended(None)));
+        assert!(!std::path::Path::new(&format!("/proc/{}", running.pid)).exists());
+        assert_eq!(processes_with("/payload sleep"), Vec::<String>::new());
+        assert_eq!(node.driver.start(&container).await.map(|_again| ()).map_err(|e| e.to_string()), Ok(()));
+        node
+    });
+}
+
+#[test]
+fn what_cannot_run_says_why_and_leaves_nothing() {
+    on_a_node(|node: Node| async move {
+        let plain = container("c", LONG);
+        let mut user = plain.clone();
+        user.template.user = Some("nobody".to_owned());
+        let mut program = plain.clone();
+        program.template.entrypoint = Some(vec!["missing".to_owned()]);
+        let mut data = plain.clone();
+        data.template.entrypoint = Some(vec!["/data/text".to_owned()]);
+        let mut name = plain.clone();
+        name.id = ContainerId("../c".to_owned());
+        let mut image = plain.clone();
+        image.template.image.digest = "sha256:other".to_owned();
+        let cases = [
+            (user, "the container cannot be made: the image has no user \"nobody\" in /etc/passwd"),
+            (program, "the container cannot be made: the program \"missing\" is not in the image's PATH \
+                (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)"),
+            (data, "the container cannot be made: the program \"/data/text\" is not executable"),
+            (name, "the container cannot be made: the name \"../c\" is not made of 1 to 128 letters, digits, - and _"),
+            (image, "the image sha256:other is not on this node"),
+        ];
+        for (container, expected) in cases {
+            let error = node.driver.start(&container).await.expect_err("refused");
+            assert_eq!(error.to_string(), expected);
+            assert!(!error.is_transient());
+            assert!(matches!(error, StartError::Invalid { .. } | StartError::ImageMissing(_)));
+            assert!(node.driver.list().await.is_empty(), "{expected}");
+        }
+        node
+    });
+}
+
+#[test]
+fn unknown_containers_are_said_to_be_unknown() {
+    on_a_node(|node: Node| async move {
+        let id = ContainerId("none".to_owned());
+        let stopped = node.driver.stop(&id, StopSignal::TERM, Duration::ZERO).await;
+        assert!(matches!(stopped, Err(ContainerError::Unknown(_))));
+        assert!(matches!(node.driver.usage(&id).await, Err(ContainerError::Unknown(_))));
+        node.driver.remove(&id).await.expect("nothing to remove is fine");
+        node
+    });
+}
+
+#[test]
+fn a_running_container_can_be_removed() {
+    on_a_node(|mut node: Node| async move {
+        let container = container("c", LONG);
+        node.driver.start(&container).await.expect("started");
+        node.driver.remove(&container.id).await.expect("removed");
+        assert_eq!(node.state(&container.id).await, None);
+        assert!(!node.config.root.join("c").exists() && !node.config.run.join("c").exists());
+        assert!(node.events.try_recv().is_err());
+        node
+    });
+}
+
+#[test]
+fn a_shim_is_small_and_alone() {
+    on_a_node(|node: Node| async move {
+        let container = container("c", LONG);
+        node.driver.start(&container).await.expect("started");
+        node.until_logged(&container.id, "up").await;
+        let shim = node.shim(&container.id);
+        let smaps = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("read");
+        let private: u64 = smaps
+            .lines()
+            .filter_map(|line| line.strip_prefix("Private_Dirty:"))
+            .filter_map(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+            .sum();
+        assert!(private <= 1024, "{private} KiB");
+        let status = std::fs::read_to_string(format!("/proc/{shim}/status")).expect("read");
+        assert!(status.contains("Threads:\t1\n"));
+        let cgroup = std::fs::read_to_string(format!("/proc/{shim}/cgroup")).expect("read");
+        let shims = format!("{}/shims", node.config.cgroup_parent);
+        assert!(cgroup.contains(&format!("name=systemd:{shims}")) || cgroup.contains(&format!("0::{shims}")));
+        node
+    });
+}

@@ -1,0 +1,168 @@
+//! The program that runs in the containers of the tests: static, so it is the whole image, and it does what its arguments say,
+//! one after another.
+#![expect(unsafe_code, reason = "system calls that only a filter answers")]
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    while let Some(verb) = args.next() {
+        let mut next = || args.next().unwrap_or_default();
+        match verb.as_str() {
+            "out" => say(&mut io::stdout(), &next()),
+            "err" => say(&mut io::stderr(), &next()),
+            "env" => say(&mut io::stdout(), &std::env::var(next()).unwrap_or_default()),
+            "cat" => say(&mut io::stdout(), &read(&next())),
+            "write" => {
+                let path = next();
+                let done = fs::write(path, next());
+                say(&mut io::stdout(), &format!("{done:?}"));
+            }
+            "cwd" => {
+                let dir = std::env::current_dir().unwrap_or_default();
+                say(&mut io::stdout(), &dir.to_string_lossy());
+            }
+            "stdin" => {
+                let mut text = String::new();
+                let (Ok(_) | Err(_)) = io::stdin().read_to_string(&mut text);
+                say(&mut io::stdout(), &text);
+            }
+            "exit" => return ExitCode::from(next().parse().unwrap_or(255)),
+            "sleep" => wait(&next()),
+            "signal" => raise(&next()),
+            "ignore" => ignore(&next()),
+            "allocate" => allocate(next().parse().unwrap_or(0)),
+            "fork" => fork(next().parse().unwrap_or(0)),
+            "child" => child(&next()),
+            "spin" => spin(next().parse().unwrap_or(0)),
+            "call" => call(&next()),
+            "lines" => lines(next().parse().unwrap_or(0)),
+            unknown => say(&mut io::stderr(), &format!("unknown verb {unknown}")),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn say(to: &mut dyn io::Write, text: &str) {
+    let (Ok(()) | Err(_)) = writeln!(to, "{text}").and_then(|()| to.flush());
+}
+
+fn read(path: &str) -> String {
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "one thread, and nothing else to do")]
+fn wait(millis: &str) {
+    std::thread::sleep(Duration::from_millis(millis.parse().unwrap_or(0)));
+}
+
+fn raise(number: &str) {
+    let number = number.parse().unwrap_or(0);
+    // SAFETY: a signal to this process itself.
+    unsafe {
+        libc::signal(number, libc::SIG_DFL);
+        libc::raise(number);
+    }
+}
+
+fn ignore(number: &str) {
+    // SAFETY: ignoring runs no code.
+    unsafe {
+        libc::signal(number.parse().unwrap_or(0), libc::SIG_IGN);
+    }
+}
+
+fn allocate(mebibytes: usize) {
+    let mut kept = Vec::new();
+    for _mebibyte in 0..mebibytes {
+        // Written to, because the kernel gives no memory to pages that nobody touched.
+        kept.push(vec![1_u8; 1 << 20]);
+    }
+    say(&mut io::stdout(), &format!("allocated {}", kept.len()));
+}
+
+/// Tries to have so many children at once.
+fn fork(wanted: usize) {
+    let mut children = Vec::new();
+    for _child in 0..wanted {
+        match Command::new("/payload").args(["sleep", "60000"]).spawn() {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                say(&mut io::stdout(), &format!("refused: {error}"));
+                break;
+            }
+        }
+    }
+    say(&mut io::stdout(), &format!("children {}", children.len()));
+}
+
+/// Leaves a child behind that sleeps so many milliseconds.
+fn child(millis: &str) {
+    match Command::new("/payload").args(["sleep", millis]).spawn() {
+        Ok(_child) => {}
+        Err(error) => say(&mut io::stderr(), &error.to_string()),
+    }
+}
+
+fn spin(millis: u64) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(millis) {
+        std::hint::spin_loop();
+    }
+}
+
+fn lines(count: u32) {
+    let mut out = io::stdout().lock();
+    for number in 0..count {
+        let (Ok(()) | Err(_)) = writeln!(out, "line {number} {}", "x".repeat(80));
+    }
+}
+
+/// Makes a system call with arguments that do nothing and says what the kernel answered.
+fn call(name: &str) {
+    let namespace = libc::c_long::from(libc::CLONE_NEWUSER);
+    let (number, first): (libc::c_long, libc::c_long) = match name {
+        "keyctl" => (libc::SYS_keyctl, 0),
+        "add_key" => (libc::SYS_add_key, 0),
+        "bpf" => (libc::SYS_bpf, 0),
+        "mount" => (libc::SYS_mount, 0),
+        "umount2" => (libc::SYS_umount2, 0),
+        "unshare" => (libc::SYS_unshare, namespace),
+        "setns" => (libc::SYS_setns, -1),
+        "clone-user" => (libc::SYS_clone, namespace | libc::c_long::from(libc::SIGCHLD)),
+        "clone3" => (libc::SYS_clone3, 0),
+        "userfaultfd" => (libc::SYS_userfaultfd, 0),
+        "io_uring_setup" => (libc::SYS_io_uring_setup, 0),
+        "reboot" => (libc::SYS_reboot, 0),
+        "personality-get" => (libc::SYS_personality, 0xffff_ffff),
+        "personality-aslr" => (libc::SYS_personality, 0x4_0000),
+        "socket-vsock" => (libc::SYS_socket, 40),
+        "getppid" => (libc::SYS_getppid, 0),
+        "ptrace" => (libc::SYS_ptrace, -1),
+        "chroot" => (libc::SYS_chroot, 0),
+        _ => (-1, 0),
+    };
+    // SAFETY: every pointer that the kernel could follow is null.
+    let answer = unsafe { libc::syscall(number, first, 0, 0, 0, 0) };
+    if name == "clone-user" && answer == 0 {
+        // SAFETY: ends the child that should not be.
+        unsafe { libc::_exit(0) };
+    }
+    let said = if answer < 0 {
+        let number = io::Error::last_os_error().raw_os_error();
+        match number {
+            Some(libc::EPERM) => "EPERM".to_owned(),
+            Some(libc::ENOSYS) => "ENOSYS".to_owned(),
+            other => format!("error {}", other.unwrap_or(0)),
+        }
+    } else {
+        "done".to_owned()
+    };
+    say(&mut io::stdout(), &format!("{name} {said}"));
+}
