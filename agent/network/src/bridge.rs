@@ -1,7 +1,7 @@
 //! Container interfaces on a bridge of this host, by netlink.
 //!
-//! [`Bridge`] is the remote control of one thread ([`worker`]) that owns everything: what is attached, which addresses are
-//! taken, and the netlink sockets. The thread is made by [`Bridge::open`] and therefore stays in the network namespace of its
+//! [`Bridge`] is the remote control of one thread ([`worker`]) that owns everything: what is attached and which addresses are
+//! taken ([`state`]), and the netlink sockets. The thread is made by [`Bridge::open`] and therefore stays in the network namespace of its
 //! opener, whoever calls later; it may also block, which the workers of the asynchronous runtime must not. Operations run one
 //! after the other and to their end, even when their caller has gone away, so nothing is ever half attached for lack of interest.
 //!
@@ -18,6 +18,7 @@ mod host_port;
 mod link;
 mod namespace;
 mod record;
+mod state;
 mod step;
 mod sysctl;
 #[cfg(test)]
@@ -37,7 +38,7 @@ use tracing::warn;
 
 pub use self::finding::Finding;
 pub use self::step::StepError;
-use self::worker::{Command, Worker};
+use self::worker::Command;
 
 /// Operations that wait for the bridge's thread. Each takes some ten milliseconds, so that this many wait about a second; a
 /// caller beyond them waits for a place.
@@ -99,7 +100,7 @@ impl Bridge {
         let failed = |source| OpenError::Step { bridge: name.clone(), source };
         std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || Worker::live(config, inbox, ready))
+            .spawn(move || worker::live(config, inbox, ready))
             .map_err(|error| failed(StepError::refused("start the bridge's thread", error)))?;
         match timeout(OPERATION_LIMIT, opened).await {
             Ok(Ok(Ok(()))) => Ok(Self { name, commands }),
@@ -169,7 +170,7 @@ impl ContainerNetwork for Bridge {
         namespace: &Path,
         ports: &[HostPort],
     ) -> Result<Ipv4Addr, AttachError> {
-        let wanted = worker::Wanted {
+        let wanted = state::Wanted {
             container: container.to_owned(),
             namespace: namespace.to_owned(),
             ports: ports.to_vec(),

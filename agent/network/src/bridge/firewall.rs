@@ -157,7 +157,6 @@ impl Plan {
             in_chain("outwards")
                 .match_saddr_v4(range, prefix)
                 .match_oif_not(&self.bridge)
-                .match_daddr_v4_not(range, prefix)
                 .masquerade(),
         ];
         for (source, prefix) in [(range, prefix), (Ipv4Addr::new(127, 0, 0, 0), 8)] {

@@ -490,9 +490,12 @@ fn a_bridge_that_somebody_removed_comes_back_with_its_ports() {
         link::session(async |handle| link::remove(handle, "mesh0").await).await.unwrap();
         assert!(!host.inside("b", || connects((a, 80), DOES_NOT)));
         bridge.refresh().await.unwrap();
-        let server = host.listen("a", 80);
+        let _server = host.listen("a", 80);
         assert!(host.inside("b", || connects((a, 80), ARRIVES)));
-        drop(server);
+        drop(bridge);
+        link::session(async |handle| link::remove(handle, "mesh0").await).await.unwrap();
+        let _bridge = host.bridge().await;
+        assert!(host.inside("b", || connects((a, 80), ARRIVES)), "also while no agent runs");
     });
 }
 
