@@ -1,10 +1,14 @@
-//! Calls to agents: as an operator ([`OperatorClient`]) and as a node that wants to join ([`join`]).
+//! Calls to agents: as a peer ([`PeerPool`]), as an operator ([`OperatorClient`]) and as a node that wants to join ([`join`]).
 
+mod blobs;
 mod error;
 mod items;
 mod joining;
+mod link;
 mod operator;
+mod pool;
 mod requests;
+mod tunnels;
 
 pub use self::error::Error;
 pub(crate) use self::error::reason;
@@ -13,3 +17,5 @@ pub use self::joining::join;
 pub use self::operator::{
     Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, OperatorClient, Pushed, Silent, Who,
 };
+pub(crate) use self::pool::CallError;
+pub use self::pool::{PeerPool, PoolConfig, TlsFor};

@@ -23,11 +23,11 @@ pub(crate) const ANSWER_LEN_MAX: usize = 64 << 20;
 /// A field that says something impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
-pub struct Malformed {
+pub(crate) struct Malformed {
     /// Which field.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// What is wrong with it, for people.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl Malformed {

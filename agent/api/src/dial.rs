@@ -20,8 +20,8 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::transport::{Channel, Endpoint};
 
-pub(crate) use self::socket::Fault;
-use self::socket::{Socket, set_user_timeout};
+use self::socket::Socket;
+pub(crate) use self::socket::{Fault, set_user_timeout};
 
 /// How often an HTTP/2 connection with nothing to say is checked, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(2);

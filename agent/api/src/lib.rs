@@ -8,3 +8,6 @@
 pub mod client;
 mod convert;
 mod dial;
+mod pipe;
+pub mod server;
+mod status;

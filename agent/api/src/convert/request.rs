@@ -46,5 +46,6 @@ pub(crate) fn exec_arguments(exec: &Exec) -> Hash {
 }
 
 fn list<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Hash {
-    Hash::of(&parts.collect::<Vec<_>>())
+    let parts: Vec<&'a [u8]> = parts.collect();
+    Hash::of(&parts)
 }

@@ -1,0 +1,346 @@
+//! The task that owns the connection to one peer.
+//!
+//! ```text
+//! parked ──need──▶ connecting ──ok──▶ connected ──idle──▶ parked
+//!                    ▲   │ failed        │ broken
+//!                    │   ▼               ▼
+//!                    └─ pause ◀──────────┘
+//! ```
+//!
+//! A pause ends early when a new need comes up. A connection that broke is tried again at once, since what the host says then
+//! tells a dead agent (it refuses) from a dead host (it is silent).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_coordinator::id::{Incarnation, NodeId};
+use mesh_coordinator::prng::Prng;
+use mesh_ports::directory::Directory;
+use mesh_ports::peer::Event;
+use mesh_proto::v1;
+use mesh_proto::v1::peer_client::PeerClient;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tracing::{debug, trace};
+
+use super::pool::{Caller, PoolConfig, Queued, TlsFor};
+use crate::convert::message;
+use crate::dial::{self, Dial, DialError, is_refusal};
+
+/// Envelopes that the connection has not taken yet.
+const ENVELOPES: usize = 8;
+
+/// By how much a watched peer's longest pause is shorter than another's.
+const WATCHED_HASTE: u32 = 10;
+
+/// What a task knows of its peer.
+pub(super) struct Link {
+    pub(super) node: NodeId,
+    pub(super) config: PoolConfig,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) tls_for: TlsFor,
+    pub(super) events: mpsc::Sender<Event>,
+    /// The address at which the peer proved its key last.
+    pub(super) good: Option<String>,
+}
+
+/// What is wanted of the connection. All end when the handle is dropped.
+pub(super) struct Needs {
+    inbox: mpsc::Receiver<Queued>,
+    calls: mpsc::Receiver<Caller>,
+    watched: watch::Receiver<bool>,
+    /// Messages that came while there was no connection.
+    waiting: VecDeque<Queued>,
+    /// Who wants to call and has no answer yet.
+    callers: Vec<Caller>,
+}
+
+/// Why a connection was left.
+enum Left {
+    /// It broke, or the peer closed it.
+    Broken,
+    /// Nobody needs it.
+    Idle,
+    /// The handle was dropped.
+    Unwanted,
+}
+
+/// Why there is no connection.
+struct NotConnected {
+    reason: String,
+    /// The host itself said no.
+    refused: bool,
+}
+
+impl Link {
+    /// The task's whole life.
+    pub(super) async fn run(mut self, mut needs: Needs) {
+        let mut pauses = Pauses::new(self.node);
+        while needs.any().await {
+            match self.connect().await {
+                Ok(link) => {
+                    let since = Instant::now();
+                    debug!(peer = %self.node, "connected");
+                    needs.answer(&Ok(link.channel.clone()));
+                    match self.stay(link.channel, &mut needs).await {
+                        Left::Unwanted => return,
+                        Left::Idle => continue,
+                        Left::Broken => debug!(peer = %self.node, "the connection broke"),
+                    }
+                    if needs.is_watched() && link.fault.kind().is_some_and(is_refusal) {
+                        self.tell(Event::Refused { node: self.node });
+                    }
+                    // A connection that lasted is tried again at once; one that never does is not.
+                    if since.elapsed() > self.config.connect_timeout {
+                        pauses.reset();
+                        continue;
+                    }
+                }
+                Err(NotConnected { reason, refused }) => {
+                    trace!(peer = %self.node, reason, "not connected");
+                    needs.answer(&Err(reason));
+                    if refused && needs.is_watched() {
+                        self.tell(Event::Refused { node: self.node });
+                    }
+                }
+            }
+            let pause = pauses.next(&self.config, needs.is_watched());
+            needs.pause(pause, &self.config).await;
+        }
+    }
+
+    /// Never waits: a sign of life that the engine has no room for is as good as lost on the way.
+    fn tell(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            debug!(peer = %self.node, "no room for an event of a connection");
+        }
+    }
+
+    /// Tries the peer's addresses, the last good one first.
+    async fn connect(&mut self) -> Result<dial::Link, NotConnected> {
+        let no = |reason: &str| NotConnected { reason: reason.to_owned(), refused: false };
+        let peer = self.directory.peer(self.node).ok_or_else(|| no("it is not a member"))?;
+        let good = self.good.take().filter(|good| peer.api.contains(good));
+        let rest = peer.api.iter().filter(|address| Some(*address) != good.as_ref());
+        let addresses: Vec<String> = good.iter().chain(rest).cloned().collect();
+        // Another host may have the same private address: a refusal there says nothing, unless it is the address of the peer.
+        let (mut failures, mut all_refused, mut good_refused) = (Vec::new(), true, false);
+        for address in addresses {
+            let tls = (self.tls_for)(&peer.key);
+            let timeout = self.config.connect_timeout;
+            match dial::connect(&Dial { address: &address, tls, timeout }).await {
+                Ok(link) => {
+                    self.good = Some(address);
+                    return Ok(link);
+                }
+                Err(error) => {
+                    let refused = matches!(error, DialError::Connect(_)) && error.is_refused();
+                    all_refused &= refused;
+                    good_refused |= refused && good.as_ref() == Some(&address);
+                    failures.push(format!("{address}: {error}"));
+                }
+            }
+        }
+        let refused =
+            if good.is_some() { good_refused } else { all_refused && !failures.is_empty() };
+        self.good = good;
+        let reason = if failures.is_empty() {
+            "no address is known".to_owned()
+        } else {
+            failures.join(", ")
+        };
+        Err(NotConnected { reason, refused })
+    }
+
+    /// Serves all needs over one connection.
+    async fn stay(&self, channel: Channel, needs: &mut Needs) -> Left {
+        let Needs { inbox, calls, watched, waiting, callers: _ } = needs;
+        let is_watched = watched.clone();
+        tokio::select! {
+            left = self.speak(channel.clone(), (waiting, inbox), &is_watched) => left,
+            left = self.listen(channel.clone(), watched) => left,
+            left = lend(channel, calls) => left,
+        }
+    }
+
+    /// Delivers messages.
+    async fn speak(
+        &self,
+        channel: Channel,
+        (waiting, inbox): (&mut VecDeque<Queued>, &mut mpsc::Receiver<Queued>),
+        watched: &watch::Receiver<bool>,
+    ) -> Left {
+        let (sender, envelopes) = mpsc::channel(ENVELOPES);
+        let mut client = PeerClient::new(channel);
+        let delivering = client.deliver(ReceiverStream::new(envelopes));
+        tokio::pin!(delivering);
+        loop {
+            let next = async {
+                match waiting.pop_front() {
+                    Some(queued) => Some(queued),
+                    None => inbox.recv().await,
+                }
+            };
+            let next = tokio::select! {
+                biased;
+                _ended = &mut delivering => return Left::Broken,
+                next = tokio::time::timeout(self.config.idle, next) => next,
+            };
+            let (since, message) = match next {
+                Ok(Some(queued)) => queued,
+                Ok(None) => return Left::Unwanted,
+                Err(_elapsed) if *watched.borrow() => continue,
+                Err(_elapsed) => return Left::Idle,
+            };
+            if since.elapsed() > self.config.message_age_max {
+                debug!(peer = %self.node, "a message became too old");
+                continue;
+            }
+            for envelope in message::to_wire(&message) {
+                tokio::select! {
+                    biased;
+                    _ended = &mut delivering => return Left::Broken,
+                    sent = sender.send(envelope) => if sent.is_err() { return Left::Broken },
+                }
+            }
+        }
+    }
+
+    /// Listens to heartbeats while the peer is watched.
+    async fn listen(&self, channel: Channel, watched: &mut watch::Receiver<bool>) -> Left {
+        let mut client = PeerClient::new(channel);
+        loop {
+            if watched.wait_for(|on| *on).await.is_err() {
+                return Left::Unwanted;
+            }
+            let opening =
+                tokio::time::timeout(self.config.silence, client.watch(v1::WatchRequest {}));
+            let Ok(Ok(beats)) = opening.await else { return Left::Broken };
+            let mut beats = beats.into_inner();
+            loop {
+                let beat = tokio::select! {
+                    biased;
+                    changed = watched.wait_for(|on| !*on) => match changed {
+                        Ok(_off) => break,
+                        Err(_dropped) => return Left::Unwanted,
+                    },
+                    beat = tokio::time::timeout(self.config.silence, beats.message()) => beat,
+                };
+                let Ok(Ok(Some(beat))) = beat else { return Left::Broken };
+                let incarnation = Incarnation(beat.incarnation);
+                self.tell(Event::Heard { node: self.node, incarnation });
+            }
+        }
+    }
+}
+
+/// Hands the connection to whoever wants to call.
+async fn lend(channel: Channel, calls: &mut mpsc::Receiver<Caller>) -> Left {
+    while let Some(caller) = calls.recv().await {
+        // A caller that does not wait any more needs no answer.
+        drop(caller.send(Ok(channel.clone())));
+    }
+    Left::Unwanted
+}
+
+impl Needs {
+    pub(super) const fn new(
+        inbox: mpsc::Receiver<Queued>,
+        calls: mpsc::Receiver<Caller>,
+        watched: watch::Receiver<bool>,
+    ) -> Self {
+        Self { inbox, calls, watched, waiting: VecDeque::new(), callers: Vec::new() }
+    }
+
+    fn is_watched(&self) -> bool {
+        *self.watched.borrow()
+    }
+
+    /// Waits for a reason to be connected; false when the handle was dropped.
+    async fn any(&mut self) -> bool {
+        while !self.is_watched() && self.waiting.is_empty() && self.callers.is_empty() {
+            tokio::select! {
+                queued = self.inbox.recv() => match queued {
+                    Some(queued) => self.waiting.push_back(queued),
+                    None => return false,
+                },
+                caller = self.calls.recv() => match caller {
+                    Some(caller) => self.callers.push(caller),
+                    None => return false,
+                },
+                changed = self.watched.changed() => if changed.is_err() { return false },
+            }
+        }
+        true
+    }
+
+    /// Waits, unless somebody wants to call or to watch. Of the messages that come meanwhile the newest are kept.
+    async fn pause(&mut self, pause: Duration, config: &PoolConfig) {
+        let until = Instant::now() + pause;
+        let was_watched = *self.watched.borrow_and_update();
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => break,
+                caller = self.calls.recv() => {
+                    self.callers.extend(caller);
+                    break;
+                }
+                changed = self.watched.changed() => {
+                    if changed.is_err() || (!was_watched && self.is_watched()) { break }
+                }
+                queued = self.inbox.recv() => match queued {
+                    Some(queued) => {
+                        if self.waiting.len() >= config.queue_len {
+                            self.waiting.pop_front();
+                        }
+                        self.waiting.push_back(queued);
+                    }
+                    None => break,
+                },
+            }
+        }
+        self.waiting.retain(|(since, _)| since.elapsed() <= config.message_age_max);
+    }
+
+    fn answer(&mut self, answer: &Result<Channel, String>) {
+        for caller in self.callers.drain(..) {
+            // A caller that does not wait any more needs no answer.
+            drop(caller.send(answer.clone()));
+        }
+    }
+}
+
+/// How long to wait before the next attempt: twice as long as before, with jitter, so that a mesh does not knock in step.
+struct Pauses {
+    prng: Prng,
+    n_failures: u32,
+}
+
+impl Pauses {
+    fn new(node: NodeId) -> Self {
+        let mut seed = [0; 8];
+        // Without random numbers the node's own name makes different agents' pauses differ less, which only costs a little.
+        if getrandom::fill(&mut seed).is_err() {
+            let [a, b, c, d, e, f, g, h, ..] = *node.as_bytes();
+            seed = [a, b, c, d, e, f, g, h];
+        }
+        Self { prng: Prng::new(u64::from_be_bytes(seed)), n_failures: 0 }
+    }
+
+    const fn reset(&mut self) {
+        self.n_failures = 0;
+    }
+
+    fn next(&mut self, config: &PoolConfig, watched: bool) -> Duration {
+        let longest = if watched { config.backoff_max / WATCHED_HASTE } else { config.backoff_max };
+        let doubled = config.backoff_min.saturating_mul(1 << self.n_failures.min(16));
+        self.n_failures = self.n_failures.saturating_add(1);
+        let pause = doubled.min(longest);
+        let permille = u32::try_from(self.prng.below(500)).unwrap_or(0);
+        pause.saturating_mul(500 + permille) / 1000
+    }
+}

@@ -1,0 +1,128 @@
+//! One connection: whose it is, and when it must end.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mesh_coordinator::id::PublicKey;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::Connected;
+
+use super::registry::Place;
+
+/// What HTTP/2 begins with. Until so much has arrived, the other end has said nothing.
+const PREFACE_LEN: usize = 24;
+
+/// Whose connection a request came over; in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller(pub(super) PublicKey);
+
+/// One connection. Its place is given back when it is dropped.
+pub(super) struct Connection {
+    tls: TlsStream<TcpStream>,
+    key: PublicKey,
+    closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When it ends by itself: before the preface, or for a stranger; `None` for a member or an operator that has spoken.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// How long it may last once the preface is there; `None` is without end.
+    lifetime: Option<Duration>,
+    n_read: usize,
+    _place: Place,
+}
+
+impl Connection {
+    /// `limits` are the time until the other end speaks, and the time until the end if there is one.
+    pub(super) fn new(
+        tls: TlsStream<TcpStream>,
+        key: PublicKey,
+        place: Place,
+        limits: (Duration, Option<Duration>),
+    ) -> Self {
+        let (preface, lifetime) = limits;
+        Self {
+            tls,
+            key,
+            closed: Box::pin(place.close().clone().cancelled_owned()),
+            deadline: Some(Box::pin(tokio::time::sleep(preface))),
+            lifetime,
+            n_read: 0,
+            _place: place,
+        }
+    }
+
+    /// Ready with an error when the connection must end; wakes the task when that comes.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        let over = self.deadline.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready());
+        if over { Poll::Ready(io::ErrorKind::TimedOut.into()) } else { Poll::Pending }
+    }
+
+    fn note_read(&mut self, length: usize) {
+        if self.n_read < PREFACE_LEN {
+            self.n_read = self.n_read.saturating_add(length);
+            if self.n_read >= PREFACE_LEN {
+                self.deadline = self.lifetime.map(|left| Box::pin(tokio::time::sleep(left)));
+            }
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        Caller(self.key)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(Err(end));
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.tls).poll_read(cx, buf);
+        let length = buf.filled().len().saturating_sub(before);
+        self.note_read(length);
+        if length > 0 && self.deadline.is_some() {
+            // The deadline may be new, and somebody must wait for it.
+            if let Poll::Ready(end) = self.poll_end(cx) {
+                return Poll::Ready(Err(end));
+            }
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(Err(end));
+        }
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,83 @@
+//! Who may call what: the standing of the key that the connection proved, asked anew at every call.
+
+use mesh_coordinator::catalogue::Role;
+use mesh_coordinator::id::{NodeId, PublicKey};
+use mesh_ports::directory::Standing;
+use tonic::{Request, Status};
+
+use super::connection::Caller;
+use super::{Shared, Wiring};
+
+/// Whether connections of such a key are closed and refused.
+pub(super) const fn is_removed(standing: &Standing) -> bool {
+    match standing {
+        Standing::Removed => true,
+        Standing::Member(_) | Standing::Operator(_) | Standing::Unknown => false,
+    }
+}
+
+/// What an operator's role is called in messages.
+pub(super) const fn name_of(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Deployer => "deployer",
+        Role::Admin => "admin",
+    }
+}
+
+/// The key that the connection of a request proved.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<PublicKey, Status> {
+    let caller = request.extensions().get::<Caller>();
+    caller.map(|caller| caller.0).ok_or_else(|| Status::unauthenticated("no key was proved"))
+}
+
+impl<W: Wiring> Shared<W> {
+    fn standing(&self, key: &PublicKey) -> Result<Standing, Status> {
+        let standing = self.parts.directory.standing(key);
+        if is_removed(&standing) {
+            return Err(Status::permission_denied("this key was removed from the mesh"));
+        }
+        Ok(standing)
+    }
+
+    /// The member that calls.
+    pub(super) fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        match self.standing(&caller(request)?)? {
+            Standing::Member(node) => Ok(node),
+            Standing::Operator(_) | Standing::Removed | Standing::Unknown => {
+                Err(Status::permission_denied("only members of the mesh may ask this"))
+            }
+        }
+    }
+
+    /// The operator that calls, who must have at least the role `least`.
+    pub(super) fn operator<T>(&self, request: &Request<T>, least: Role) -> Result<Role, Status> {
+        self.role(&caller(request)?, least)
+    }
+
+    /// The role of an operator, which must be at least `least`.
+    pub(super) fn role(&self, key: &PublicKey, least: Role) -> Result<Role, Status> {
+        match self.standing(key)? {
+            Standing::Operator(role) if role >= least => Ok(role),
+            Standing::Operator(role) => Err(Status::permission_denied(format!(
+                "this needs the role {}, and this key has the role {}",
+                name_of(least),
+                name_of(role)
+            ))),
+            Standing::Member(_) | Standing::Removed | Standing::Unknown => {
+                Err(Status::permission_denied("this key is not an operator of the mesh"))
+            }
+        }
+    }
+
+    /// The key of a node that may ask to be admitted: nobody knows it, or it asks again because the answer was lost.
+    pub(super) fn candidate<T>(&self, request: &Request<T>) -> Result<PublicKey, Status> {
+        let key = caller(request)?;
+        match self.standing(&key)? {
+            Standing::Member(_) | Standing::Unknown => Ok(key),
+            Standing::Operator(_) | Standing::Removed => {
+                Err(Status::permission_denied("an operator's key cannot be a node's as well"))
+            }
+        }
+    }
+}

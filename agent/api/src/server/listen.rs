@@ -1,0 +1,103 @@
+//! Accepts connections and makes their handshakes, within bounds of number and of time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_coordinator::id::PublicKey;
+use mesh_ports::directory::{Directory, Standing};
+use mesh_telemetry::Tasks;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::CommonState;
+use tracing::{debug, warn};
+
+use super::connection::Connection;
+use super::gate::is_removed;
+use super::registry::{Place, Registry};
+use super::{Config, Limits};
+
+/// The pause after the host could not accept: it is out of descriptors or memory, and asking again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long bytes that were sent may stay unacknowledged.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Accepts connections.
+#[derive(Clone)]
+pub(super) struct Listener {
+    tls: TlsAcceptor,
+    peer_key: fn(&CommonState) -> Option<PublicKey>,
+    limits: Limits,
+    registry: Arc<Registry>,
+    directory: Arc<dyn Directory>,
+    accepted: mpsc::Sender<Connection>,
+}
+
+impl Listener {
+    pub(super) fn new(
+        config: &Config,
+        registry: Arc<Registry>,
+        directory: Arc<dyn Directory>,
+        accepted: mpsc::Sender<Connection>,
+    ) -> Self {
+        Self {
+            tls: TlsAcceptor::from(Arc::clone(&config.tls)),
+            peer_key: config.peer_key,
+            limits: config.limits.clone(),
+            registry,
+            directory,
+            accepted,
+        }
+    }
+
+    /// The task's whole life.
+    pub(super) async fn run(self, tcp: TcpListener, tasks: Tasks) {
+        loop {
+            match tcp.accept().await {
+                Ok((stream, address)) => match self.registry.enter(address.ip()) {
+                    Some(place) => {
+                        let greeting = self.clone().greet(stream, address, place);
+                        tasks.spawn("greet", greeting);
+                    }
+                    None => debug!(%address, "too many connections"),
+                },
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the handshake and hands the connection over to be served.
+    async fn greet(self, stream: TcpStream, address: SocketAddr, place: Place) {
+        let handshake_timeout = self.limits.handshake_timeout;
+        let prepared = stream
+            .set_nodelay(true)
+            .and_then(|()| crate::dial::set_user_timeout(&stream, SEND_TIMEOUT));
+        if let Err(error) = prepared {
+            debug!(%address, %error, "the connection is gone before its handshake");
+            return;
+        }
+        let tls = match timeout(handshake_timeout, self.tls.accept(stream)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => return debug!(%address, %error, "a handshake was refused"),
+            Err(_elapsed) => return debug!(%address, "a handshake took too long"),
+        };
+        let Some(key) = (self.peer_key)(tls.get_ref().1) else {
+            return debug!(%address, "a connection proved no key");
+        };
+        place.belongs_to(key);
+        let standing = self.directory.standing(&key);
+        if is_removed(&standing) {
+            return debug!(%address, "a removed key was refused");
+        }
+        let lifetime = (standing == Standing::Unknown).then_some(self.limits.stranger_timeout);
+        let connection = Connection::new(tls, key, place, (handshake_timeout, lifetime));
+        // Nobody serves any more when the server stops; the connection is closed by being dropped.
+        drop(self.accepted.send(connection).await);
+    }
+}

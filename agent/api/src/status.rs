@@ -1,0 +1,81 @@
+//! What the gRPC code of each error is: one table for each family, so that a new error must be looked at here.
+
+use mesh_coordinator::id::NodeId;
+use mesh_ports::control::{JoinError, SubmitError};
+use mesh_ports::runtime::{ContainerError, ImageError};
+use mesh_telemetry::Chain;
+use tonic::{Code, Status};
+use tracing::error;
+
+use crate::client::CallError;
+use crate::convert::Malformed;
+
+/// The metadata key that names the node that could not be reached.
+const NODE: &str = "mesh-node";
+
+pub(crate) fn malformed(error: Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+pub(crate) fn submit(error: &SubmitError) -> Status {
+    match error {
+        SubmitError::Store(cause) if cause.is_transient() => {
+            Status::resource_exhausted(Chain(error).to_string())
+        }
+        SubmitError::Store(_) => bug(error),
+        SubmitError::Busy => Status::resource_exhausted(error.to_string()),
+        SubmitError::Stopping => Status::unavailable(error.to_string()),
+    }
+}
+
+pub(crate) fn join(error: &JoinError) -> Status {
+    let code = match error {
+        JoinError::Unknown | JoinError::OtherNode(_) | JoinError::Forged | JoinError::Removed => {
+            Code::PermissionDenied
+        }
+        JoinError::Expired { .. } | JoinError::UsedUp(_) => Code::FailedPrecondition,
+        JoinError::NameTaken(_) => Code::InvalidArgument,
+        JoinError::Store(_) => Code::ResourceExhausted,
+    };
+    Status::new(code, error.to_string())
+}
+
+pub(crate) fn container(error: &ContainerError) -> Status {
+    match error {
+        ContainerError::Unknown(_) => Status::not_found(error.to_string()),
+        ContainerError::NotRunning(_) => Status::failed_precondition(error.to_string()),
+        ContainerError::Host { .. } => bug(error),
+    }
+}
+
+pub(crate) fn image(error: &ImageError) -> Status {
+    match error {
+        ImageError::Invalid { .. } | ImageError::Digest { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
+        ImageError::Missing(_) => Status::not_found(error.to_string()),
+        ImageError::Host { .. } => bug(error),
+    }
+}
+
+/// The node that would have to answer cannot be called.
+pub(crate) fn call(error: &CallError) -> Status {
+    let mut status = Status::unavailable(error.to_string());
+    name(&mut status, error.node);
+    status
+}
+
+/// Says which node a status is about.
+pub(crate) fn name(status: &mut Status, node: NodeId) {
+    if let Ok(text) = node.to_string().parse() {
+        status.metadata_mut().insert(NODE, text);
+    }
+}
+
+/// A fault of this host or of the agent: the caller gets a number to ask the operator of this node about.
+fn bug(cause: &(dyn std::error::Error + 'static)) -> Status {
+    // Without random numbers the log's time still tells which one it was.
+    let id = getrandom::u32().unwrap_or_default();
+    error!(id = format_args!("{id:08x}"), error = %Chain(cause), "a request ended in an internal error");
+    Status::internal(format!("{cause} (see the log of this agent for {id:08x})"))
+}
