@@ -129,9 +129,9 @@ pub async fn start(
     let diff =
         Diff::new(shared.node, Arc::clone(&ports.directory), Arc::clone(&ports.facts), tally);
     tasks.spawn_vital("gossip-keeper", keeper.run(inbox, lives));
-    tasks.spawn("gossip-watcher", watcher::run(diff, sources, sender, recheck));
+    tasks.spawn_vital("gossip-watcher", watcher::run(diff, sources, sender, recheck));
     let book = keeper::address::keep(ports, Arc::clone(&shared), saved, contact_interval);
-    tasks.spawn("gossip-addresses", book);
+    tasks.spawn_vital("gossip-addresses", book);
     Ok((Handle { shared, commands, address }, events))
 }
 

@@ -71,6 +71,8 @@ struct Timing {
     n_short: u32,
     /// The heartbeat at the last look, and how many looks it has stood still.
     heart: (u64, u32),
+    /// Whether this life has greeted everybody.
+    has_greeted: bool,
 }
 
 /// The task's state.
@@ -91,7 +93,13 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(config: Config, ports: Ports, shared: Arc<Shared>, road: Road) -> Self {
         let now = Instant::now();
-        let timing = Timing { contact_at: now, retry_at: now, n_short: 0, heart: (0, 0) };
+        let timing = Timing {
+            contact_at: now,
+            retry_at: now,
+            n_short: 0,
+            heart: (0, 0),
+            has_greeted: false,
+        };
         let prng = Prng::new(config.incarnation.0);
         let (own, twins) = (BTreeMap::new(), BTreeSet::new());
         Self { config, ports, shared, road, own, chat: None, timing, prng, twins }
@@ -118,7 +126,7 @@ impl Keeper {
         let live = chat.live().await;
         self.chat = Some(chat);
         self.timing.heart = (0, 0);
-        self.timing.contact_at = Instant::now();
+        self.timing.has_greeted = false;
         info!(incarnation = %life, "gossip began a life");
         Ok(live)
     }
@@ -264,31 +272,37 @@ impl Keeper {
         self.contact(&survey);
     }
 
-    /// Takes over where members say they are, and looks for twins.
+    /// Takes over where members say they are, and looks for twins: later lives of this node at once, former ones if they do not
+    /// fade.
     fn learn(&mut self, survey: &Survey) {
         let own_life = self.life();
         let settled = self.config.interval.saturating_mul(ROUNDS_TO_SETTLE);
         let is_old = self.chat.as_ref().is_some_and(|chat| chat.began.elapsed() > settled);
         for (node, life, address) in survey.lives.iter().copied().take(NODES_MAX) {
-            if node != self.shared.node {
-                if self.ports.directory.peer(node).is_some() {
-                    self.shared.addresses.tell(node, address, life);
+            if node == self.shared.node {
+                let lasts = is_old && life != own_life && survey.alive.contains(&(node, life));
+                if life > own_life || lasts {
+                    self.alarm(life);
                 }
-                continue;
+            } else if self.ports.directory.peer(node).is_some() {
+                self.shared.addresses.tell(node, address, life);
             }
-            // A later life is somebody else's at once; a former one only if it does not fade.
-            let fades = life < own_life && !(is_old && survey.alive.contains(&(node, life)));
-            if life != own_life && !fades && self.twins.len() < NODES_MAX && self.twins.insert(life)
-            {
-                self.shared.tally.twins.add(1);
-                error!(incarnation = %life, %address, "another agent lives under this node's identity");
-            }
+        }
+        if let Some(life) = self.road.link.as_ref().and_then(|link| link.rumour()) {
+            self.alarm(life);
         }
         if survey.lives.len() > NODES_MAX {
             warn!(
                 n_lives = survey.lives.len(),
                 "gossip knows more lives than a mesh may have nodes"
             );
+        }
+    }
+
+    fn alarm(&mut self, life: Incarnation) {
+        if self.twins.len() < NODES_MAX && self.twins.insert(life) {
+            self.shared.tally.twins.add(1);
+            error!(incarnation = %life, "another agent lives under this node's identity");
         }
     }
 
@@ -302,8 +316,8 @@ impl Keeper {
         if !is_alone && Instant::now() < self.timing.contact_at {
             return;
         }
-        // The first look of a life happens before its first round, when its digest is a few bytes: all can be greeted.
-        let is_first = survey.lives.len() <= 1 && self.timing.heart.0 <= 2;
+        // A new instance knows nobody, so that its digest is a few bytes long and all can be greeted.
+        let is_first = !std::mem::replace(&mut self.timing.has_greeted, true);
         self.timing.contact_at = Instant::now() + self.config.contact_interval;
         let missing = peers.iter().map(|peer| peer.node).filter(|node| !alive.contains(node));
         let mut missing: Vec<NodeId> = missing.collect();

@@ -127,20 +127,18 @@ mod tests {
             self.0.clone()
         }
         fn open(&self, _: &Peer, _: Incarnation, sealed: &str) -> Result<Fact, String> {
-            sealed.parse().map(Fact::Root).map_err(|_| "no number".to_owned())
+            sealed.parse().map(Fact::Root).map_err(|_error| "no number".to_owned())
         }
     }
 
+    fn peer() -> Peer {
+        let key = PublicKey([7; 32]);
+        let name = "a".parse().unwrap();
+        Peer { node: NodeId::of(&key), key, name, api: Vec::new(), gossip: String::new() }
+    }
+
     fn read(key: &str, value: &str) -> Result<Fact, FactError> {
-        let node = NodeId::of(&PublicKey([7; 32]));
-        let peer = Peer {
-            node,
-            key: PublicKey([7; 32]),
-            name: "a".parse().unwrap(),
-            api: Vec::new(),
-            gossip: String::new(),
-        };
-        open(&Says(String::new()), (&peer, Incarnation(1)), (key, value))
+        open(&Says(String::new()), (&peer(), Incarnation(1)), (key, value))
     }
 
     #[test]

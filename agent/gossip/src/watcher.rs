@@ -20,7 +20,7 @@ pub(crate) struct Source {
     pub(crate) settles: Instant,
 }
 
-/// Runs until nobody wants events any more. `recheck` bounds how late a change of the membership takes effect.
+/// Runs until the keeper is gone. `recheck` bounds how late a change of the membership takes effect.
 pub(crate) async fn run(
     mut diff: Diff,
     mut sources: watch::Receiver<Source>,
@@ -29,12 +29,14 @@ pub(crate) async fn run(
 ) {
     loop {
         let mut source = sources.borrow_and_update().clone();
+        // A copy, because chitchat waits for those who look at the original, and checking signatures takes a while.
+        let mut live = source.live.borrow_and_update().clone();
         loop {
             let may_fall = Instant::now() >= source.settles;
-            let news = diff.step(&source.live.borrow_and_update(), may_fall);
-            for event in news {
+            for event in diff.step(&live, may_fall) {
                 if events.send(event).await.is_err() {
-                    return;
+                    // Without an engine there is nothing to tell; the daemon stops the group.
+                    return std::future::pending().await;
                 }
             }
             tokio::select! {
@@ -44,7 +46,7 @@ pub(crate) async fn run(
                     Err(_) => return,
                 },
                 // A source that ended says nothing more; the keeper brings another.
-                Ok(()) = source.live.changed() => {}
+                Ok(()) = source.live.changed() => live.clone_from(&source.live.borrow_and_update()),
                 () = tokio::time::sleep(recheck) => {}
             }
         }

@@ -26,7 +26,7 @@ impl Script {
     fn new(members: &[u8]) -> Self {
         let world = World::of(members);
         let (eyes, tally) = (Eyes::new(&world, 1), Arc::<Tally>::default());
-        let diff = Diff::new(node(1), eyes.clone(), eyes, Arc::clone(&tally));
+        let diff = Diff::new(node(1), Arc::<Eyes>::clone(&eyes), eyes, Arc::clone(&tally));
         Self { world, diff, tally, live: Live::new() }
     }
 

@@ -73,6 +73,10 @@ impl World {
         *self.island.lock().unwrap() = island.iter().map(|n| key(*n)).collect();
     }
 
+    fn fact(&self, index: usize) -> Option<Fact> {
+        self.facts.lock().unwrap().get(index).cloned()
+    }
+
     pub(crate) fn next_life(&self) -> Incarnation {
         Incarnation(1_000 + self.lives.fetch_add(1, Ordering::SeqCst))
     }
@@ -148,8 +152,8 @@ impl FactCodec for Eyes {
         if author != node.node.to_string() || life != incarnation.to_string() {
             return Err("signed by somebody else".to_owned());
         }
-        let index: usize = index.parse().map_err(|_| "no index".to_owned())?;
-        self.world.facts.lock().unwrap().get(index).cloned().ok_or_else(|| "no fact".to_owned())
+        let index: usize = index.parse().map_err(|_error| "no index".to_owned())?;
+        self.world.fact(index).ok_or_else(|| "no fact".to_owned())
     }
 }
 
@@ -206,7 +210,7 @@ pub(crate) fn ports(world: &Arc<World>, n: u8, book: &Arc<Book>) -> Ports {
         directory: Eyes::new(world, n),
         sealer: Eyes::new(world, n),
         facts: Eyes::new(world, n),
-        book: book.clone(),
+        book: Arc::<Book>::clone(book),
         next_incarnation: Arc::new(move || Ok(lives.next_life())),
         resolve: Arc::new(|name| {
             Box::pin(async move {

@@ -83,6 +83,11 @@ impl Link {
         *self.sessions() = Sessions::new(life);
     }
 
+    /// A later life of this node that a member named.
+    pub(crate) fn rumour(&self) -> Option<Incarnation> {
+        self.sessions().rumour()
+    }
+
     /// Opens `packet`, which came from `from`.
     pub(crate) fn open_packet(&self, packet: &[u8], from: SocketAddr) -> Arrival {
         match self.judge(packet, from) {

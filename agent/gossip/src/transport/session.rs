@@ -41,11 +41,19 @@ pub(crate) struct Sessions {
     n_sent: u64,
     members: BTreeMap<NodeId, Session>,
     parts: Parts,
+    /// The highest life of this node that a member named, if it is later than ours: somebody else lives it.
+    rumour: Option<Incarnation>,
 }
 
 impl Sessions {
     pub(crate) fn new(own_life: Incarnation) -> Self {
-        Self { own_life, n_sent: 0, members: BTreeMap::new(), parts: Parts::default() }
+        Self {
+            own_life,
+            n_sent: 0,
+            members: BTreeMap::new(),
+            parts: Parts::default(),
+            rumour: None,
+        }
     }
 
     pub(crate) const fn own_life(&self) -> Incarnation {
@@ -57,8 +65,14 @@ impl Sessions {
         let Some(session) = Self::session(&mut self.members, sender) else {
             return Verdict::Refused("too many members");
         };
+        if inner.hears > self.own_life {
+            self.rumour = self.rumour.max(Some(inner.hears));
+        }
+        // One greeting per message; never one for a hello, or two strangers would greet each other forever.
+        let is_first = inner.of > 0 && inner.part == 0;
         if inner.life < session.life {
-            return Verdict::Refused("of a former life");
+            // The greeting tells a second agent under the sender's identity that there is a later one.
+            return if is_first { Verdict::Greet } else { Verdict::Refused("of a former life") };
         }
         if inner.life > session.life {
             *session = Session { life: inner.life, window: Window::new() };
@@ -68,12 +82,10 @@ impl Sessions {
             return Verdict::Refused("repeated or far too late");
         }
         if inner.hears != self.own_life {
-            // One greeting per message; never one for a hello, or two strangers would greet each other forever.
-            let first = inner.of > 0 && inner.part == 0;
-            return if first {
+            return if is_first {
                 Verdict::Greet
             } else {
-                Verdict::Refused("for a former life of ours")
+                Verdict::Refused("for another life of ours")
             };
         }
         if inner.of == 0 {
@@ -89,6 +101,11 @@ impl Sessions {
     /// The life of `node`, as far as it proved it; zero when it did not.
     pub(crate) fn life(&self, node: NodeId) -> Incarnation {
         self.members.get(&node).map_or(Incarnation(0), |session| session.life)
+    }
+
+    /// A later life of this node that a member named.
+    pub(crate) const fn rumour(&self) -> Option<Incarnation> {
+        self.rumour
     }
 
     /// The counter of the first of `n` packets; `None` when no number is left.
@@ -156,7 +173,10 @@ mod tests {
     fn a_former_life_of_the_sender_is_refused() {
         let mut sessions = Sessions::new(Incarnation(9));
         assert_eq!(sessions.judge(sender(), &packet(6, 1, 9)), Verdict::Message(b"x".to_vec()));
-        assert!(refused(&sessions.judge(sender(), &packet(5, 2, 9))));
+        assert_eq!(sessions.judge(sender(), &packet(5, 2, 9)), Verdict::Greet);
+        let hello = Inner { of: 0, payload: b"", ..packet(5, 3, 9) };
+        assert!(refused(&sessions.judge(sender(), &hello)));
+        assert_eq!(sessions.life(sender()), Incarnation(6));
         assert_eq!(sessions.judge(sender(), &packet(7, 1, 9)), Verdict::Message(b"x".to_vec()));
     }
 
@@ -174,6 +194,15 @@ mod tests {
         let hello = |counter, hears| Inner { of: 0, payload: b"", ..packet(5, counter, hears) };
         assert!(refused(&sessions.judge(sender(), &hello(1, 8))));
         assert_eq!(sessions.judge(sender(), &hello(2, 9)), Verdict::Kept);
+    }
+
+    #[test]
+    fn a_later_life_of_ours_is_noticed() {
+        let mut sessions = Sessions::new(Incarnation(9));
+        assert_eq!(sessions.judge(sender(), &packet(5, 1, 8)), Verdict::Greet);
+        assert_eq!(sessions.rumour(), None);
+        assert_eq!(sessions.judge(sender(), &packet(5, 2, 10)), Verdict::Greet);
+        assert_eq!(sessions.rumour(), Some(Incarnation(10)));
     }
 
     #[test]

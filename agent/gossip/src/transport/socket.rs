@@ -1,5 +1,6 @@
 //! chitchat's view of the link: a transport that opens one socket per incarnation.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,9 @@ impl Receiver {
                 Ok(received) => received,
                 Err(error) => {
                     debug!(%error, "cannot receive");
-                    tokio::time::sleep(PAUSE).await;
+                    if error.kind() != ErrorKind::ConnectionRefused {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     continue;
                 }
             };

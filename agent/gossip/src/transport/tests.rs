@@ -16,7 +16,7 @@ const FROM: ([u8; 4], u16) = ([127, 0, 0, 1], 9);
 async fn link(eyes: Arc<Eyes>, n: u8, life: u64) -> Link {
     let parties = Parties {
         node: node(n),
-        directory: eyes.clone(),
+        directory: Arc::<Eyes>::clone(&eyes),
         sealer: eyes,
         addresses: Arc::default(),
         tally: Arc::default(),
@@ -83,6 +83,21 @@ async fn a_packet_sent_back_to_its_author_is_refused() {
     let reflected = Header { sender: node(2), ..header }.packet(sealed);
     assert!(matches!(a.open_packet(&reflected, FROM.into()), Arrival::Nothing));
     assert_eq!(refused(&a), 1);
+}
+
+#[tokio::test]
+async fn no_change_of_any_byte_gets_through() {
+    let world = World::of(&[1, 2]);
+    let (a, b) = pair(&world).await;
+    let packet = packets(&a, 2, b"hello").remove(0);
+    for place in 0..packet.len() {
+        let mut altered = packet.clone();
+        altered[place] ^= 0x20;
+        assert!(matches!(b.open_packet(&altered, FROM.into()), Arrival::Nothing), "byte {place}");
+        assert!(matches!(b.open_packet(&packet[..place], FROM.into()), Arrival::Nothing));
+    }
+    assert_eq!(refused(&b), u64::try_from(2 * packet.len()).unwrap());
+    assert!(matches!(b.open_packet(&packet, FROM.into()), Arrival::Message(_)), "not used up");
 }
 
 #[tokio::test]
