@@ -82,20 +82,65 @@ impl Tree {
         CONTROLLERS.into_iter().filter(|controller| !available.contains(controller)).collect()
     }
 
-    /// The path below which our groups can be made: the root where we may, else the group of memory that we are in ourselves
-    /// (all hierarchies then use that path, since libcontainer knows one path for all).
+    /// The path below which our groups can be made: the root where we may, else the group that we are in ourselves (of memory,
+    /// on version 1; all hierarchies then use that path, since libcontainer knows one path for all). Leaves nothing behind.
     ///
     /// # Errors
-    /// When neither place lets us make a group.
+    /// When neither place lets us make a group with all controllers that it has.
     pub(crate) fn base(&self, parent: &str) -> io::Result<String> {
-        match self.group(parent).make() {
+        let tried = self.prepare(parent);
+        self.remove_empty(parent, parent);
+        match tried {
             Ok(()) => return Ok(String::new()),
             Err(error) if is_refusal(&error) => {}
             Err(error) => return Err(error),
         }
         let own = mounts::own(if self.unified { "" } else { "memory" })?;
-        self.group(&format!("{own}{parent}")).make()?;
-        Ok(own)
+        let path = format!("{own}{parent}");
+        let tried = self.prepare(&path);
+        self.remove_empty(&path, parent);
+        tried.map(|()| own)
+    }
+
+    /// Makes the group above containers, ready to limit them.
+    ///
+    /// # Errors
+    /// When it cannot be made; on version 2 also when the controllers cannot be handed down to it, which is so in a group that
+    /// is not the root and has processes.
+    pub(crate) fn prepare(&self, parent: &str) -> io::Result<()> {
+        let group = self.group(parent);
+        let places = CONTROLLERS.iter().filter_map(|controller| group.place(controller));
+        places.clone().try_for_each(fs::create_dir_all)?;
+        if !self.unified {
+            return Ok(());
+        }
+        let Some(place) = group.place("") else { return Ok(()) };
+        let mut above: Vec<&Path> =
+            place.ancestors().take_while(|dir| dir.starts_with(ROOT)).collect();
+        above.reverse();
+        for dir in above {
+            let offered = fs::read_to_string(dir.join("cgroup.controllers"))?;
+            let on = fs::read_to_string(dir.join("cgroup.subtree_control"))?;
+            let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
+            for controller in CONTROLLERS {
+                if has(&offered, controller) && !has(&on, controller) {
+                    fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the group `path` with the one of its shims and as many groups above it as `parent` has parts, as far as they
+    /// are empty.
+    pub(crate) fn remove_empty(&self, path: &str, parent: &str) {
+        let depth = parent.trim_matches('/').split('/').count();
+        let shims = self.group(&format!("{path}/{SHIMS}")).remove();
+        let mut removed = shims.is_ok();
+        for above in Path::new(path).ancestors().take(depth) {
+            // Another node's containers may be beside ours, or a shim has not quite ended.
+            removed = removed && self.group(&above.to_string_lossy()).remove().is_ok();
+        }
     }
 
     /// Moves this process out of whatever group it is in, into `path`, so that stopping the agent's service leaves it alone.
@@ -116,7 +161,9 @@ impl Tree {
 }
 
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
 }
 
 /// One group, in every hierarchy.
@@ -136,13 +183,6 @@ impl Group {
             }
         };
         self.places.iter().find(has).map(|place| place.path.as_path())
-    }
-
-    fn make(&self) -> io::Result<()> {
-        CONTROLLERS
-            .iter()
-            .filter_map(|controller| self.place(controller))
-            .try_for_each(fs::create_dir_all)
     }
 
     /// Every process in it.
@@ -281,7 +321,7 @@ fn remove_patiently(dir: &Path) -> io::Result<()> {
         match fs::remove_dir(dir) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !has_children(dir) => {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && looks_empty(dir) => {
                 sys::pause(Duration::from_millis(5));
             }
             Err(error) => return Err(error),
@@ -290,9 +330,11 @@ fn remove_patiently(dir: &Path) -> io::Result<()> {
     Err(io::Error::from(Errno::EBUSY))
 }
 
-fn has_children(dir: &Path) -> bool {
-    fs::read_dir(dir)
-        .is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()))
+fn looks_empty(dir: &Path) -> bool {
+    let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let has_groups = fs::read_dir(dir)
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()));
+    processes.is_empty() && !has_groups
 }
 
 #[cfg(test)]

@@ -69,7 +69,10 @@ fn capabilities_are_dockers() {
         assert_eq!([of("CapBnd:"), of("CapPrm:"), of("CapEff:")], [docker; 3]);
         assert_eq!([of("CapInh:"), of("CapAmb:")], ["0000000000000000"; 2]);
         assert_eq!((of("Seccomp:"), of("NoNewPrivs:")), ("2".to_owned(), "0".to_owned()));
-        assert_eq!([of("SigIgn:"), of("SigBlk:")], ["0000000000000000"; 2]);
+        assert_eq!(of("SigBlk:"), "0000000000000000");
+        let ignored = u64::from_str_radix(&of("SigIgn:"), 16).expect("a number");
+        // The payload ignores SIGPIPE itself, as every Rust program; what is beyond the 31 signals is the C library's.
+        assert_eq!(ignored & 0x7fff_ffff & !0x1000, 0, "{ignored:x}");
         node
     });
 }
@@ -125,7 +128,7 @@ fn a_container_sees_itself_and_not_the_host() {
             &[
                 "cat", "/proc/sys/kernel/hostname", "cat", "/etc/hostname", "cat", "/etc/hosts",
                 "env", "FROM_IMAGE", "env", "HOSTNAME", "env", "PORT", "env", "CARGO", "cwd",
-                "cat", "/proc/kcore", "write", "/proc/sys/kernel/hostname", "x",
+                "cat", "/proc/interrupts", "write", "/proc/sys/kernel/hostname", "x",
                 "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start",
             ],
         );
@@ -138,7 +141,7 @@ fn a_container_sees_itself_and_not_the_host() {
         assert!(lines.contains(&"10.99.0.2\tweb-0"), "{lines:?}");
         let rest = &lines[lines.iter().position(|line| *line == "yes").expect("the environment")..];
         assert_eq!(rest[..5], ["yes", "web-0", "8080", "", "/made/on/the/way"]);
-        assert_eq!(rest[5], "", "kcore is masked");
+        assert_eq!(rest[5], "", "masked");
         assert!(rest[6].contains("Read-only file system"), "{}", rest[6]);
         assert_eq!(rest[7], "0");
         node

@@ -14,7 +14,6 @@ use tracing::{info, warn};
 use super::adopt::ended;
 use super::place::{Status, name_fault};
 use super::{Driver, blocking, host};
-use crate::cgroup::SHIMS;
 use crate::record::State;
 use crate::sys;
 
@@ -140,25 +139,16 @@ impl<N: ContainerNetwork> Driver<N> {
     /// Removes the groups above the containers' when this was the last one.
     async fn remove_empty_groups(&self) {
         let _cgroups = self.inner.cgroups.write().await;
-        let own = self.inner.config.cgroup_parent.trim_matches('/').split('/').count();
-        let parent = self.inner.cgroup_parent.clone();
-        let tree = self.inner.tree.clone();
-        let is_last = fs::read_dir(&self.inner.config.root).is_ok_and(|mut dir| dir.next().is_none());
-        if !is_last {
-            return;
-        }
+        let driver = self.clone();
         let removed = blocking(move || {
-            tree.group(&format!("{parent}/{SHIMS}")).remove()?;
-            let ancestors = std::path::Path::new(&parent).ancestors().take(own);
-            for path in ancestors {
-                tree.group(&path.to_string_lossy()).remove()?;
+            let inner = &driver.inner;
+            if fs::read_dir(&inner.config.root)?.next().is_none() {
+                inner.tree.remove_empty(&inner.cgroup_parent, &inner.config.cgroup_parent);
             }
             Ok(())
-        })
-        .await;
-        if let Err(error) = removed {
-            // Another node's containers may be beside ours (`/mesh/<node>`), or a shim has not quite ended.
-            tracing::debug!(error = %Chain(&error), "groups above the containers are kept");
+        });
+        if let Err(error) = removed.await {
+            warn!(error = %Chain(&error), "the containers cannot be listed");
         }
     }
 }

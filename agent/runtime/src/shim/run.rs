@@ -45,8 +45,9 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
         .and_then(|()| record::forget(dir, file::EXIT))
         .map_err(|error| Fault::host("forget the run before", error))?;
     let tree = Tree::discover().map_err(|error| Fault::host("find the cgroups", error))?;
-    let shims = format!("{}/{SHIMS}", plan.cgroup_parent);
-    tree.enter(&shims).map_err(|error| Fault::host("leave the agent's cgroup", error))?;
+    tree.prepare(&plan.cgroup_parent)
+        .and_then(|()| tree.enter(&format!("{}/{SHIMS}", plan.cgroup_parent)))
+        .map_err(|error| Fault::host("leave the agent's cgroup", error))?;
 
     let root = rootfs::mount_root(dir, plan)?;
     rootfs::write_names(dir, plan)?;
