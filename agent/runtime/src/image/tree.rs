@@ -67,10 +67,16 @@ impl Tree {
             }
             return Err(invalid(format!("{path} is the root and not a directory")));
         };
-        let dir = self.walk(parents, true, &path)?;
+        let is_whiteout = name.as_bytes().starts_with(WHITEOUT);
+        let dir = match self.walk(parents, true, &path)? {
+            Walk::Dir(dir) => dir,
+            // Some tools list all that was in a directory when something else took its place, which hides it anyway.
+            Walk::Blocked(_) if is_whiteout => return Ok(()),
+            blocked @ (Walk::Blocked(_) | Walk::Missing) => return Err(blocked.refuse(&path)),
+        };
         let place = Place { dir, name, path };
         let before = fstat(&*place.dir).map_err(|error| place.failed(error))?;
-        if name.as_bytes().starts_with(WHITEOUT) {
+        if is_whiteout {
             place.white_out()?;
         } else {
             self.make(entry, &place, data)?;
@@ -119,7 +125,10 @@ impl Tree {
             ))
         };
         let (&name, parents) = target.split_last().ok_or_else(lost)?;
-        let from = self.walk(parents, false, &place.path)?;
+        let from = match self.walk(parents, false, &place.path)? {
+            Walk::Dir(from) => from,
+            blocked @ (Walk::Blocked(_) | Walk::Missing) => return Err(blocked.refuse(&place.path)),
+        };
         match linkat(&*from, name, &*place.dir, place.name, AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::ENOENT | Errno::EPERM) => Err(lost()),
@@ -128,43 +137,58 @@ impl Tree {
     }
 
     /// Opens the directory `names` below the root, and makes what is missing on the way if it `may_make`.
-    fn walk(
-        &mut self,
-        names: &[&OsStr],
-        may_make: bool,
-        path: &str,
-    ) -> Result<Rc<File>, ImageError> {
+    fn walk(&mut self, names: &[&OsStr], may_make: bool, path: &str) -> Result<Walk, ImageError> {
         if let Some((last, dir)) = &self.last
             && last.iter().eq(names.iter())
         {
-            return Ok(Rc::clone(dir));
+            return Ok(Walk::Dir(Rc::clone(dir)));
         }
         let mut dir = Rc::clone(&self.root);
         for &name in names {
             let failed = |error| host(format!("open a directory of {path}"), error);
             let next = match open_dir(&dir, name) {
                 Err(Errno::ENOENT) if may_make => {
+                    let before = fstat(&*dir).map_err(failed)?;
                     mkdirat(&*dir, name, Mode::from_bits_truncate(0o755)).map_err(failed)?;
+                    set_mtime(&dir, before.st_mtime, before.st_mtime_nsec).map_err(failed)?;
                     open_dir(&dir, name)
                 }
                 other => other,
             };
             dir = match next {
                 Ok(next) => Rc::new(File::from(next)),
-                Err(Errno::ENOENT) => {
-                    return Err(invalid(format!("{path} is a link to what is not in its layer")));
-                }
+                Err(Errno::ENOENT) => return Ok(Walk::Missing),
                 Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                    let through = shown(name.as_bytes());
-                    return Err(invalid(format!(
-                        "{path} leads through {through}, which is not a directory"
-                    )));
+                    return Ok(Walk::Blocked(shown(name.as_bytes())));
                 }
                 Err(error) => return Err(failed(error)),
             };
         }
         self.last = Some((names.iter().map(|&name| name.to_owned()).collect(), Rc::clone(&dir)));
-        Ok(dir)
+        Ok(Walk::Dir(dir))
+    }
+}
+
+/// Where a walk from the root ended.
+enum Walk {
+    /// At the directory.
+    Dir(Rc<File>),
+    /// At this name, which is a link or a file.
+    Blocked(String),
+    /// At a name that is not there.
+    Missing,
+}
+
+impl Walk {
+    fn refuse(self, path: &str) -> ImageError {
+        match self {
+            Self::Blocked(through) => {
+                invalid(format!("{path} leads through {through}, which is not a directory"))
+            }
+            Self::Dir(_) | Self::Missing => {
+                invalid(format!("{path} is a link to what is not in its layer"))
+            }
+        }
     }
 }
 
