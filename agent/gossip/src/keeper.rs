@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::chat::{Chat, Live, Plan, Survey};
 use crate::config::{Config, NODES_MAX, Ports};
 use crate::handle::Shared;
-use crate::keys;
+use crate::keys::{self, FACTS_MAX};
 use crate::transport::Link;
 use crate::watcher::Source;
 
@@ -176,6 +176,11 @@ impl Keeper {
     async fn publish(&mut self, fact: Fact) {
         let key = fact.key();
         if self.own.get(&key) == Some(&fact) {
+            return;
+        }
+        if self.own.len() >= FACTS_MAX && !self.own.contains_key(&key) {
+            self.shared.tally.facts_refused.add(1);
+            error!(?key, "cannot publish more facts: peers read no more than {FACTS_MAX}");
             return;
         }
         let sealed = self.seal(&fact);

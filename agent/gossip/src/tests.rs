@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use chitchat::{ChitchatConfig, ChitchatId, FailureDetectorConfig, ProtocolVersion};
 use mesh_coordinator::fact::Fact;
+use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
+use mesh_ports::directory::Peer;
 use mesh_ports::gossip::{Event, Gossip as _};
 use mesh_telemetry::Tasks;
 use tokio::net::UdpSocket;
@@ -209,6 +211,51 @@ async fn a_state_larger_than_any_datagram_converges() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_engine_misses_nothing_that_still_holds() {
+    const N_FACTS: u32 = 1_500;
+    let world = World::of(&[1, 2]);
+    let mut agents = Agent::start_all(&world, &[1, 2]).await;
+    for index in 0..N_FACTS {
+        agents[0].handle.publish(vote(index, 1)).await;
+    }
+    agents[1].until_full().await;
+    for index in 0..N_FACTS {
+        agents[0].handle.publish(vote(index, 2)).await;
+    }
+    agents[0].handle.withdraw(vote(0, 2).key()).await;
+    let all = usize::try_from(N_FACTS).unwrap() - 1;
+    let is_new =
+        |fact: &Fact| matches!(fact, Fact::Vote(vote) if vote.incarnation == Incarnation(2));
+    let latest = |agent: &Agent| {
+        let facts = agent.facts(1);
+        facts.len() == all && facts.iter().all(is_new)
+    };
+    agents[1].until("the latest of all", latest).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_for_both_families_reaches_both() {
+    let world = World::of(&[1, 2, 3]);
+    let both = SocketAddr::from(([0; 16], 0));
+    if UdpSocket::bind(both).await.is_err() || UdpSocket::bind("[::1]:0").await.is_err() {
+        println!("skipped: no IPv6 on this machine");
+        return;
+    }
+    let (v4, v6) = (SocketAddr::from(([127, 0, 0, 1], 0)), "[::1]:0".parse().unwrap());
+    let mut agents = Vec::new();
+    for (n, bind, advertise) in [(1, both, v6), (2, v4, v4), (3, v6, v6)] {
+        let config = crate::Config { bind, advertise, ..config(&world, n) };
+        let agent = Agent::start_with(&world, config, Arc::default(), n).await;
+        let port = agent.handle.local_address().port();
+        world.admit(n, SocketAddr::new(advertise.ip(), port).to_string());
+        agents.push(agent);
+    }
+    agents[0].until("both", |agent| agent.sees(2) && agent.sees(3)).await;
+    agents[1].until("it", |agent| agent.sees(1)).await;
+    agents[2].until("it", |agent| agent.sees(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_the_interval_begins_a_life_and_loses_nothing() {
     let world = World::of(&[1, 2]);
     let mut agents = Agent::start_all(&world, &[1, 2]).await;
@@ -327,6 +374,16 @@ async fn a_start_that_cannot_be_leaves_nothing() {
     let config = crate::Config { interval: Duration::ZERO, ..config };
     let error = start(config, ports(&world, 1, &book), &tasks).await.unwrap_err();
     assert!(matches!(error, StartError::Interval(Duration::ZERO)), "{error:?}");
+    let peer = world.members.lock().unwrap().values().next().cloned().unwrap();
+    for n in 0..crate::NODES_MAX {
+        let mut bytes = [1; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        let key = PublicKey(bytes);
+        let stranger = Peer { node: NodeId::of(&key), key, ..peer.clone() };
+        world.members.lock().unwrap().insert(stranger.node, stranger);
+    }
+    let error = start(self::config(&world, 1), ports(&world, 1, &book), &tasks).await.unwrap_err();
+    assert!(matches!(error, StartError::Size(1_501)), "{error:?}");
     assert_eq!(tasks.stop(Duration::from_secs(1)).await, 0);
 }
 

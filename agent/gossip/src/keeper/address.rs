@@ -10,7 +10,7 @@ use mesh_ports::directory::Peer;
 use tracing::{debug, warn};
 
 use crate::addresses::Addresses;
-use crate::config::Ports;
+use crate::config::{INTERVAL_MIN, Ports};
 use crate::handle::Shared;
 
 /// How often the directory is asked for changes. A member that joins is reached at once by its own first datagram, so this only
@@ -41,6 +41,7 @@ pub(crate) async fn load(ports: &Ports, addresses: &Addresses) -> Book {
 pub(crate) async fn keep(ports: Ports, shared: Arc<Shared>, mut saved: Book, every: Duration) {
     let mut peers: Option<Arc<Vec<Peer>>> = None;
     let mut due = tokio::time::Instant::now();
+    let pause = LOOK_INTERVAL.min(every).max(INTERVAL_MIN);
     loop {
         let now = ports.directory.peers();
         if tokio::time::Instant::now() >= due || peers.as_ref() != Some(&now) {
@@ -51,7 +52,7 @@ pub(crate) async fn keep(ports: Ports, shared: Arc<Shared>, mut saved: Book, eve
             peers = Some(now);
             save(&ports, &shared.addresses, &mut saved).await;
         }
-        tokio::time::sleep(LOOK_INTERVAL.min(every)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

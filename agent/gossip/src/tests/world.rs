@@ -254,6 +254,16 @@ impl Agent {
         Arc::clone(&self.book)
     }
 
+    /// Waits, without listening, until no more events fit the channel.
+    pub(crate) async fn until_full(&self) {
+        let full = async {
+            while self.events.len() < self.events.max_capacity() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, full).await.expect("the channel fills");
+    }
+
     fn hear(&mut self, event: Event) {
         assert_ne!(author(&event), node(self.n), "nobody hears of itself: {event:?}");
         self.log.push(event.clone());

@@ -1,6 +1,6 @@
 //! The socket to the other members, and the sealing and opening of packets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_coordinator::id::{Incarnation, NodeId};
@@ -41,6 +41,15 @@ pub(crate) struct Link {
     pub(crate) tally: Arc<Tally>,
     /// A leaf: locked for moments, never while waiting.
     sessions: Mutex<Sessions>,
+}
+
+/// `address` in the form by which it is known: a socket for both families writes IPv4 addresses as IPv6 ones.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        // As it is, with its scope.
+        IpAddr::V6(_) => address,
+    }
 }
 
 /// What a [`Link`] needs besides its socket.
@@ -171,7 +180,7 @@ impl Link {
 
     /// Sends `message` to whoever is known at `to`. Failures are counted: gossip lives with loss.
     pub(crate) async fn send(&self, to: SocketAddr, message: &[u8]) -> usize {
-        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let to = canonical(to);
         let owners = self.addresses.owners(to);
         let mut n_bytes = 0_usize;
         let mut reached = false;

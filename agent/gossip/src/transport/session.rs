@@ -137,7 +137,7 @@ mod tests {
 
     use mesh_coordinator::id::{Hash, Incarnation, MeshId, NodeId, PublicKey};
 
-    use super::{Sessions, Verdict};
+    use super::{NODES_MAX, Sessions, Verdict};
     use crate::transport::packet::{Header, Inner};
 
     fn sender() -> NodeId {
@@ -203,6 +203,22 @@ mod tests {
         assert_eq!(sessions.rumour(), None);
         assert_eq!(sessions.judge(sender(), &packet(5, 2, 10)), Verdict::Greet);
         assert_eq!(sessions.rumour(), Some(Incarnation(10)));
+    }
+
+    #[test]
+    fn strangers_make_room_when_there_are_too_many_members() {
+        let mut sessions = Sessions::new(Incarnation(9));
+        let node = |n: usize| {
+            let mut bytes = [0; 10];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            NodeId::from_bytes(bytes)
+        };
+        for n in 0..NODES_MAX {
+            assert!(!refused(&sessions.judge(node(n), &packet(5, 1, 9))));
+        }
+        assert!(refused(&sessions.judge(sender(), &packet(5, 1, 9))));
+        sessions.make_room(|member| member != node(0));
+        assert!(!refused(&sessions.judge(sender(), &packet(5, 1, 9))));
     }
 
     #[test]

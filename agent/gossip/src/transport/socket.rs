@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, warn};
 
 use super::codec::Codec;
-use super::link::{Arrival, Link};
+use super::link::{Arrival, Link, canonical};
 
 /// Envelopes between the receiving task and chitchat. When chitchat is behind, the kernel's buffer fills and drops.
 const INBOX_LEN: usize = 64;
@@ -80,7 +80,7 @@ impl Receiver {
                     continue;
                 }
             };
-            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let from = canonical(from);
             let packet = buffer.get(..length).unwrap_or_default();
             match self.link.open_packet(packet, from) {
                 Arrival::Nothing => {}
