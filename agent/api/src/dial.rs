@@ -140,7 +140,7 @@ async fn first(addresses: &[SocketAddr], timeout: Duration) -> Result<TcpStream,
 }
 
 /// The addresses behind `host:port`.
-async fn resolve(address: &str) -> Result<Vec<SocketAddr>, DialError> {
+pub(crate) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, DialError> {
     if let Ok(literal) = address.parse() {
         return Ok(vec![literal]);
     }

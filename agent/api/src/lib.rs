@@ -11,3 +11,9 @@ mod dial;
 mod pipe;
 pub mod server;
 mod status;
+
+/// The addresses behind `host:port`, by the resolvers of the host; empty when there are none. A static binary must not ask the C
+/// library for them.
+pub async fn resolve(address: &str) -> Vec<std::net::SocketAddr> {
+    dial::resolve(address).await.unwrap_or_default()
+}

@@ -9,12 +9,11 @@ mod clock;
 pub mod directory;
 mod fetch;
 mod handle;
-mod records;
+pub mod records;
 mod replica;
 mod routes;
 mod task;
 
 pub use self::clock::Clock;
 pub use self::handle::Handle;
-pub use self::records::{LoadError, load};
 pub use self::task::{Config, Inboxes, Parts, World, start};

@@ -35,8 +35,9 @@ pub fn load(store: &impl Store, codec: &impl RecordCodec) -> Result<Vec<Entry>, 
     Ok(entries)
 }
 
-/// The changes that store `entries`.
-pub(crate) fn put(entries: &[Entry]) -> Vec<Change> {
+/// The changes that store `entries`, as [`load`] finds them again.
+#[must_use]
+pub fn put(entries: &[Entry]) -> Vec<Change> {
     let change = |entry: &Entry| {
         let value = [&entry.signed.signature.0[..], &entry.signed.bytes].concat();
         Change::Put(Table::Records, entry.hash.0.to_vec(), value)

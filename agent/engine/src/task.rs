@@ -284,7 +284,8 @@ impl<W: World> Task<W> {
             }
             Command::Replica { slot, reply } => drop(reply.send(self.replica(&slot))),
             Command::Backend { slot, target, reply } => {
-                drop(reply.send(routes::local_backend(&self.node, &self.addresses, &slot, target)));
+                let _ =
+                    reply.send(routes::local_backend(&self.node, &self.addresses, &slot, target));
             }
         }
         None
