@@ -292,8 +292,13 @@ impl State {
         findings
     }
 
-    /// Puts back what somebody else removed: the bridge, its address, its ports, and rules.
+    /// Puts back what somebody else removed: the bridge, its address, its ports, and rules. Takes host ports that were in use.
     pub(super) async fn mend(&mut self) -> Result<(), StepError> {
+        for Attached { record, held } in self.attached.values_mut() {
+            let is_free = |port: &HostPort| !held.iter().any(|held| held.is_for(*port));
+            let missing: Vec<HostPort> = record.ports().into_iter().filter(is_free).collect();
+            held.extend(missing.into_iter().filter_map(|port| Held::take(port).ok()));
+        }
         let config = &self.config;
         let gateway = self.addresses.gateway();
         let containers = self.attached.keys();

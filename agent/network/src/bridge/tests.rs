@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use mesh_coordinator::spec::Protocol;
 use mesh_ports::network::{AttachError, ContainerNetwork, HostPort};
 use nix::mount::{MsFlags, mount};
@@ -382,13 +383,11 @@ fn containers_cannot_reach_loopback_services_of_the_host() {
         // A route and a setting that only a container with far too many rights could make.
         host.in_namespace("a", |handle| async move {
             sysctl::ensure("net/ipv4/conf/all/route_localnet", "1").unwrap();
-            let lo = link::find(&handle, "lo").await.unwrap().unwrap().index;
-            handle
-                .link()
-                .set(LinkUnspec::new_with_index(lo).down().build())
-                .execute()
-                .await
-                .unwrap();
+            let own = handle.address().get().set_address_filter(Ipv4Addr::LOCALHOST.into());
+            let own: Vec<_> = own.execute().try_collect().await.unwrap();
+            for address in own {
+                handle.address().del(address).execute().await.unwrap();
+            }
             let route = RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(Ipv4Addr::new(127, 0, 0, 0), 8)
                 .gateway(Ipv4Addr::new(10, 210, 0, 1));
@@ -439,9 +438,60 @@ fn a_restarted_agent_finds_its_containers_and_sweeps_the_dead() {
         let _server = host.listen("a", 80);
         assert!(host.inside("outside", || connects((HOST, 8080), ARRIVES)));
         drop(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8081)).expect("b's port should be free"));
-        assert!(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).is_err(), "a's should not");
+        let held = async {
+            // The thread of the earlier life gives the port back when it ends.
+            while TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).is_ok() {
+                bridge.refresh().await.unwrap();
+            }
+        };
+        tokio::time::timeout(ARRIVES, held).await.expect("a's port should be held");
         bridge.sweep(&[]).await;
         assert!(!host.path("a").exists());
+    });
+}
+
+#[test]
+fn a_container_that_is_attached_with_other_ports_has_only_those() {
+    on_a_host(|| async {
+        let host = Host::new().await;
+        let bridge = host.bridge().await;
+        let tcp = |host| port(host, 80, Protocol::Tcp);
+        host.attach(&bridge, "a", &[tcp(8080), tcp(8081)]).await;
+        let _server = host.listen("a", 80);
+        host.attach(&bridge, "a", &[tcp(8081), tcp(8082)]).await;
+        for (number, open) in [(8080, false), (8081, true), (8082, true)] {
+            let within = if open { ARRIVES } else { DOES_NOT };
+            let reached = host.inside("outside", || connects((HOST, number), within));
+            assert_eq!(reached, open, "{number}");
+            let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).is_ok();
+            assert_eq!(free, !open, "{number}");
+        }
+    });
+}
+
+#[test]
+fn a_host_port_that_another_program_took_meanwhile_is_reported() {
+    on_a_host(|| async {
+        let host = Host::new().await;
+        let bridge = host.bridge().await;
+        host.attach(&bridge, "a", &[port(8080, 80, Protocol::Tcp)]).await;
+        drop(bridge);
+        let bound = async {
+            // The thread of the earlier life gives the port back when it ends.
+            loop {
+                if let Ok(bound) = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)) {
+                    return bound;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let squatter = tokio::time::timeout(ARRIVES, bound).await.unwrap();
+        let bridge = host.bridge().await;
+        let reported = Finding::HostPort { container: "a".to_owned(), port: "8080/tcp".to_owned() };
+        assert!(bridge.findings().await.contains(&reported));
+        drop(squatter);
+        bridge.refresh().await.unwrap();
+        assert!(!bridge.findings().await.contains(&reported), "once it is free it is taken");
     });
 }
 
@@ -519,7 +569,7 @@ fn closing_leaves_nothing() {
         let links = || async {
             link::session(async |handle| {
                 let links = handle.link().get().execute();
-                let links: Vec<_> = futures_util::TryStreamExt::try_collect(links).await.unwrap();
+                let links: Vec<_> = links.try_collect().await.unwrap();
                 Ok(links.len())
             })
             .await
