@@ -79,7 +79,7 @@ pub fn open(sealed: &str, speaker: &Speaker) -> Result<Fact, FactError> {
         return Err(FactError::Long { found: sealed.len() });
     }
     let digits = sealed.strip_prefix(VERSION).ok_or(FactError::Text)?;
-    let message = BASE64_NOPAD.decode(digits.as_bytes()).map_err(|_| FactError::Text)?;
+    let message = BASE64_NOPAD.decode(digits.as_bytes()).ok().ok_or(FactError::Text)?;
     let malformed = |source| FactError::Malformed { source };
     let signed = v1::SignedFact::decode(message.as_slice()).map_err(malformed)?;
     let signature = wire::signature("signature", &signed.signature)?;

@@ -111,12 +111,15 @@ impl Contexts {
     /// When it is missing, open to others, or says something impossible; the message names file and key.
     pub fn load(path: &Path) -> Result<Self, ContextError> {
         let name = || path.display().to_string();
-        let content = secret_file::read(path).map_err(|error| match error {
-            SecretFileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                ContextError::Missing { path: name() }
+        let content = match secret_file::read(path) {
+            Ok(content) => content,
+            Err(SecretFileError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                return Err(ContextError::Missing { path: name() });
             }
-            other => other.into(),
-        })?;
+            Err(error) => return Err(error.into()),
+        };
         let file = serde_json::from_str(&content)
             .map_err(|source| ContextError::Syntax { path: name(), source })?;
         file::read(file).map_err(|fault| ContextError::Value { path: name(), fault })

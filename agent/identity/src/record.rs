@@ -150,4 +150,6 @@ impl RecordCodec for Codec {
 }
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
 mod tests;

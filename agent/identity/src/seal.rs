@@ -43,7 +43,7 @@ impl Boxes {
             return Vec::new();
         };
         let [first, ..] = &mut nonce;
-        *first = (*first & !DIRECTION) | self.direction(&self.own, to);
+        *first = (*first & !DIRECTION) | direction(&self.own, to);
         match shared.encrypt(&Nonce::<ChaChaBox>::from(nonce), plain) {
             Ok(sealed) => [nonce.as_slice(), sealed.as_slice()].concat(),
             Err(_) => Vec::new(),
@@ -53,14 +53,10 @@ impl Boxes {
     pub(crate) fn open(&self, from: &PublicKey, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let [first, ..] = nonce;
-        if first & DIRECTION != self.direction(from, &self.own) {
+        if first & DIRECTION != direction(from, &self.own) {
             return None;
         }
         self.with(from)?.decrypt(&Nonce::<ChaChaBox>::from(*nonce), sealed).ok()
-    }
-
-    fn direction(&self, from: &PublicKey, to: &PublicKey) -> u8 {
-        if from > to { DIRECTION } else { 0 }
     }
 
     fn with(&self, peer: &PublicKey) -> Option<Arc<ChaChaBox>> {
@@ -80,4 +76,8 @@ impl Boxes {
         shared.insert(*peer, Arc::clone(&computed));
         Some(computed)
     }
+}
+
+fn direction(from: &PublicKey, to: &PublicKey) -> u8 {
+    if from > to { DIRECTION } else { 0 }
 }

@@ -72,11 +72,12 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), SecretFileError> {
     let draft = Draft::write(path, content)?;
     // A link, unlike a rename, fails when the name is taken.
-    fs::hard_link(&draft.path, path).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => {
+    fs::hard_link(&draft.path, path).map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
             SecretFileError::Exists { path: path.display().to_string() }
+        } else {
+            failed("create", path)(source)
         }
-        _ => failed("create", path)(source),
     })?;
     drop(draft);
     sync_directory(path)

@@ -27,8 +27,8 @@ pub(crate) fn from_hex<const N: usize>(digits: &str) -> Result<[u8; N], String> 
         return Err(format!("{found} characters where {} are needed", N * 2));
     }
     let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
-    let bytes = bytes.map_err(|_| "it has characters other than 0 to 9 and a to f".to_owned())?;
-    bytes.try_into().map_err(|_| "it has the wrong length".to_owned())
+    let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "it has characters other than 0 to 9 and a to f".to_owned())
 }
 
 /// `bytes` followed by the first `N` bytes of their hash, in lower case base 32. `purpose` keeps two kinds of text apart.
@@ -50,7 +50,7 @@ pub(crate) fn from_checked<const N: usize>(
         }
         digits.push(character.to_ascii_uppercase());
     }
-    let checked = BASE32_NOPAD.decode(digits.as_bytes()).map_err(|_| Garbled::Length)?;
+    let checked = BASE32_NOPAD.decode(digits.as_bytes()).ok().ok_or(Garbled::Length)?;
     let checked = Zeroizing::new(checked);
     let (bytes, sum) = checked.split_last_chunk::<N>().ok_or(Garbled::Length)?;
     if *sum == checksum::<N>(purpose, bytes) {

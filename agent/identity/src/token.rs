@@ -98,7 +98,7 @@ impl Token {
             return Err(TokenError::Prefix);
         };
         let version = version.to_ascii_lowercase();
-        if !PREFIX.strip_suffix('-').is_some_and(|known| known == version) {
+        if PREFIX.strip_suffix('-').is_none_or(|known| known != version) {
             let number = version.strip_prefix("mesh").and_then(|number| number.parse::<u32>().ok());
             return Err(match number {
                 Some(number) if number > 1 => TokenError::Newer(version),
@@ -125,8 +125,8 @@ impl Token {
         if keys::point(&redeemer).is_none() {
             return Err(impossible("redeemer", "is not an Ed25519 public key"));
         }
-        let address = String::from_utf8(address.to_vec())
-            .map_err(|_| impossible("address", "is not a text"))?;
+        let address = String::from_utf8(address.to_vec()).ok();
+        let address = address.ok_or_else(|| impossible("address", "is not a text"))?;
         let address = wire::host_port("address", address).map_err(TokenError::Content)?;
         let invitation = KeyPair::from_seed(seed);
         Ok(Self { mesh: MeshId(Hash(*mesh)), invitation, redeemer, address })

@@ -58,7 +58,8 @@ pub(crate) fn required<T>(field: &str, message: Option<T>) -> Result<T, Fault> {
 
 /// Exactly `N` bytes.
 pub(crate) fn array<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], Fault> {
-    bytes.try_into().map_err(|_| Fault::new(field, format!("{} bytes, not {N}", bytes.len())))
+    let array = bytes.try_into().ok();
+    array.ok_or_else(|| Fault::new(field, format!("{} bytes, not {N}", bytes.len())))
 }
 
 /// Nothing for no bytes, otherwise exactly `N`.
