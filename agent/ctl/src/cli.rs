@@ -34,13 +34,25 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORM")]
     pub(crate) output: Format,
     /// Which mesh of the configuration file; the current one if not given.
-    #[arg(long, global = true, env = "AGENTCTL_MESH", value_name = "NAME")]
+    #[arg(long, global = true, env = "AGENTCTL_MESH", hide_env_values = true, value_name = "NAME")]
     pub(crate) mesh: Option<String>,
     /// The configuration file that `agent init` wrote.
-    #[arg(long, global = true, env = "AGENTCTL_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "AGENTCTL_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Ask this agent and no other.
-    #[arg(long, global = true, env = "AGENTCTL_AGENT", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        global = true,
+        env = "AGENTCTL_AGENT",
+        hide_env_values = true,
+        value_name = "HOST:PORT"
+    )]
     pub(crate) agent: Option<String>,
     /// Print results and errors only.
     #[arg(short, long, global = true)]
@@ -55,8 +67,10 @@ pub(crate) enum Command {
     /// List apps; with an app, its replicas.
     Ps(command::ps::Args),
     /// Show the mesh on one screen.
+    #[command(after_help = "Example: agentctl status")]
     Status,
     /// List nodes.
+    #[command(after_help = "Example: agentctl nodes")]
     Nodes,
     /// Explain why a replica is where it is.
     Why(command::why::Args),
@@ -90,8 +104,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Image(command::image::Command),
     /// Show versions.
+    #[command(after_help = "Example: agentctl version")]
     Version,
     /// Describe the JSON of every command.
+    #[command(after_help = "Example: agentctl json")]
     Json,
     /// Print completions for a shell.
     Completions(command::completions::Args),

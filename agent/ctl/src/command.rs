@@ -40,29 +40,28 @@ pub(crate) struct Waiting {
 
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
-    match cli.command {
-        Command::Json => {
-            ui.line(json::markdown().trim_end())?;
-            Ok(Outcome::Done)
-        }
-        Command::Completions(args) => completions::run(&args, ui),
-        Command::Version => match Remote::open(&cli.global) {
-            Ok(remote) => version::run(Some(&remote), ui).await,
-            Err(_) => version::run(None::<&Remote>, ui).await,
-        },
-        command => {
-            let remote = Remote::open(&cli.global)?;
-            let outcome = on_mesh(&remote, ui, command).await;
-            // What was asked for is done; that the next command may have to look longer for an agent is worth a word only.
-            if let Err(why) = remote.remember().await {
-                ui.note(format!("note: the agents of the mesh were not remembered: {why}"))?;
-            }
-            outcome
-        }
+    if matches!(cli.command, Command::Json) {
+        ui.line(json::markdown().trim_end())?;
+        return Ok(Outcome::Done);
     }
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args, ui);
+    }
+    let remote = Remote::open(&cli.global);
+    if matches!(cli.command, Command::Version) {
+        return version::run(remote.ok().as_ref(), ui).await;
+    }
+    let remote = remote?;
+    let outcome = on_mesh(&remote, ui, cli.command).await;
+    // What was asked for is done; that the next command may have to look longer for an agent is worth a word only.
+    if let Err(why) = remote.remember().await {
+        ui.note(format!("note: the agents of the mesh were not remembered: {why}"))?;
+    }
+    outcome
 }
 
 /// Does what needs a mesh.
+#[expect(clippy::cognitive_complexity, reason = "one arm for each command, and nothing else")]
 pub(crate) async fn on_mesh<M: Mesh>(
     mesh: &M,
     ui: &mut Ui,
@@ -107,11 +106,15 @@ impl Change {
     pub(crate) fn print(self, ui: &mut Ui) -> Result<(), Failure> {
         let Self { change, stored, rollout } = self;
         if ui.is_json() {
-            ui.json(&json::Changed { change, stored, rollout })
-        } else if stored.is_none() {
-            ui.line(format!("nothing to do: {change} already"))
-        } else {
-            ui.line(change)
+            return ui.json(&json::Changed { change, stored, rollout });
+        }
+        match (&stored, &rollout) {
+            (None, _) => ui.line(format!("nothing to do: {change} already")),
+            (Some(_), Some(rollout)) => {
+                let json::Rollout { ready, wanted, .. } = rollout;
+                ui.line(format!("{change}: {ready} of {wanted} replicas ready"))
+            }
+            (Some(_), None) => ui.line(change),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use mesh_compose::{BareImage, Manifest, Source};
+use mesh_compose::{BareImage, Manifest, Problems, Source};
 use mesh_coordinator::catalogue::{Body, RecordKey, Release};
 use mesh_coordinator::name::AppName;
 use mesh_coordinator::spec::AppSpec;
@@ -51,13 +51,21 @@ pub(crate) fn read(wanted: &Wanted) -> Result<Read, Failure> {
     let bare = BareImage {
         name,
         image: wanted.what.clone(),
-        ports: wanted.ports.clone(),
+        ports: wanted.ports.iter().map(|port| published(port)).collect(),
         replicas: wanted.replicas,
         command: wanted.command.clone(),
     };
-    let manifest =
-        Manifest::from_image(bare).map_err(|problems| Failure::usage(problems.to_string()))?;
+    let manifest = Manifest::from_image(bare).map_err(|problems| unusable("the app", &problems))?;
     Ok(Read { manifest, warnings: Vec::new() })
+}
+
+fn unusable(what: &str, problems: &Problems) -> Failure {
+    Failure::usage(format!("{what} cannot be placed as it is\n\n{problems}"))
+}
+
+/// A port alone is published under its own number.
+fn published(port: &str) -> String {
+    if port.parse::<u16>().is_ok() { format!("{port}:{port}") } else { port.to_owned() }
 }
 
 fn app_name(text: &str) -> Result<AppName, Failure> {
@@ -88,7 +96,7 @@ fn from_path(path: &Path, name: Option<AppName>, wanted: &Wanted) -> Result<Read
         source = source.named(name);
     }
     let loaded = mesh_compose::load(&source, &|variable| std::env::var(variable).ok())
-        .map_err(|problems| Failure::usage(problems.to_string()))?;
+        .map_err(|problems| unusable(&wanted.what, &problems))?;
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
     Ok(Read { manifest: loaded.manifest, warnings })
 }

@@ -147,21 +147,20 @@ impl Plan {
         };
         let then = self.replicas(&name, service, old, known);
         let mut reasons = diff::template(&old.template, &service.template);
-        if old.revision != service.revision {
-            return Step { service: name, action: Action::Replace, reasons, now, then, bound };
-        }
         reasons.extend(diff::deploy(old, service));
+        let is_updated = !reasons.is_empty();
         let counted = was.view.map(|view| view.mode);
-        let scaled = counted.is_some_and(|mode| mode != then);
-        let action = match (reasons.is_empty(), scaled) {
-            (true, true) => Action::Scale,
-            (true, false) => Action::Keep,
-            (false, _) => Action::Update,
-        };
-        if scaled {
+        let is_scaled = counted.is_some_and(|mode| mode != then);
+        if is_scaled {
             let from = counted.map_or_else(String::new, count);
             reasons.push(format!("replicas {from} → {}", count(then)));
         }
+        let action = match (is_updated, is_scaled) {
+            _ if old.revision != service.revision => Action::Replace,
+            (true, _) => Action::Update,
+            (false, true) => Action::Scale,
+            (false, false) => Action::Keep,
+        };
         Step { service: name, action, reasons, now, then, bound }
     }
 
@@ -303,6 +302,3 @@ pub(crate) fn revision_id(before: Option<&Release>, template: &Template) -> u64 
     let definition = format!("{template:?}");
     Hash::of(&[b"mesh revision", &version.to_be_bytes(), definition.as_bytes()]).head()
 }
-
-#[cfg(test)]
-mod tests;

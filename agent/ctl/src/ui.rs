@@ -33,12 +33,18 @@ enum Asks {
 pub(crate) struct Ui {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
-    /// Whether standard output shows colours: a terminal, and nobody set `NO_COLOR`.
-    colour: bool,
     format: Format,
     quiet: bool,
     /// Who answers questions.
     asks: Asks,
+    screen: Screen,
+}
+
+/// What there is to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Screen {
+    /// Whether standard output shows colours: a terminal, and nobody set `NO_COLOR`.
+    colour: bool,
     /// Whether standard error is a terminal: a spinner makes sense.
     live: bool,
     /// How many columns there are; `None` when nobody looks.
@@ -49,17 +55,16 @@ impl Ui {
     /// The process's own streams.
     pub(crate) fn of_process(format: Format, quiet: bool) -> Self {
         let live = io::stderr().is_terminal();
+        let colour = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
         let width = if io::stdout().is_terminal() { terminal_width() } else { None };
         let asks = if io::stdin().is_terminal() { Asks::Person } else { Asks::Nobody };
         Self {
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
-            colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
             format,
             quiet,
             asks,
-            live,
-            width,
+            screen: Screen { colour, live, width },
         }
     }
 
@@ -70,13 +75,13 @@ impl Ui {
 
     /// Whether a spinner may be drawn.
     pub(crate) const fn is_live(&self) -> bool {
-        self.live && !self.quiet
+        self.screen.live && !self.quiet
     }
 
     /// Prints a line of the result.
     pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
         let text = text.as_ref();
-        if self.colour {
+        if self.screen.colour {
             writeln!(self.out, "{text}")?;
         } else {
             writeln!(self.out, "{}", anstream::adapter::strip_str(text))?;
@@ -120,7 +125,7 @@ impl Ui {
 
     /// Prints a table that fits the terminal.
     pub(crate) fn table(&mut self, table: &mut Table) -> Result<(), Failure> {
-        match self.width {
+        match self.screen.width {
             Some(width) => {
                 table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width)
             }
@@ -142,14 +147,15 @@ impl Ui {
 
     /// Asks for leave to do what cannot be undone. A script has to say so by `-y`.
     pub(crate) fn consent_for_good(&mut self, what: &str, yes: bool) -> Result<(), Failure> {
-        match self.asks {
-            _ if yes => Ok(()),
-            Asks::Nobody => Err(Failure::usage(format!(
-                "{what}\nnothing was changed: standard input is no terminal, so nobody can be asked"
-            ))
-            .next("repeat it with -y")),
-            _ => self.ask(what),
+        if yes {
+            return Ok(());
         }
+        if self.asks == Asks::Nobody {
+            let text =
+                "standard input is no terminal, so nobody can be asked whether this is meant:";
+            return Err(Failure::usage(format!("{text}\n{what}")).next("repeat it with -y"));
+        }
+        self.ask(what)
     }
 
     fn ask(&mut self, what: &str) -> Result<(), Failure> {
@@ -175,7 +181,7 @@ impl Ui {
 
     /// Makes the screen empty for the next picture of a watch; on a pipe pictures just follow each other.
     pub(crate) fn next_picture(&mut self) -> Result<(), Failure> {
-        if self.width.is_some() { self.pass_out(b"\x1b[H\x1b[2J") } else { Ok(()) }
+        if self.screen.width.is_some() { self.pass_out(b"\x1b[H\x1b[2J") } else { Ok(()) }
     }
 }
 
@@ -187,7 +193,7 @@ fn terminal_width() -> Option<u16> {
 pub(crate) fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(columns.iter().map(|column| Cell::new(column)));
+    table.set_header(columns.iter().map(Cell::new));
     let n_columns = columns.len();
     for column in table.column_iter_mut().take(n_columns) {
         column.set_padding((0, 2));
@@ -227,7 +233,7 @@ pub(crate) mod capture {
     use std::io::{self, Write};
     use std::rc::Rc;
 
-    use super::{Asks, Format, Ui};
+    use super::{Asks, Format, Screen, Ui};
 
     /// What was written.
     #[derive(Debug, Clone, Default)]
@@ -241,8 +247,8 @@ pub(crate) mod capture {
     }
 
     impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().write(bytes)
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(buf)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -265,12 +271,10 @@ pub(crate) mod capture {
             Ui {
                 out: Box::new(self.out.clone()),
                 err: Box::new(self.err.clone()),
-                colour: false,
                 format,
                 quiet: false,
                 asks: answer.map_or(Asks::Nobody, Asks::Script),
-                live: false,
-                width: None,
+                screen: Screen { colour: false, live: false, width: None },
             }
         }
     }

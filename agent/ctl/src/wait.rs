@@ -381,15 +381,3 @@ impl Patience {
         }
     }
 }
-
-/// The bound and what it means for an app, for people.
-pub(crate) fn bound_line(service: &ServiceView, n_nodes: usize) -> String {
-    if n_nodes < 2 {
-        return "no failover: the mesh has one node".to_owned();
-    }
-    let bound = of::seconds(service.failover_bound);
-    format!("after the death of a node claimed elsewhere within {bound}, then the container starts")
-}
-
-#[cfg(test)]
-mod tests;

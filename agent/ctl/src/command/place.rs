@@ -140,15 +140,14 @@ async fn conclude<M: Mesh>(
     ui: &mut Ui,
 ) -> Result<(), Failure> {
     let name = &plan.spec.name;
-    match rollout {
-        None => {
-            ui.line(format!("{name} v{} is placed; not waiting. agentctl ps {name}", plan.version))?
+    let version = plan.version;
+    let line = match rollout {
+        None => format!("{name} v{version} is placed; not waiting. agentctl ps {name}"),
+        Some(Rollout { ready, wanted, .. }) => {
+            format!("{name} v{version}: {ready} of {wanted} replicas ready")
         }
-        Some(rollout) => ui.line(format!(
-            "{name} v{}: {} of {} replicas ready",
-            plan.version, rollout.ready, rollout.wanted
-        ))?,
-    }
+    };
+    ui.line(line)?;
     let overview = mesh.overview().await?;
     show::bounds(&overview, plan, ui)
 }
@@ -169,10 +168,11 @@ fn finish(
 /// The release that holds.
 async fn current_release<M: Mesh>(app: AppUid, mesh: &M) -> Result<Option<Release>, Failure> {
     let entry = mesh.record(&RecordKey::App(app)).await?;
-    Ok(entry.and_then(|entry| match entry.record.body {
-        Body::App(release) => Some(release),
-        _ => None,
-    }))
+    if let Some(Body::App(release)) = entry.map(|entry| entry.record.body) {
+        Ok(Some(release))
+    } else {
+        Ok(None)
+    }
 }
 
 /// What `agentctl scale` has set for the services of an app.

@@ -1,1 +1,369 @@
-//! A mesh in memory.
+//! A mesh in memory: does at once what records say, and remembers them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_coordinator::catalogue::{Body, Entry, Record, RecordKey, Release, Role, SignedBytes};
+use mesh_coordinator::fact::Phase;
+use mesh_coordinator::id::{
+    AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature, SlotId, SlotIndex,
+};
+use mesh_coordinator::spec::{Bytes as Memory, Cpu, Mode, Reservation, ServiceSpec};
+use mesh_coordinator::time::WallTime;
+use mesh_coordinator::view::{
+    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ServiceView, SlotView,
+    Why,
+};
+use mesh_ports::control::Submitted;
+use mesh_ports::runtime::{Exec, ExecOutput, Image, LogLine, LogQuery, Output};
+use tokio::sync::mpsc;
+
+use super::{CallError, Happened, Invited, Items, Mesh, Place, Pushed, Session, Who};
+
+/// What becomes of new replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// They are ready at once.
+    Ready,
+    /// Those of this service give up, with this detail.
+    Fails(&'static str, &'static str),
+    /// Nobody takes them.
+    Unclaimed,
+}
+
+/// The mesh.
+pub(crate) struct Fake {
+    /// The nodes, by name.
+    pub(crate) nodes: RefCell<Vec<NodeView>>,
+    /// Every record that was submitted, in order.
+    pub(crate) records: RefCell<Vec<Record>>,
+    /// The images on the agent that answers.
+    pub(crate) images: RefCell<Vec<Image>>,
+    /// What becomes of new replicas.
+    pub(crate) fate: Cell<Fate>,
+    /// True when no other node confirms records.
+    pub(crate) lonely: Cell<bool>,
+    /// Why records are refused, if they are.
+    pub(crate) refusal: Cell<Option<&'static str>>,
+    /// The code with which commands end.
+    pub(crate) exit: Cell<i32>,
+}
+
+/// The mesh's identity.
+pub(crate) const MESH: MeshId = MeshId(Hash([7; 32]));
+/// The operator's key.
+pub(crate) const OPERATOR: PublicKey = PublicKey([9; 32]);
+
+/// The key of the n-th node.
+pub(crate) const fn node_key(n: u8) -> PublicKey {
+    PublicKey([n; 32])
+}
+
+/// The n-th node.
+pub(crate) fn node(n: u8, name: &str) -> NodeView {
+    NodeView {
+        id: NodeId::of(&node_key(n)),
+        name: name.parse().unwrap(),
+        status: NodeStatus::Alive,
+        drained: false,
+        labels: BTreeMap::new(),
+        weight: 100,
+        capacity: Some(Reservation { cpu: Cpu { millis: 2_000 }, memory: Memory(4 << 30) }),
+        reserved: Reservation::default(),
+        n_claims: 0,
+        version: Some("0.1.0".to_owned()),
+        addresses: vec![format!("10.0.0.{n}:7443")],
+        heard_ago: Some(Duration::from_millis(100)),
+    }
+}
+
+impl Fake {
+    /// A mesh of three nodes on which all goes well, with the image `hello:1`.
+    pub(crate) fn new() -> Self {
+        let hello = Image {
+            digest: format!("sha256:{}", "1a".repeat(32)),
+            names: vec!["hello:1".to_owned()],
+            bytes: 3 << 20,
+        };
+        Self {
+            nodes: RefCell::new(vec![node(1, "alpha"), node(2, "beta"), node(3, "gamma")]),
+            records: RefCell::new(Vec::new()),
+            images: RefCell::new(vec![hello]),
+            fate: Cell::new(Fate::Ready),
+            lonely: Cell::new(false),
+            refusal: Cell::new(None),
+            exit: Cell::new(0),
+        }
+    }
+
+    /// The last record that was submitted.
+    pub(crate) fn last(&self) -> Record {
+        self.records.borrow().last().cloned().expect("a record was submitted")
+    }
+
+    fn best(&self, key: &RecordKey) -> Option<Record> {
+        self.records.borrow().iter().rev().find(|record| record.body.key() == *key).cloned()
+    }
+
+    fn releases(&self) -> Vec<(Record, Release)> {
+        let mut releases: BTreeMap<AppUid, (Record, Release)> = BTreeMap::new();
+        for record in self.records.borrow().iter() {
+            if let Body::App(release) = &record.body {
+                releases.insert(release.app, (record.clone(), release.clone()));
+            } else if let Body::AppRemoval { app, .. } = &record.body {
+                releases.remove(app);
+            }
+        }
+        releases.into_values().collect()
+    }
+
+    fn app(&self, record: &Record, release: &Release) -> AppView {
+        let running = match self.best(&RecordKey::Run(release.app)).map(|record| record.body) {
+            Some(Body::Run(run)) => run.running,
+            _ => true,
+        };
+        let services = release.spec.services.iter().map(|(name, spec)| {
+            let named = Named { app: release, service: name.as_str(), running };
+            self.service(&named, spec)
+        });
+        AppView {
+            uid: release.app,
+            name: release.spec.name.clone(),
+            version: release.version,
+            running,
+            author: record.author,
+            written: record.stamp.written,
+            services: services.collect(),
+        }
+    }
+
+    fn service(&self, named: &Named<'_>, spec: &ServiceSpec) -> ServiceView {
+        let service = named.service.parse().unwrap();
+        let key = RecordKey::Scale(named.app.app, named.service.parse().unwrap());
+        let mode = match self.best(&key).map(|record| record.body) {
+            Some(Body::Scale(scale)) => Mode::Replicated(scale.replicas),
+            _ => spec.deploy.mode,
+        };
+        let key = RecordKey::Restart(named.app.app, named.service.parse().unwrap());
+        let restarts = match self.best(&key).map(|record| record.body) {
+            Some(Body::Restart(restart)) => restart.count,
+            _ => 0,
+        };
+        let revision = Revision { number: spec.revision.number + restarts, ..spec.revision };
+        let n_wanted = match mode {
+            _ if !named.running => 0,
+            Mode::Replicated(n) => n,
+            Mode::Global => 3,
+        };
+        let slots: Vec<_> = (0..n_wanted).map(|n| self.slot(named, n, revision)).collect();
+        let is_ready = |slot: &&SlotView| slot.claims.iter().any(|c| c.phase == Phase::Ready);
+        ServiceView {
+            name: service,
+            image: spec.template.image.name.clone(),
+            digest: spec.template.image.digest.clone(),
+            revision,
+            mode,
+            n_wanted,
+            n_ready: u32::try_from(slots.iter().filter(is_ready).count()).unwrap(),
+            ports: spec.ports.clone(),
+            failover_bound: Duration::from_millis(2_500),
+            slots,
+        }
+    }
+
+    fn slot(&self, named: &Named<'_>, n: u32, revision: Revision) -> SlotView {
+        let nodes = self.nodes.borrow();
+        let node = &nodes[usize::try_from(n).unwrap() % nodes.len()];
+        let (phase, detail) = match self.fate.get() {
+            Fate::Fails(service, detail) if service == named.service => (Phase::Failed, detail),
+            Fate::Ready | Fate::Fails(..) | Fate::Unclaimed => (Phase::Ready, ""),
+        };
+        let claim = ClaimView {
+            node: node.id,
+            node_name: node.name.clone(),
+            node_status: node.status,
+            revision,
+            current: true,
+            phase,
+            yielding: false,
+            restarts: 0,
+            failover_ms: None,
+            detail: detail.to_owned(),
+        };
+        let is_claimed = self.fate.get() != Fate::Unclaimed;
+        SlotView {
+            slot: SlotId {
+                app: named.app.app,
+                service: named.service.parse().unwrap(),
+                index: SlotIndex::Number(n),
+            },
+            name: format!("{}/{}/{n}", named.app.spec.name, named.service),
+            wanted: true,
+            claims: is_claimed.then_some(claim).into_iter().collect(),
+        }
+    }
+}
+
+struct Named<'a> {
+    app: &'a Release,
+    service: &'a str,
+    running: bool,
+}
+
+/// An entry whose hash depends on what it says, as if it had been signed.
+pub(crate) fn entry(record: Record) -> Entry {
+    let bytes = format!("{record:?}").into_bytes();
+    let signed = SignedBytes { bytes, signature: Signature([0; 64]) };
+    Entry { hash: signed.digest(), record, signed, invitation_verified: false }
+}
+
+fn items<T: Send + 'static>(items: Vec<T>) -> Items<T> {
+    Box::pin(tokio_stream::iter(items.into_iter().map(Ok)))
+}
+
+impl Mesh for Fake {
+    fn mesh(&self) -> MeshId {
+        MESH
+    }
+
+    fn operator(&self) -> PublicKey {
+        OPERATOR
+    }
+
+    async fn who(&self) -> Result<Who, CallError> {
+        let (node_name, version) = ("alpha".to_owned(), "0.1.0".to_owned());
+        Ok(Who { node_name, version, role: Role::Admin })
+    }
+
+    async fn overview(&self) -> Result<Overview, CallError> {
+        let mut removals = BTreeMap::new();
+        let mut drained = BTreeMap::new();
+        for record in self.records.borrow().iter() {
+            if let Body::AppRemoval { name, .. } = &record.body {
+                *removals.entry(name.clone()).or_insert(0) += 1;
+            } else if let Body::Drain(drain) = &record.body {
+                drained.insert(drain.node, drain.drained);
+            }
+        }
+        let mut nodes = self.nodes.borrow().clone();
+        for node in &mut nodes {
+            node.drained = drained.get(&node.id).copied().unwrap_or(false);
+        }
+        let releases = self.releases();
+        let mut apps: Vec<_> =
+            releases.iter().map(|(record, release)| self.app(record, release)).collect();
+        apps.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Overview {
+            mesh: MESH,
+            mesh_name: "prod".parse().unwrap(),
+            seen_by: NodeId::of(&node_key(1)),
+            nodes,
+            apps,
+            removals,
+            problems: Vec::new(),
+        })
+    }
+
+    async fn why(&self, slot: &SlotId) -> Result<Option<Why>, CallError> {
+        let overview = self.overview().await?;
+        let services = overview.apps.iter().flat_map(|app| &app.services);
+        let found = services.flat_map(|service| &service.slots).find(|view| view.slot == *slot);
+        let candidate = |(place, node): (usize, &NodeView)| Candidate {
+            node: node.id,
+            node_name: node.name.clone(),
+            rank: (place < 2).then(|| u32::try_from(place).unwrap()),
+            crowding: 0,
+            score: 0xfeed_0000_0000_0000 - u64::try_from(place).unwrap(),
+            refusals: if place < 2 {
+                Vec::new()
+            } else {
+                vec!["the node has no label disk=ssd".to_owned()]
+            },
+        };
+        Ok(found.map(|slot| Why {
+            slot: slot.clone(),
+            candidates: overview.nodes.iter().enumerate().map(candidate).collect(),
+            decisions: vec![Decision {
+                ago: Duration::from_secs(200),
+                text: "claimed it: nobody held it, and no node ranks better".to_owned(),
+            }],
+        }))
+    }
+
+    async fn record(&self, key: &RecordKey) -> Result<Option<Entry>, CallError> {
+        if let RecordKey::Member(id) = key {
+            let n = (1..=9).find(|n| NodeId::of(&node_key(*n)) == *id);
+            let member = n.map(|n| mesh_coordinator::catalogue::Member {
+                key: node_key(n),
+                name: "alpha".parse().unwrap(),
+                invitation: None,
+                invited: None,
+            });
+            let author = crate::intent::Author { mesh: MESH, key: OPERATOR, now: WallTime(1) };
+            return Ok(member.map(|member| entry(author.follow(None, Body::Member(member)))));
+        }
+        Ok(self.best(key).map(entry))
+    }
+
+    async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError> {
+        let refused = match self.refusal.get() {
+            Some(why) => vec![(Hash([0; 32]), why.to_owned())],
+            None => Vec::new(),
+        };
+        if refused.is_empty() {
+            self.records.borrow_mut().extend(records);
+        }
+        let ids: Vec<NodeId> = self.nodes.borrow().iter().map(|node| node.id).collect();
+        let n_peers = u32::try_from(ids.len() - 1).unwrap();
+        let stored_on = ids.into_iter().take(if self.lonely.get() { 1 } else { 2 }).collect();
+        Ok(Submitted { stored_on, n_peers, refused })
+    }
+
+    async fn events(&self, _tail: usize, _follow: bool) -> Result<Items<Happened>, CallError> {
+        use mesh_coordinator::event::{Event, Severity, Subject};
+        let event = Event {
+            at: WallTime(1_800_000_000_000),
+            seen_by: NodeId::of(&node_key(2)),
+            severity: Severity::Warning,
+            subject: Subject::Node(NodeId::of(&node_key(3))),
+            text: "is down: two observers agree".to_owned(),
+        };
+        let silent =
+            Happened::Silent { node: "gamma".to_owned(), reason: "does not answer".to_owned() };
+        Ok(items(vec![Happened::Event(event), silent]))
+    }
+
+    async fn logs(&self, place: &Place, _query: LogQuery) -> Result<Items<LogLine>, CallError> {
+        let SlotIndex::Number(n) = place.slot.index else { return Ok(items(Vec::new())) };
+        let line = |at: u64| LogLine {
+            written: WallTime(1_800_000_000_000 + at * 10 + u64::from(n)),
+            output: Output::Stdout,
+            text: bytes::Bytes::from(format!("line {at} of {n}")),
+        };
+        Ok(items(vec![line(1), line(2)]))
+    }
+
+    async fn exec(&self, _place: &Place, exec: Exec) -> Result<Session, CallError> {
+        let (stdin, _closed) = mpsc::channel(1);
+        let output = vec![
+            ExecOutput::Data(Output::Stdout, bytes::Bytes::from(exec.args.join(" "))),
+            ExecOutput::Exited(self.exit.get()),
+        ];
+        Ok(Session { stdin, output: items(output) })
+    }
+
+    async fn push_image(&self, _archive: tokio::fs::File) -> Result<Pushed, CallError> {
+        let images = self.images.borrow().clone();
+        let stored_on = vec![NodeId::of(&node_key(1)), NodeId::of(&node_key(2))];
+        Ok(Pushed { images, stored_on, n_peers: 2 })
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, CallError> {
+        Ok(self.images.borrow().clone())
+    }
+
+    fn invite(&self, _redeemer: PublicKey, address: String) -> Result<Invited, CallError> {
+        Ok(Invited { key: PublicKey([5; 32]), address, token: "mesh1-secret".to_owned() })
+    }
+}

@@ -99,13 +99,12 @@ fn claim_row(slot: &SlotView, claim: &ClaimView) -> Vec<Cell> {
 }
 
 fn claim_state(slot: &SlotView, claim: &ClaimView) -> Cell {
-    let mut words = vec![of::phase(claim.phase)];
+    let mut words = vec![of::phase(claim.phase).to_owned()];
     if claim.yielding || !slot.wanted {
-        words.push("leaving");
+        words.push("leaving".to_owned());
     }
     if claim.node_status != NodeStatus::Alive {
-        words.push("node");
-        words.push(of::node_status(claim.node_status));
+        words.push(format!("node {}", of::node_status(claim.node_status)));
     }
     let mood = match claim.phase {
         _ if claim.node_status == NodeStatus::Down => Mood::Bad,
@@ -114,7 +113,7 @@ fn claim_state(slot: &SlotView, claim: &ClaimView) -> Cell {
         Phase::Unhealthy | Phase::Failed => Mood::Bad,
         Phase::Released | Phase::Ended => Mood::Plain,
     };
-    cell(words.join(" "), mood)
+    cell(words.join(", "), mood)
 }
 
 fn holders(service: &ServiceView) -> String {
@@ -223,7 +222,7 @@ fn candidate_row(why: &Why, candidate: &Candidate) -> Vec<Cell> {
     let claim = why.slot.claims.iter().find(|claim| claim.node == candidate.node);
     let holds = claim.map_or_else(|| Cell::new("-"), |claim| claim_state(&why.slot, claim));
     vec![
-        candidate.rank.map_or_else(|| cell("-", Mood::Bad), |rank| Cell::new(rank)),
+        candidate.rank.map_or_else(|| cell("-", Mood::Bad), Cell::new),
         Cell::new(candidate.node_name.to_string()),
         holds,
         Cell::new(candidate.crowding),

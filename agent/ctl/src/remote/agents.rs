@@ -44,16 +44,13 @@ pub(super) async fn alive<M: Mesh>(
     let mut agents = Vec::new();
     for node in nodes.into_iter().take(AGENTS_MAX) {
         let known = context.agents.iter().find(|agent| NodeId::of(&agent.key) == node.id);
-        let key = match known {
-            Some(agent) => Some(agent.key),
-            None => match mesh.record(&RecordKey::Member(node.id)).await? {
-                Some(entry) => match entry.record.body {
-                    Body::Member(member) => Some(member.key),
-                    _ => None,
-                },
-                None => None,
-            },
-        };
+        let mut key = known.map(|agent| agent.key);
+        if key.is_none()
+            && let Some(entry) = mesh.record(&RecordKey::Member(node.id)).await?
+            && let Body::Member(member) = entry.record.body
+        {
+            key = Some(member.key);
+        }
         // The address that works from here is kept in front: the others may be known only inside.
         let kept = known.filter(|agent| node.addresses.contains(&agent.address));
         let address = kept.map(|agent| &agent.address).or_else(|| node.addresses.first());

@@ -1,1 +1,50 @@
-//! Tests.
+//! Names are found, abbreviated and guessed.
+
+use super::{Target, app, distance, nearest, node, slot};
+use crate::mesh::Mesh as _;
+use crate::mesh::fake::{Fake, node as fake_node};
+
+#[test]
+fn a_target_has_one_to_three_parts() {
+    for text in ["blog", "blog/web", "blog/web/0"] {
+        assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+    }
+    for text in ["", "/", "blog/", "/web", "a/b/c/d"] {
+        assert!(text.parse::<Target>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn distance_counts_edits() {
+    assert_eq!(distance("web", "web"), 0);
+    assert_eq!(distance("", "web"), 3);
+    assert_eq!(distance("wbe", "web"), 2);
+    assert_eq!(distance("webs", "web"), 1);
+}
+
+#[test]
+fn only_a_near_name_is_suggested() {
+    assert_eq!(nearest("blgo", &["web", "blog"]), Some("blog"));
+    assert_eq!(nearest("blg", &["web", "blog"]), Some("blog"));
+    assert_eq!(nearest("database", &["web", "blog"]), None);
+}
+
+#[tokio::test]
+async fn a_node_is_found_by_name_and_by_the_beginning_of_its_id() {
+    let overview = Fake::new().overview().await.unwrap();
+    let id = fake_node(2, "beta").id.to_string();
+    let begin = |n: usize| id.chars().take(n).collect::<String>();
+    assert_eq!(node(&overview, "beta").unwrap().name.as_str(), "beta");
+    assert_eq!(node(&overview, &begin(6)).unwrap().name.as_str(), "beta");
+    assert!(node(&overview, &begin(2)).is_err());
+}
+
+#[tokio::test]
+async fn what_is_unknown_is_listed_or_guessed() {
+    let overview = Fake::new().overview().await.unwrap();
+    let message = |failure: crate::failure::Failure| failure.message().unwrap();
+    assert!(message(node(&overview, "betta").unwrap_err()).contains("did you mean beta?"));
+    assert!(message(node(&overview, "zzz").unwrap_err()).contains("there is alpha, beta, gamma"));
+    assert!(message(app(&overview, "blog").unwrap_err()).contains("there is none yet"));
+    assert!(slot(&overview, &"blog/web/0".parse().unwrap()).is_err());
+}

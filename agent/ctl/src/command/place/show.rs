@@ -7,7 +7,6 @@ use crate::failure::Failure;
 use crate::output::of;
 use crate::plan::{Action, Plan, Step, count};
 use crate::ui::{Mood, Ui, cell, table};
-use crate::wait;
 
 /// Prints what is going to happen.
 pub(super) fn plan(plan: &Plan, overview: &Overview, ui: &mut Ui) -> Result<(), Failure> {
@@ -61,12 +60,23 @@ fn row(step: &Step, n_nodes: usize) -> Vec<Cell> {
     ]
 }
 
-/// Prints the failover bound of each service.
+/// Prints the failover bound that the app gets, service by service where they differ.
 pub(super) fn bounds(overview: &Overview, plan: &Plan, ui: &mut Ui) -> Result<(), Failure> {
     let Some(app) = overview.apps.iter().find(|app| app.uid == plan.uid) else { return Ok(()) };
+    if overview.nodes.len() < 2 {
+        return ui.line("no failover: the mesh has one node");
+    }
+    let meaning = |bound| {
+        let bound = of::seconds(bound);
+        format!("when a node dies, claimed elsewhere within {bound}; then the container starts")
+    };
+    let mut bounds: Vec<_> = app.services.iter().map(|service| service.failover_bound).collect();
+    bounds.dedup();
+    if let [bound] = bounds.as_slice() {
+        return ui.line(format!("failover: {}", meaning(*bound)));
+    }
     for service in &app.services {
-        let bound = wait::bound_line(service, overview.nodes.len());
-        ui.line(format!("failover of {}: {bound}", service.name))?;
+        ui.line(format!("failover of {}: {}", service.name, meaning(service.failover_bound)))?;
     }
     Ok(())
 }

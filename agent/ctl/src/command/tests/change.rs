@@ -1,0 +1,139 @@
+//! Commands that change what is there.
+
+use insta::assert_snapshot;
+use mesh_coordinator::catalogue::Body;
+use mesh_coordinator::view::NodeStatus;
+
+use super::{run, run_with, with_hello};
+use crate::mesh::fake::{Fake, Fate};
+
+#[tokio::test(start_paused = true)]
+async fn scale_writes_a_number_and_waits_for_it() {
+    let fake = with_hello().await;
+    let ran = run(&fake, "agentctl scale hello=5").await;
+    assert_snapshot!(ran.all());
+    assert!(matches!(fake.last().body, Body::Scale(scale) if scale.replicas == 5));
+    assert!(run(&fake, "agentctl scale hello/hello=5").await.out.contains("nothing to do"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn scaling_down_needs_leave() {
+    let fake = with_hello().await;
+    assert_eq!(run_with(&fake, Some(false), "agentctl scale hello=1").await.code, 1);
+    assert_eq!(run_with(&fake, Some(false), "agentctl scale hello=1 -y").await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_service_suggests_the_nearest() {
+    let fake = with_hello().await;
+    let ran = run(&fake, "agentctl scale hello/helo=5").await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("did you mean hello?"), "{}", ran.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_restart_counts_one_more() {
+    let fake = with_hello().await;
+    for count in 1..=2 {
+        let ran = run(&fake, "agentctl restart hello").await;
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let record = fake.last();
+        assert!(matches!(record.body, Body::Restart(restart) if restart.count == count));
+        assert_eq!(record.stamp.generation, count);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_and_start_are_done_once() {
+    let fake = with_hello().await;
+    assert_eq!(run(&fake, "agentctl stop hello").await.out, "stopped hello\n");
+    assert_eq!(
+        run(&fake, "agentctl stop hello").await.out,
+        "nothing to do: stopped hello already\n"
+    );
+    assert_eq!(run(&fake, "agentctl start hello").await.code, 0);
+    assert_eq!(fake.records.borrow().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_in_a_script_needs_the_flag() {
+    let fake = with_hello().await;
+    let ran = run(&fake, "agentctl rm hello").await;
+    assert_snapshot!(ran.all());
+    assert_eq!(run(&fake, "agentctl rm hello -y").await.code, 0);
+    assert!(run(&fake, "agentctl ps").await.out.contains("no app is placed yet"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_when_the_node_holds_nothing() {
+    let fake = with_hello().await;
+    let ran = run(&fake, "agentctl drain alpha").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "drained alpha\n"));
+    assert_eq!(run(&fake, "agentctl undrain alpha").await.out, "undrained alpha\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_does_not_end_fails_in_time() {
+    let fake = Fake::new();
+    fake.nodes.borrow_mut()[0].n_claims = 2;
+    let ran = run(&fake, "agentctl drain alpha --timeout 10s").await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("2 replicas are still there"), "{}", ran.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_are_set_and_removed_in_one_record() {
+    let fake = Fake::new();
+    run(&fake, "agentctl node label alpha disk=ssd rack=1").await;
+    let ran = run(&fake, "agentctl node label alpha rack- zone=a --weight 50").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let Body::Labels(labels) = fake.last().body else { panic!("no labels") };
+    let labels: Vec<_> =
+        labels.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(labels, ["disk=ssd", "zone=a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removing_a_node_says_what_it_means() {
+    let fake = Fake::new();
+    fake.nodes.borrow_mut()[2].n_claims = 2;
+    assert_snapshot!(run_with(&fake, Some(true), "agentctl node rm gamma").await.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lives_is_not_forgotten() {
+    let fake = Fake::new();
+    assert_eq!(run(&fake, "agentctl node forget gamma -y").await.code, 1);
+    fake.nodes.borrow_mut()[2].status = NodeStatus::Down;
+    assert_eq!(run(&fake, "agentctl node forget gamma -y").await.code, 0);
+    assert!(matches!(fake.last().body, Body::MemberRemoval { destroyed: true, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_a_line_to_paste() {
+    let fake = Fake::new();
+    let ran = run(&fake, "agentctl token create --uses 2 --node beta").await;
+    assert_eq!(ran.out, "agent join 10.0.0.2:7443 --token mesh1-secret\n");
+    let Body::Invitation(invitation) = fake.last().body else { panic!("no invitation") };
+    assert_eq!(invitation.uses, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushed_images_are_named_in_the_catalogue() {
+    let fake = Fake::new();
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let line = format!("agentctl image push {}", archive.path().display());
+    let ran = run(&fake, &line).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(matches!(fake.last().body, Body::Image { name, .. } if name == "hello:1"));
+    fake.images.borrow_mut().clear();
+    assert_eq!(run(&fake, "agentctl place hello:1 --name hello").await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_fails_is_a_failure() {
+    let fake = with_hello().await;
+    fake.fate.set(Fate::Fails("hello", "exited with code 1"));
+    let ran = run(&fake, "agentctl restart hello --timeout 20s").await;
+    assert_snapshot!(ran.all());
+}
