@@ -180,7 +180,11 @@ impl Inner {
     fn images(&self) -> Result<Vec<Image>, ImageError> {
         let list = self.blobs.list().map_err(|error| host("list the blobs", error))?;
         let sizes: BTreeMap<Digest, u64> = list.into_iter().collect();
-        let names = self.names.all()?;
+        // An image is as good without its names.
+        let names = self.names.all().unwrap_or_else(|error| {
+            warn!(error = %Chain(&error), "names of images cannot be read");
+            BTreeMap::new()
+        });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|digest, _| sizes.contains_key(digest));
         let mut images = Vec::new();

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use mesh_ports::runtime::ImageError;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::bench::{Bench, Layer, Raw, is_root, layout};
@@ -288,4 +289,48 @@ fn the_bound_grows_with_the_layer_and_ends() {
     assert!(unpacked_len_max(100) < 2 << 30);
     assert!(unpacked_len_max(100 << 20) > 10 << 30);
     assert_eq!(unpacked_len_max(u64::MAX), 64 << 30);
+}
+
+/// Paths of few names, so that entries meet one another.
+fn any_path() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "a",
+        "b",
+        "a",
+        "b",
+        ".",
+        "..",
+        "",
+        ".wh.a",
+        ".wh..",
+        ".wh..wh..opq",
+        "canary",
+    ]);
+    prop::collection::vec(name, 1..4).prop_map(|names| names.join("/"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_sequence_of_entries_reaches_outside(
+        entries in prop::collection::vec((prop::sample::select(b"0000125556".to_vec()), any_path(), any_path()), 1..12),
+    ) {
+        if nix::unistd::geteuid().is_root() {
+            let outside = TempDir::new().unwrap();
+            let (canary, root) = (outside.path().join("canary"), outside.path().join("root"));
+            fs::write(&canary, "alive").unwrap();
+            fs::create_dir(&root).unwrap();
+            let mut tar = Raw::default();
+            for (kind, path, link) in &entries {
+                tar = tar.entry(*kind, path, link, if *kind == b'0' { b"data" } else { b"" });
+            }
+            // Whether it is accepted does not matter here; that no refusal is the host's fault does.
+            let outcome = unpack_into(&root, &mut Cursor::new(tar.end()), 1024 * 1024, "the layer");
+            prop_assert!(matches!(outcome, Ok(_) | Err(ImageError::Invalid { .. })), "{:?}", outcome);
+            prop_assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2);
+            prop_assert_eq!(fs::read_to_string(&canary).unwrap(), "alive");
+            prop_assert_eq!(fs::metadata(&canary).unwrap().nlink(), 1);
+            prop_assert_eq!(xattr::get(outside.path(), "trusted.overlay.opaque").unwrap(), None);
+        }
+    }
 }
