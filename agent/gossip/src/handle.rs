@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chitchat::transport::Transport;
@@ -31,7 +30,7 @@ const EVENTS_LEN: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
-    pub(crate) life: AtomicU64,
+    pub(crate) life: watch::Sender<Incarnation>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) tally: Arc<Tally>,
 }
@@ -62,6 +61,13 @@ impl Handle {
         Ok(())
     }
 
+    /// Follows the incarnation, which rises when gossip begins a new life. Whoever names this node's incarnation to others must
+    /// follow too: peers take a lower one than gossip's for a message from the past.
+    #[must_use]
+    pub fn incarnations(&self) -> watch::Receiver<Incarnation> {
+        self.shared.life.subscribe()
+    }
+
     /// Where gossip listens.
     #[must_use]
     pub const fn local_address(&self) -> SocketAddr {
@@ -86,7 +92,7 @@ impl Gossip for Handle {
     }
 
     fn incarnation(&self) -> Incarnation {
-        Incarnation(self.shared.life.load(Ordering::SeqCst))
+        *self.shared.life.borrow()
     }
 
     fn counters(&self) -> Counters {
@@ -112,7 +118,7 @@ pub async fn start(
     }
     let shared = Arc::new(Shared {
         node: config.node,
-        life: AtomicU64::new(config.incarnation.0),
+        life: watch::Sender::new(config.incarnation),
         addresses: Arc::default(),
         tally: Arc::default(),
     });

@@ -8,7 +8,6 @@ pub(crate) mod address;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chitchat::transport::Transport;
@@ -212,7 +211,7 @@ impl Keeper {
     }
 
     fn life(&self) -> Incarnation {
-        Incarnation(self.shared.life.load(Ordering::SeqCst))
+        *self.shared.life.borrow()
     }
 
     /// Ends the instance, if there is one, and begins another life.
@@ -239,7 +238,7 @@ impl Keeper {
         if life <= self.life() {
             return Err(format!("the incarnation {life} is not above the last one"));
         }
-        self.shared.life.store(life.0, Ordering::SeqCst);
+        self.shared.life.send_replace(life);
         self.begin().await
     }
 

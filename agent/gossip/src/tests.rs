@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chitchat::{ChitchatConfig, ChitchatId, FailureDetectorConfig, ProtocolVersion};
@@ -233,12 +234,17 @@ async fn a_slow_engine_misses_nothing_that_still_holds() {
     agents[1].until("the latest of all", latest).await;
 }
 
+#[expect(clippy::print_stdout, reason = "whoever runs the tests must see what they did not test")]
+fn skip(what: &str) {
+    println!("skipped: {what}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_for_both_families_reaches_both() {
     let world = World::of(&[1, 2, 3]);
     let both = SocketAddr::from(([0; 16], 0));
     if UdpSocket::bind(both).await.is_err() || UdpSocket::bind("[::1]:0").await.is_err() {
-        println!("skipped: no IPv6 on this machine");
+        skip("no IPv6 on this machine");
         return;
     }
     let (v4, v6) = (SocketAddr::from(([127, 0, 0, 1], 0)), "[::1]:0".parse().unwrap());
@@ -279,6 +285,27 @@ async fn a_change_of_the_interval_begins_a_life_and_loses_nothing() {
     }
     let never = Duration::from_secs(60);
     assert_eq!(agents[0].handle.set_interval(never).await, Err(IntervalError(never)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_for_a_while_delays_the_next_life_and_loses_nothing() {
+    let world = World::of(&[1, 2]);
+    let mut agents = Agent::start_all(&world, &[1, 2]).await;
+    agents[0].handle.publish(vote(0, 1)).await;
+    until_all_meet(&mut agents).await;
+    agents[1].until("a fact", |agent| agent.facts(1) == [vote(0, 1)]).await;
+    let mut lives = agents[0].handle.incarnations();
+    let life = *lives.borrow_and_update();
+    world.n_disk_faults.store(3, Ordering::SeqCst);
+    agents[0].handle.set_interval(Duration::from_millis(50)).await.unwrap();
+    agents[0].handle.publish(vote(0, 2)).await;
+    agents[0].handle.publish(Fact::Root(1)).await;
+    lives.changed().await.unwrap();
+    assert!(*lives.borrow() > life && agents[0].handle.incarnation() == *lives.borrow());
+    assert_eq!(world.n_disk_faults.load(Ordering::SeqCst), 0);
+    let both = [Fact::Root(1), vote(0, 2)];
+    let anew = |agent: &Agent| agent.life(1) > life && agent.facts(1) == both;
+    agents[1].until("what was published between two lives", anew).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

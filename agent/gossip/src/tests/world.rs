@@ -1,6 +1,7 @@
 //! A small world for tests: members with fake keys, a network that can be cut, and what an engine would have heard.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,6 +49,8 @@ pub(crate) struct World {
     pub(crate) wire: Mutex<Vec<(PublicKey, PublicKey, Vec<u8>)>>,
     facts: Mutex<Vec<Fact>>,
     lives: AtomicU64,
+    /// How often the disk will fail to store an incarnation.
+    pub(crate) n_disk_faults: AtomicU64,
 }
 
 impl World {
@@ -211,7 +214,11 @@ pub(crate) fn ports(world: &Arc<World>, n: u8, book: &Arc<Book>) -> Ports {
         sealer: Eyes::new(world, n),
         facts: Eyes::new(world, n),
         book: Arc::<Book>::clone(book),
-        next_incarnation: Arc::new(move || Ok(lives.next_life())),
+        next_incarnation: Arc::new(move || {
+            let left = &lives.n_disk_faults;
+            let faulty = left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            if faulty.is_ok() { Err(ErrorKind::StorageFull.into()) } else { Ok(lives.next_life()) }
+        }),
         resolve: Arc::new(|name| {
             Box::pin(async move {
                 let port = name.strip_prefix("peer.test:").and_then(|port| port.parse().ok());
