@@ -48,10 +48,8 @@ impl Tree {
     /// Looks at the host.
     pub(crate) fn discover() -> io::Result<Self> {
         let unified = statfs(ROOT)?.filesystem_type() == CGROUP2_SUPER_MAGIC;
-        let mounts = mounts::read()?
-            .into_iter()
-            .filter(|mount| mount.path.starts_with(ROOT))
-            .collect();
+        let mounts =
+            mounts::read()?.into_iter().filter(|mount| mount.path.starts_with(ROOT)).collect();
         Ok(Self { unified, mounts })
     }
 
@@ -76,7 +74,11 @@ impl Tree {
         let available = if self.unified {
             fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")).unwrap_or_default()
         } else {
-            self.mounts.iter().flat_map(|mount| mount.controllers.clone()).collect::<Vec<_>>().join(" ")
+            self.mounts
+                .iter()
+                .flat_map(|mount| mount.controllers.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         let available: Vec<&str> = available.split_whitespace().collect();
         CONTROLLERS.into_iter().filter(|controller| !available.contains(controller)).collect()
@@ -219,7 +221,9 @@ impl Group {
 
     fn kill_once(&self, pids: &[u32]) {
         let at_once = self.unified
-            && self.place("").is_some_and(|place| fs::write(place.join("cgroup.kill"), "1").is_ok());
+            && self
+                .place("")
+                .is_some_and(|place| fs::write(place.join("cgroup.kill"), "1").is_ok());
         if at_once {
             return;
         }
@@ -332,8 +336,8 @@ fn remove_patiently(dir: &Path) -> io::Result<()> {
 
 fn looks_empty(dir: &Path) -> bool {
     let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    let has_groups = fs::read_dir(dir)
-        .is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()));
+    let has_groups =
+        fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()));
     processes.is_empty() && !has_groups
 }
 

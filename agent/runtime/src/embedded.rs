@@ -75,12 +75,12 @@ pub trait Images: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ImageError::Missing`] when it is not on this node; others when it cannot be used.
-    fn rootfs(&self, digest: &str) -> Result<Rootfs, ImageError>;
+    fn rootfs_of(&self, digest: &str) -> Result<Rootfs, ImageError>;
 }
 
 impl Images for Store {
-    fn rootfs(&self, digest: &str) -> Result<Rootfs, ImageError> {
-        Self::rootfs(self, digest)
+    fn rootfs_of(&self, digest: &str) -> Result<Rootfs, ImageError> {
+        self.rootfs(digest)
     }
 }
 
@@ -193,7 +193,7 @@ impl<N: ContainerNetwork> Driver<N> {
             commands: AtomicU64::new(0),
         };
         let driver = Self { inner: Arc::new(inner) };
-        driver.adopt_all().await?;
+        adopt::all(&driver).await?;
         Ok((driver, receiver))
     }
 
@@ -250,7 +250,10 @@ where
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn host(attempt: String, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ContainerError {
+fn host(
+    attempt: String,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ContainerError {
     ContainerError::Host { attempt, source: source.into() }
 }
 
@@ -261,11 +264,11 @@ impl<N: ContainerNetwork> Runtime for Driver<N> {
     }
 
     async fn list(&self) -> Vec<Found> {
-        self.find_all().await
+        adopt::list(self).await
     }
 
     async fn start(&self, container: &Container) -> Result<Running, StartError> {
-        self.start_container(container).await
+        start::start(self, container).await
     }
 
     async fn stop(
@@ -274,19 +277,19 @@ impl<N: ContainerNetwork> Runtime for Driver<N> {
         signal: StopSignal,
         grace: Duration,
     ) -> Result<(), ContainerError> {
-        self.stop_container(id, signal, grace).await
+        end::stop(self, id, signal, grace).await
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError> {
-        self.remove_container(id).await
+        end::remove(self, id).await
     }
 
     async fn probe(&self, id: &ContainerId, test: &HealthTest, timeout: Duration) -> Health {
-        self.run_probe(id, test, timeout).await
+        exec::probe(self, id, test, timeout).await
     }
 
     async fn exec(&self, id: &ContainerId, exec: Exec) -> Result<ExecStreams, ContainerError> {
-        self.run_command(id, exec).await
+        exec::exec(self, id, exec).await
     }
 
     async fn logs(
@@ -294,7 +297,7 @@ impl<N: ContainerNetwork> Runtime for Driver<N> {
         id: &ContainerId,
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>, ContainerError> {
-        self.read_logs(id, query).await
+        logs::read(self, id, query).await
     }
 
     async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError> {

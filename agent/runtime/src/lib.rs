@@ -1,4 +1,4 @@
-//! Containers behind ports::Runtime: an embedded OCI runtime in a shim per container, and images on disk.
+//! Containers behind `ports::Runtime`: an embedded OCI runtime in a shim per container, and images on disk.
 //!
 //! [`embedded::Driver`] needs nothing on the host but a Linux kernel (5.6 or newer) and the rights that [`doctor`] names. It
 //! keeps no state that it could not find again: a container is a directory, a cgroup and a shim, see `record.rs` for the files

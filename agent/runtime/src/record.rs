@@ -156,11 +156,7 @@ pub(crate) struct State {
 impl State {
     /// The same for the port.
     pub(crate) const fn running(&self) -> Running {
-        Running {
-            pid: self.init.pid,
-            address: self.address,
-            started: WallTime(self.started_ms),
-        }
+        Running { pid: self.init.pid, address: self.address, started: WallTime(self.started_ms) }
     }
 }
 
@@ -177,12 +173,7 @@ pub(crate) struct StoredExit {
 impl StoredExit {
     /// The same for the port.
     pub(crate) const fn exit(&self) -> Exit {
-        Exit {
-            code: self.code,
-            signal: self.signal,
-            oom: self.oom,
-            ended: WallTime(self.ended_ms),
-        }
+        Exit { code: self.code, signal: self.signal, oom: self.oom, ended: WallTime(self.ended_ms) }
     }
 }
 
@@ -285,11 +276,8 @@ mod tests {
     fn a_tag_comes_back_as_it_was() {
         let indices = [SlotIndex::Number(3), SlotIndex::Node(NodeId::of(&PublicKey([7; 32])))];
         for index in indices {
-            let slot = SlotId {
-                app: AppUid([9; 16]),
-                service: "web".parse().expect("a name"),
-                index,
-            };
+            let slot =
+                SlotId { app: AppUid([9; 16]), service: "web".parse().expect("a name"), index };
             let revision = Revision { number: 4, id: u64::MAX };
             let tag = Tag { slot, revision, name: "shop/web/3".to_owned() };
             let dir = tempfile::tempdir().expect("a directory");
@@ -303,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_field_of_a_later_version_does_not_hide_a_run() {
-        let text = r#"{"version":1,"code":3,"signal":null,"oom":false,"ended_ms":5,"later":{"x":1}}"#;
+        let text =
+            r#"{"version":1,"code":3,"signal":null,"oom":false,"ended_ms":5,"later":{"x":1}}"#;
         let exit: super::StoredExit = serde_json::from_str(text).expect("read");
         assert_eq!(exit.exit().code, 3);
     }

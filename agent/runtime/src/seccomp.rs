@@ -66,10 +66,16 @@ fn errno(number: i32) -> u32 {
 }
 
 fn allowed() -> Result<Rules, seccompiler::Error> {
-    let mut rules: Rules =
-        profile::ALLOWED.iter().chain(profile::ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
-    let no_namespaces =
-        condition(profile::CLONE_FLAGS_ARGUMENT, SeccompCmpOp::MaskedEq(profile::CLONE_NAMESPACES), 0)?;
+    let mut rules: Rules = profile::ALLOWED
+        .iter()
+        .chain(profile::ALLOWED_HERE)
+        .map(|call| (*call, Vec::new()))
+        .collect();
+    let no_namespaces = condition(
+        profile::CLONE_FLAGS_ARGUMENT,
+        SeccompCmpOp::MaskedEq(profile::CLONE_NAMESPACES),
+        0,
+    )?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![no_namespaces])?]);
     let personalities = profile::PERSONALITIES
         .iter()

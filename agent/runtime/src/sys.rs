@@ -115,18 +115,16 @@ pub(crate) fn set_capabilities(set: u64) -> io::Result<()> {
     };
     let data = [half(set), half(set >> 32)];
     // SAFETY: version 3 reads one header and two data entries, which is what is passed; both outlive the call.
-    let done = unsafe {
-        libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr())
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Takes a capability out of the bounding set of this process.
 pub(crate) fn drop_bounding(capability: u32) -> io::Result<()> {
     // SAFETY: plain numbers.
-    let done = unsafe {
-        libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0)
-    };
+    let done =
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -104,8 +104,19 @@ fn whoever_is_not_root_has_no_capabilities() {
 fn system_calls_are_filtered_as_docker_does() {
     on_a_node(|mut node: Node| async move {
         let denied = [
-            "keyctl", "add_key", "bpf", "mount", "umount2", "unshare", "setns", "clone-user",
-            "userfaultfd", "io_uring_setup", "reboot", "personality-aslr", "socket-vsock",
+            "keyctl",
+            "add_key",
+            "bpf",
+            "mount",
+            "umount2",
+            "unshare",
+            "setns",
+            "clone-user",
+            "userfaultfd",
+            "io_uring_setup",
+            "reboot",
+            "personality-aslr",
+            "socket-vsock",
         ];
         let does: Vec<&str> = denied.iter().flat_map(|name| ["call", name]).collect();
         let expected: Vec<String> = denied.iter().map(|name| format!("{name} EPERM")).collect();
@@ -126,10 +137,28 @@ fn a_container_sees_itself_and_not_the_host() {
         let mut container = container(
             "c",
             &[
-                "cat", "/proc/sys/kernel/hostname", "cat", "/etc/hostname", "cat", "/etc/hosts",
-                "env", "FROM_IMAGE", "env", "HOSTNAME", "env", "PORT", "env", "CARGO", "cwd",
-                "cat", "/proc/interrupts", "write", "/proc/sys/kernel/hostname", "x",
-                "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+                "cat",
+                "/proc/sys/kernel/hostname",
+                "cat",
+                "/etc/hostname",
+                "cat",
+                "/etc/hosts",
+                "env",
+                "FROM_IMAGE",
+                "env",
+                "HOSTNAME",
+                "env",
+                "PORT",
+                "env",
+                "CARGO",
+                "cwd",
+                "cat",
+                "/proc/interrupts",
+                "write",
+                "/proc/sys/kernel/hostname",
+                "x",
+                "cat",
+                "/proc/sys/net/ipv4/ip_unprivileged_port_start",
             ],
         );
         container.template.working_dir = Some("/made/on/the/way".to_owned());

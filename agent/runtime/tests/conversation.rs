@@ -40,7 +40,17 @@ fn a_command_has_its_streams_and_its_code() {
         let container = container("c", LONG);
         node.driver.start(&container).await.expect("started");
         let mut wanted = exec(&[
-            "out", "one", "err", "two", "env", "FROM_IMAGE", "env", "MORE", "cwd", "exit", "7",
+            "out",
+            "one",
+            "err",
+            "two",
+            "env",
+            "FROM_IMAGE",
+            "env",
+            "MORE",
+            "cwd",
+            "exit",
+            "7",
         ]);
         wanted.environment.insert("MORE".to_owned(), "more".to_owned());
         wanted.working_dir = Some("/data".to_owned());
@@ -56,7 +66,8 @@ fn a_command_has_its_streams_and_its_code() {
 
         let mut missing = exec(&[]);
         missing.args = vec!["nothing".to_owned()];
-        let (_, err, code) = all_of(node.driver.exec(&container.id, missing).await.expect("run")).await;
+        let (_, err, code) =
+            all_of(node.driver.exec(&container.id, missing).await.expect("run")).await;
         assert_eq!(code, Some(127));
         assert!(err.contains("the program \"nothing\" is not in the image's PATH"), "{err}");
         node
@@ -75,7 +86,10 @@ fn a_command_is_as_confined_as_its_container() {
         let mut wanted = exec(&["cat", "/proc/self/status"]);
         wanted.user = Some("web".to_owned());
         let (out, _, _) = all_of(node.driver.exec(&container.id, wanted).await.expect("run")).await;
-        assert!(out.contains("Uid:\t1000\t") && out.contains("CapEff:\t0000000000000000\n"), "{out}");
+        assert!(
+            out.contains("Uid:\t1000\t") && out.contains("CapEff:\t0000000000000000\n"),
+            "{out}"
+        );
         node
     });
 }
@@ -105,10 +119,16 @@ fn health_checks_pass_fail_and_time_out() {
         let container = container("c", LONG);
         node.driver.start(&container).await.expect("started");
         let test = |does: &[&str]| HealthTest::Exec(exec(does).args);
-        let probe = async |test: &HealthTest, timeout| node.driver.probe(&container.id, test, timeout).await;
+        let probe = async |test: &HealthTest, timeout| {
+            node.driver.probe(&container.id, test, timeout).await
+        };
         assert_eq!(probe(&test(&["exit", "0"]), PATIENCE).await, Health::Passed);
         assert_eq!(probe(&test(&["exit", "1"]), PATIENCE).await, Health::Failed);
-        assert_eq!(probe(&HealthTest::Shell("true".to_owned()), PATIENCE).await, Health::Failed, "no shell");
+        assert_eq!(
+            probe(&HealthTest::Shell("true".to_owned()), PATIENCE).await,
+            Health::Failed,
+            "no shell"
+        );
         let slow = test(&["child", "600003", "sleep", "600004"]);
         assert_eq!(probe(&slow, Duration::from_millis(500)).await, Health::TimedOut);
         assert_eq!(processes_with("600003"), Vec::<String>::new());
@@ -128,7 +148,8 @@ fn health_checks_pass_fail_and_time_out() {
 fn a_followed_log_survives_rotation() {
     on_a_node(|mut node: Node| async move {
         let lines = 3000;
-        let container = container("c", &["sleep", "300", "lines", &lines.to_string(), "out", "last"]);
+        let container =
+            container("c", &["sleep", "300", "lines", &lines.to_string(), "out", "last"]);
         node.driver.start(&container).await.expect("started");
         let query = LogQuery { tail: None, since: None, follow: true };
         let mut log = node.driver.logs(&container.id, query).await.expect("a log");
@@ -141,7 +162,8 @@ fn a_followed_log_survives_rotation() {
                 break;
             }
             let text = String::from_utf8_lossy(&text).into_owned();
-            let number: u32 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+            let number: u32 =
+                text.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
             assert!(number_last.is_none_or(|last| number > last), "in order, none twice");
             number_last = Some(number);
             read += 1;

@@ -78,7 +78,7 @@ struct OneImage(Rootfs);
 pub(crate) const DIGEST: &str = "sha256:payload";
 
 impl Images for OneImage {
-    fn rootfs(&self, digest: &str) -> Result<Rootfs, ImageError> {
+    fn rootfs_of(&self, digest: &str) -> Result<Rootfs, ImageError> {
         if digest == DIGEST {
             Ok(self.0.clone())
         } else {
@@ -128,7 +128,8 @@ where
         return;
     }
     let image = OneImage(make_image(&dir.path().join("image")));
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let threads =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = threads.expect("a runtime");
     let ended = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
@@ -184,7 +185,9 @@ fn left_behind(dir: &Path, config: &Config) -> Vec<String> {
     left.extend(groups.map(|path| path.display().to_string()));
     for place in [&config.root, &config.run] {
         let entries = fs::read_dir(place).map(|entries| entries.flatten().collect::<Vec<_>>());
-        left.extend(entries.unwrap_or_default().iter().map(|entry| entry.path().display().to_string()));
+        left.extend(
+            entries.unwrap_or_default().iter().map(|entry| entry.path().display().to_string()),
+        );
     }
     left.extend(processes_with(&dir));
     left
@@ -313,7 +316,13 @@ pub(crate) fn container(id: &str, does: &[&str]) -> Container {
 }
 
 /// A group of a node's container in the hierarchy of a controller, on version 1 and 2.
-pub(crate) fn group_file(config: &Config, id: &str, controller: &str, v1: &str, v2: &str) -> String {
+pub(crate) fn group_file(
+    config: &Config,
+    id: &str,
+    controller: &str,
+    v1: &str,
+    v2: &str,
+) -> String {
     let root = PathBuf::from("/sys/fs/cgroup");
     let path = format!("{}/{id}", config.cgroup_parent.trim_start_matches('/'));
     let file = if root.join("cgroup.controllers").exists() {

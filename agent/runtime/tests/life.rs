@@ -19,8 +19,7 @@ fn output_and_exit_code_are_kept() {
         let container = container("c", &["out", "one", "err", "two", "exit", "3"]);
         let exit = node.run(&container).await;
         assert_eq!((exit.code, exit.signal, exit.oom), (3, None, false));
-        let expected =
-            [(Output::Stdout, "one".to_owned()), (Output::Stderr, "two".to_owned())];
+        let expected = [(Output::Stdout, "one".to_owned()), (Output::Stderr, "two".to_owned())];
         let mut output = node.output(&container.id).await;
         output.sort_by_key(|(output, _)| *output == Output::Stderr);
         assert_eq!(output, expected);
@@ -35,7 +34,10 @@ fn the_image_says_what_the_template_does_not() {
         let mut container = container("c", &[]);
         container.template.command = None;
         assert_eq!(node.run(&container).await.code, 0);
-        assert_eq!(node.output(&container.id).await, [(Output::Stdout, "from the image".to_owned())]);
+        assert_eq!(
+            node.output(&container.id).await,
+            [(Output::Stdout, "from the image".to_owned())]
+        );
         node
     });
 }
@@ -149,10 +151,16 @@ fn what_cannot_run_says_why_and_leaves_nothing() {
         image.template.image.digest = "sha256:other".to_owned();
         let cases = [
             (user, "the container cannot be made: the image has no user \"nobody\" in /etc/passwd"),
-            (program, "the container cannot be made: the program \"missing\" is not in the image's PATH \
-                (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)"),
+            (
+                program,
+                "the container cannot be made: the program \"missing\" is not in the image's PATH \
+                (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)",
+            ),
             (data, "the container cannot be made: the program \"/data/text\" is not executable"),
-            (name, "the container cannot be made: the name \"../c\" is not made of 1 to 128 letters, digits, - and _"),
+            (
+                name,
+                "the container cannot be made: the name \"../c\" is not made of 1 to 128 letters, digits, - and _",
+            ),
             (image, "the image sha256:other is not on this node"),
         ];
         for (container, expected) in cases {
@@ -209,7 +217,10 @@ fn a_shim_is_small_and_alone() {
         assert!(status.contains("Threads:\t1\n"));
         let cgroup = std::fs::read_to_string(format!("/proc/{shim}/cgroup")).expect("read");
         let shims = format!("{}/shims", node.config.cgroup_parent);
-        assert!(cgroup.contains(&format!("name=systemd:{shims}")) || cgroup.contains(&format!("0::{shims}")));
+        assert!(
+            cgroup.contains(&format!("name=systemd:{shims}"))
+                || cgroup.contains(&format!("0::{shims}"))
+        );
         node
     });
 }

@@ -57,91 +57,88 @@ impl Drop for Directory {
     }
 }
 
-impl<N: ContainerNetwork> Driver<N> {
-    pub(super) async fn run_command(
-        &self,
-        id: &ContainerId,
-        exec: Exec,
-    ) -> Result<ExecStreams, ContainerError> {
-        let started = self.start_command(id, &exec, Stdio::piped).await?;
-        let (stdin, input) = mpsc::channel(PIECES);
-        let (pieces, output) = mpsc::channel(PIECES);
-        let id = id.clone();
-        self.inner.tasks.spawn("exec", async move {
-            if let Err(error) = carry(started, input, pieces).await {
-                warn!(container = %id, error = %Chain(&error), "a command was lost");
-            }
-        });
-        Ok(ExecStreams { stdin, output })
-    }
+pub(super) async fn exec<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    exec: Exec,
+) -> Result<ExecStreams, ContainerError> {
+    let started = start_command(driver, id, &exec, Stdio::piped).await?;
+    let (stdin, input) = mpsc::channel(PIECES);
+    let (pieces, output) = mpsc::channel(PIECES);
+    let id = id.clone();
+    driver.inner.tasks.spawn("exec", async move {
+        if let Err(error) = carry(started, input, pieces).await {
+            warn!(container = %id, error = %Chain(&error), "a command was lost");
+        }
+    });
+    Ok(ExecStreams { stdin, output })
+}
 
-    pub(super) async fn run_probe(
-        &self,
-        id: &ContainerId,
-        test: &HealthTest,
-        timeout: Duration,
-    ) -> Health {
-        let args = match test {
-            HealthTest::Exec(args) => args.clone(),
-            HealthTest::Shell(line) => {
-                vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]
-            }
-        };
-        let environment = std::collections::BTreeMap::new();
-        let exec = Exec { args, environment, user: None, working_dir: None };
-        let deadline = tokio::time::Instant::now() + timeout;
-        let Ok(started) = self.start_command(id, &exec, Stdio::null).await else {
-            return Health::Failed;
-        };
-        let Started { mut child, leash, _dir } = started;
-        match tokio::time::timeout_at(deadline, child.wait()).await {
-            Ok(Ok(status)) if status.success() => Health::Passed,
-            Ok(_) => Health::Failed,
-            Err(_late) => {
-                drop(leash);
-                reap(&mut child).await;
-                Health::TimedOut
-            }
+pub(super) async fn probe<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    test: &HealthTest,
+    timeout: Duration,
+) -> Health {
+    let args = match test {
+        HealthTest::Exec(args) => args.clone(),
+        HealthTest::Shell(line) => {
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]
+        }
+    };
+    let environment = std::collections::BTreeMap::new();
+    let exec = Exec { args, environment, user: None, working_dir: None };
+    let deadline = tokio::time::Instant::now() + timeout;
+    let Ok(started) = start_command(driver, id, &exec, Stdio::null).await else {
+        return Health::Failed;
+    };
+    let Started { mut child, leash, _dir } = started;
+    match tokio::time::timeout_at(deadline, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Health::Passed,
+        Ok(_) => Health::Failed,
+        Err(_late) => {
+            drop(leash);
+            reap(&mut child).await;
+            Health::TimedOut
         }
     }
+}
 
-    async fn start_command(
-        &self,
-        id: &ContainerId,
-        exec: &Exec,
-        stream: fn() -> Stdio,
-    ) -> Result<Started, ContainerError> {
-        let attempt = || format!("run a command in {id}");
-        match self.status(id).await.map_err(|error| host(attempt(), error))? {
-            Status::Running(_) => {}
-            Status::Absent => return Err(ContainerError::Unknown(id.clone())),
-            Status::Ended(_) | Status::Lost => return Err(ContainerError::NotRunning(id.clone())),
-        }
-        let place = self.place(id);
-        let number = self.inner.commands.fetch_add(1, Ordering::Relaxed);
-        // The process id too, because the numbers start again with the agent.
-        let name = format!("{}{}-{number}", file::EXEC_DIR, std::process::id());
-        let dir = place.run.join(name);
-        let pairs = exec.environment.iter();
-        let command = Command {
-            version: VERSION,
-            container: place.dir.clone(),
-            args: exec.args.clone(),
-            env: pairs.map(|(name, value)| format!("{name}={value}")).collect(),
-            user: exec.user.clone(),
-            working_dir: exec.working_dir.clone(),
-        };
-        let (dir, leash) = blocking(move || prepare(dir, &command))
-            .await
-            .map_err(|error| host(attempt(), error))?;
-        let child = shim_command(&self.inner.config.shim, &dir.0)
-            .stdin(stream())
-            .stdout(stream())
-            .stderr(stream())
-            .spawn()
-            .map_err(|error| host(attempt(), error))?;
-        Ok(Started { child, leash, _dir: dir })
+async fn start_command<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    exec: &Exec,
+    stream: fn() -> Stdio,
+) -> Result<Started, ContainerError> {
+    let attempt = || format!("run a command in {id}");
+    match driver.status(id).await.map_err(|error| host(attempt(), error))? {
+        Status::Running(_) => {}
+        Status::Absent => return Err(ContainerError::Unknown(id.clone())),
+        Status::Ended(_) | Status::Lost => return Err(ContainerError::NotRunning(id.clone())),
     }
+    let place = driver.place(id);
+    let number = driver.inner.commands.fetch_add(1, Ordering::Relaxed);
+    // The process id too, because the numbers start again with the agent.
+    let name = format!("{}{}-{number}", file::EXEC_DIR, std::process::id());
+    let dir = place.run.join(name);
+    let pairs = exec.environment.iter();
+    let command = Command {
+        version: VERSION,
+        container: place.dir.clone(),
+        args: exec.args.clone(),
+        env: pairs.map(|(name, value)| format!("{name}={value}")).collect(),
+        user: exec.user.clone(),
+        working_dir: exec.working_dir.clone(),
+    };
+    let (dir, leash) =
+        blocking(move || prepare(dir, &command)).await.map_err(|error| host(attempt(), error))?;
+    let child = shim_command(&driver.inner.config.shim, &dir.0)
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn()
+        .map_err(|error| host(attempt(), error))?;
+    Ok(Started { child, leash, _dir: dir })
 }
 
 fn prepare(dir: PathBuf, command: &Command) -> io::Result<(Directory, File)> {

@@ -34,29 +34,27 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 /// More files than any setting asks for; searching stops at the first that is missing.
 const FILES_MAX: u32 = 1000;
 
-impl<N: ContainerNetwork> Driver<N> {
-    pub(super) async fn read_logs(
-        &self,
-        id: &ContainerId,
-        query: LogQuery,
-    ) -> Result<mpsc::Receiver<LogLine>, ContainerError> {
-        let place = self.place(id);
-        if name_fault(id).is_some() || !place.dir.join(file::RECORD).exists() {
-            return Err(ContainerError::Unknown(id.clone()));
-        }
-        let dir = place.dir.join(file::LOGS);
-        let reader = blocking(move || Reader::open(dir, query.tail))
-            .await
-            .map_err(|error| host(format!("read the log of {id}"), error))?;
-        let (lines, receiver) = mpsc::channel(LINES);
-        let (id, record) = (id.clone(), place.dir.join(file::RECORD));
-        self.inner.tasks.spawn("logs", async move {
-            if let Err(error) = stream(reader, query, &record, lines).await {
-                warn!(container = %id, error = %Chain(&error), "a log cannot be read");
-            }
-        });
-        Ok(receiver)
+pub(super) async fn read<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    query: LogQuery,
+) -> Result<mpsc::Receiver<LogLine>, ContainerError> {
+    let place = driver.place(id);
+    if name_fault(id).is_some() || !place.dir.join(file::RECORD).exists() {
+        return Err(ContainerError::Unknown(id.clone()));
     }
+    let dir = place.dir.join(file::LOGS);
+    let reader = blocking(move || Reader::open(dir, query.tail))
+        .await
+        .map_err(|error| host(format!("read the log of {id}"), error))?;
+    let (lines, receiver) = mpsc::channel(LINES);
+    let (id, record) = (id.clone(), place.dir.join(file::RECORD));
+    driver.inner.tasks.spawn("logs", async move {
+        if let Err(error) = stream(reader, query, &record, lines).await {
+            warn!(container = %id, error = %Chain(&error), "a log cannot be read");
+        }
+    });
+    Ok(receiver)
 }
 
 async fn stream(

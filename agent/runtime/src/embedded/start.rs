@@ -13,10 +13,12 @@ use tokio::process::Command;
 use tracing::{info, warn};
 
 use super::place::{Place, Status, name_fault};
-use super::{Driver, blocking};
+use super::{Driver, adopt, blocking, end};
 use crate::env;
 use crate::image::{self, Rootfs};
-use crate::record::{self, Answer, Plan, Program, Record, State, StoredLimits, StoredTag, VERSION, file};
+use crate::record::{
+    self, Answer, Plan, Program, Record, State, StoredLimits, StoredTag, VERSION, file,
+};
 
 /// How long a shim may take to start a container: a hundred times what it takes on a loaded host.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -27,135 +29,149 @@ const ANSWER_LEN_MAX: u64 = 64 * 1024;
 /// Where programs are looked for when the image says nothing, as with Docker.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-impl<N: ContainerNetwork> Driver<N> {
-    pub(super) async fn start_container(&self, container: &Container) -> Result<Running, StartError> {
-        let id = &container.id;
-        if let Some(reason) = name_fault(id) {
-            return Err(StartError::Invalid { reason });
-        }
-        let slot = self.slot(id);
-        let _operation = slot.operation.lock().await;
-        let status = self.status(id).await;
-        let is_new = match status.map_err(|error| fault(format!("look at the container {id}"), error))? {
+pub(super) async fn start<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    container: &Container,
+) -> Result<Running, StartError> {
+    let id = &container.id;
+    if let Some(reason) = name_fault(id) {
+        return Err(StartError::Invalid { reason });
+    }
+    let slot = driver.slot(id);
+    let _operation = slot.operation.lock().await;
+    let status = driver.status(id).await;
+    let is_new =
+        match status.map_err(|error| fault(format!("look at the container {id}"), error))? {
             Status::Running(state) => return Ok(state.running()),
             Status::Lost => {
-                self.end_lost(id).await;
+                adopt::end_lost(driver, id).await;
                 false
             }
             Status::Absent => true,
             Status::Ended(_) => false,
         };
-        let started = self.make_and_run(container).await;
-        match &started {
-            Ok(state) => {
-                info!(container = %id, pid = state.init.pid, name = container.tag.name, "started");
-                self.watch(id, state);
-            }
-            Err(_) if is_new => self.undo(id).await,
-            Err(_) => {}
+    let started = make_and_run(driver, container).await;
+    match &started {
+        Ok(state) => {
+            info!(container = %id, pid = state.init.pid, name = container.tag.name, "started");
+            adopt::watch(driver, id, state);
         }
-        started.map(|state| state.running())
+        Err(_) if is_new => undo(driver, id).await,
+        Err(_) => {}
     }
+    started.map(|state| state.running())
+}
 
-    async fn make_and_run(&self, container: &Container) -> Result<State, StartError> {
-        let id = &container.id;
-        let rootfs = self.rootfs(container).await?;
-        let program = program(container, &rootfs.config)?;
-        let place = self.place(id);
-        let record = Record { version: VERSION, tag: StoredTag::of(&container.tag) };
-        let made = place.clone();
-        blocking(move || {
-            make_private(&made.dir)?;
-            make_private(&made.run)?;
-            record::write(&made.dir, file::RECORD, &record)
-        })
+async fn make_and_run<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    container: &Container,
+) -> Result<State, StartError> {
+    let id = &container.id;
+    let rootfs = rootfs(driver, container).await?;
+    let program = program(container, &rootfs.config)?;
+    let place = driver.place(id);
+    let record = Record { version: VERSION, tag: StoredTag::of(&container.tag) };
+    let made = place.clone();
+    blocking(move || {
+        make_private(&made.dir)?;
+        make_private(&made.run)?;
+        record::write(&made.dir, file::RECORD, &record)
+    })
+    .await
+    .map_err(|error| fault(format!("make the directories of {id}"), error))?;
+
+    let namespace = place.network();
+    let address = driver
+        .inner
+        .network
+        .attach(&id.0, &namespace, &container.ports)
         .await
-        .map_err(|error| fault(format!("make the directories of {id}"), error))?;
+        .map_err(|error| fault(format!("connect the container {id}"), error))?;
+    let limits = container.template.limits;
+    let plan = Plan {
+        version: VERSION,
+        run: place.run.clone(),
+        network: namespace,
+        address,
+        layers: rootfs.layers,
+        program,
+        hostname: container.hostname.clone(),
+        nameservers: driver.inner.config.nameservers.clone(),
+        cgroup_parent: driver.inner.cgroup_parent.clone(),
+        cgroup: driver.cgroup(id),
+        limits: StoredLimits {
+            cpu_millis: limits.cpu.map(|cpu| cpu.millis),
+            memory_bytes: limits.memory.map(|bytes| bytes.0),
+            pids: limits.pids,
+        },
+        log: driver.inner.config.log,
+    };
+    let dir = place.dir.clone();
+    blocking(move || record::write(&dir, file::PLAN, &plan))
+        .await
+        .map_err(|error| fault(format!("write the plan of {id}"), error))?;
+    let _cgroups = driver.inner.cgroups.read().await;
+    run_shim(driver, id, &place).await
+}
 
-        let namespace = place.network();
-        let address = self
-            .inner
-            .network
-            .attach(&id.0, &namespace, &container.ports)
-            .await
-            .map_err(|error| fault(format!("connect the container {id}"), error))?;
-        let limits = container.template.limits;
-        let plan = Plan {
-            version: VERSION,
-            run: place.run.clone(),
-            network: namespace,
-            address,
-            layers: rootfs.layers,
-            program,
-            hostname: container.hostname.clone(),
-            nameservers: self.inner.config.nameservers.clone(),
-            cgroup_parent: self.inner.cgroup_parent.clone(),
-            cgroup: self.cgroup(id),
-            limits: StoredLimits {
-                cpu_millis: limits.cpu.map(|cpu| cpu.millis),
-                memory_bytes: limits.memory.map(|bytes| bytes.0),
-                pids: limits.pids,
-            },
-            log: self.inner.config.log,
-        };
-        let dir = place.dir.clone();
-        blocking(move || record::write(&dir, file::PLAN, &plan))
-            .await
-            .map_err(|error| fault(format!("write the plan of {id}"), error))?;
-        let _cgroups = self.inner.cgroups.read().await;
-        self.run_shim(id, &place).await
+async fn rootfs<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    container: &Container,
+) -> Result<Rootfs, StartError> {
+    let images = std::sync::Arc::clone(&driver.inner.images);
+    let image = &container.template.image;
+    let digest = image.digest.clone();
+    let found = tokio::task::spawn_blocking(move || images.rootfs_of(&digest)).await;
+    let attempt = || format!("unpack the image {}", image.name);
+    match found.map_err(|error| fault(attempt(), error))? {
+        Ok(rootfs) => Ok(rootfs),
+        Err(ImageError::Missing(_)) => Err(StartError::ImageMissing(image.digest.clone())),
+        Err(error @ (ImageError::Invalid { .. } | ImageError::Digest { .. })) => {
+            Err(StartError::Invalid { reason: format!("{}: {error}", attempt()) })
+        }
+        Err(error @ ImageError::Host { .. }) => Err(fault(attempt(), error)),
     }
+}
 
-    async fn rootfs(&self, container: &Container) -> Result<Rootfs, StartError> {
-        let images = std::sync::Arc::clone(&self.inner.images);
-        let image = &container.template.image;
-        let digest = image.digest.clone();
-        let found = tokio::task::spawn_blocking(move || images.rootfs(&digest)).await;
-        let attempt = || format!("unpack the image {}", image.name);
-        match found.map_err(|error| fault(attempt(), error))? {
-            Ok(rootfs) => Ok(rootfs),
-            Err(ImageError::Missing(_)) => Err(StartError::ImageMissing(image.digest.clone())),
-            Err(error @ (ImageError::Invalid { .. } | ImageError::Digest { .. })) => {
-                Err(StartError::Invalid { reason: format!("{}: {error}", attempt()) })
-            }
-            Err(error @ ImageError::Host { .. }) => Err(fault(attempt(), error)),
+async fn run_shim<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    place: &Place,
+) -> Result<State, StartError> {
+    let attempt = || format!("start the shim of {id}");
+    let answer = tokio::time::timeout(START_MAX, ask_shim(driver, place)).await;
+    let answer = answer.map_err(|late| fault(attempt(), late))?;
+    match answer.map_err(|error| fault(attempt(), error))? {
+        Answer::Started(state) => Ok(state),
+        Answer::Invalid(reason) => Err(StartError::Invalid { reason }),
+        Answer::Host(reason) => {
+            Err(fault(format!("run the container {id}"), io::Error::other(reason)))
         }
     }
+}
 
-    async fn run_shim(&self, id: &ContainerId, place: &Place) -> Result<State, StartError> {
-        let attempt = || format!("start the shim of {id}");
-        let answer = tokio::time::timeout(START_MAX, self.ask_shim(place)).await;
-        let answer = answer.map_err(|late| fault(attempt(), late))?;
-        match answer.map_err(|error| fault(attempt(), error))? {
-            Answer::Started(state) => Ok(state),
-            Answer::Invalid(reason) => Err(StartError::Invalid { reason }),
-            Answer::Host(reason) => Err(fault(format!("run the container {id}"), io::Error::other(reason))),
-        }
+async fn ask_shim<N: ContainerNetwork>(driver: &Driver<N>, place: &Place) -> io::Result<Answer> {
+    let mut child = shim_command(&driver.inner.config.shim, &place.dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(place.dir.join(file::SHIM_LOG))?)
+        .spawn()?;
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(ANSWER_LEN_MAX).read_to_end(&mut answer).await?;
     }
+    // It forked, and this half of it has ended long ago.
+    let status = child.wait().await?;
+    serde_json::from_slice(&answer).map_err(|error| {
+        let said = String::from_utf8_lossy(&answer);
+        io::Error::other(format!("the shim ({status}) answered {said:?}: {error}"))
+    })
+}
 
-    async fn ask_shim(&self, place: &Place) -> io::Result<Answer> {
-        let mut child = shim_command(&self.inner.config.shim, &place.dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(place.dir.join(file::SHIM_LOG))?)
-            .spawn()?;
-        let mut answer = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(ANSWER_LEN_MAX).read_to_end(&mut answer).await?;
-        }
-        // It forked, and this half of it has ended long ago.
-        let status = child.wait().await?;
-        serde_json::from_slice(&answer).map_err(|error| {
-            let said = String::from_utf8_lossy(&answer);
-            io::Error::other(format!("the shim ({status}) answered {said:?}: {error}"))
-        })
-    }
-
-    /// Removes what a start made that failed.
-    async fn undo(&self, id: &ContainerId) {
-        if let Err(error) = self.remove_all(id).await {
-            warn!(container = %id, %error, "what a failed start made cannot be removed");
-        }
+/// Removes what a start made that failed.
+async fn undo<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+    if let Err(error) = end::remove_files(driver, id).await {
+        warn!(container = %id, %error, "what a failed start made cannot be removed");
     }
 }
 

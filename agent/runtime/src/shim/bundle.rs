@@ -118,9 +118,7 @@ fn own_oom_score() -> i32 {
 }
 
 fn mounts(dir: &Path) -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let bind = |name: &str| {
         json!({
             "destination": format!("/etc/{name}"),

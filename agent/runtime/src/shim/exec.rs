@@ -68,7 +68,9 @@ fn prepare(dir: &Path) -> Result<Prepared, Fault> {
     let plan: Plan = required(&command.container, file::PLAN)?;
     let state: State = required(&command.container, file::STATE)?;
     if command.version != VERSION || plan.version > VERSION {
-        return Err(Fault::Host("the agent and the container are of different versions".to_owned()));
+        return Err(Fault::Host(
+            "the agent and the container are of different versions".to_owned(),
+        ));
     }
     let program = &plan.program;
     // As the container sees it: with whatever it has mounted since.
@@ -98,7 +100,8 @@ fn required<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<T,
 impl Prepared {
     fn run(self, _dir: &Path) -> Result<i32, Fault> {
         let pid = self.start()?;
-        let ended = sys::pidfd_open(pid).map_err(|error| Fault::host("watch the command", error))?;
+        let ended =
+            sys::pidfd_open(pid).map_err(|error| Fault::host("watch the command", error))?;
         // The ends of the pipes are the command's alone from here on, or nobody would see it close them.
         let_go_of_streams().map_err(|error| Fault::host("let go of the streams", error))?;
         sys::trim_memory();
@@ -156,9 +159,8 @@ fn let_go_of_streams() -> io::Result<()> {
 /// Kills all processes of the container that belong to the session of `leader`.
 fn kill_session(group: &Group, leader: u32) {
     for _round in 0..KILL_ROUNDS {
-        let of_session = |pid: &u32| {
-            Stat::read(*pid).is_ok_and(|stat| stat.session == leader && !stat.ended)
-        };
+        let of_session =
+            |pid: &u32| Stat::read(*pid).is_ok_and(|stat| stat.session == leader && !stat.ended);
         let left: Vec<u32> = group.processes().into_iter().filter(of_session).collect();
         if left.is_empty() {
             return;

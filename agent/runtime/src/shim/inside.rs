@@ -52,7 +52,9 @@ impl Root {
     ) -> Result<(), String> {
         if name.contains('/') {
             let path = Path::new(working_dir).join(name);
-            return self.check_program(&path).map_err(|reason| format!("the program {name:?} {reason}"));
+            return self
+                .check_program(&path)
+                .map_err(|reason| format!("the program {name:?} {reason}"));
         }
         let mut not_executable = None;
         for dir in search_path.split(':') {

@@ -65,7 +65,8 @@ impl Log {
             };
             let mut text = text;
             while partial.len() + text.len() > LINE_LEN_MAX {
-                let (now, later) = text.split_at(LINE_LEN_MAX.saturating_sub(partial.len()).min(text.len()));
+                let (now, later) =
+                    text.split_at(LINE_LEN_MAX.saturating_sub(partial.len()).min(text.len()));
                 partial.extend_from_slice(now);
                 self.line(&time, output, 'P', &partial);
                 partial.clear();
@@ -142,7 +143,8 @@ impl Log {
         }
         for number in (0..older).rev() {
             // The oldest is replaced; a missing one is nothing to move.
-            let (Ok(()) | Err(_)) = fs::rename(path(&self.dir, number), path(&self.dir, number + 1));
+            let (Ok(()) | Err(_)) =
+                fs::rename(path(&self.dir, number), path(&self.dir, number + 1));
         }
     }
 }
@@ -207,7 +209,7 @@ mod tests {
         log.write(Output::Stdout, b"y\n");
         log.flush();
         let lines = texts(dir.path(), 0);
-        let marks: Vec<&str> = lines.iter().map(|line| &line[..8]).collect();
+        let marks: Vec<&str> = lines.iter().filter_map(|line| line.get(..8)).collect();
         assert_eq!(marks, ["stdout P", "stdout P", "stdout F"]);
         assert_eq!(lines[2], "stdout F xxxxxy");
         assert_eq!(lines[0].len(), LINE_LEN_MAX + 9);

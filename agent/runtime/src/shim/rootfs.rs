@@ -32,7 +32,8 @@ pub(super) fn mount_root(dir: &Path, plan: &Plan) -> Result<PathBuf, Fault> {
     // the working directory instead. That is why the shim mounts, and not the agent, which has one working directory for all.
     let lower: Vec<String> = (0..plan.layers.len()).map(|number| number.to_string()).collect();
     let options = format!("lowerdir={},upperdir=u,workdir=w", lower.join(":"));
-    let before = std::env::current_dir().map_err(|error| Fault::host("find the directory", error))?;
+    let before =
+        std::env::current_dir().map_err(|error| Fault::host("find the directory", error))?;
     let entered = std::env::set_current_dir(&links);
     // No device nodes: those in an image, or made in it, are not the container's to open.
     let mounted = entered.and_then(|()| {
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn loopback_resolvers_are_left_out() {
-        let text = "search example.com\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 9.9.9.9\n";
+        let text =
+            "search example.com\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 9.9.9.9\n";
         assert_eq!(without_loopback(text), "search example.com\nnameserver 9.9.9.9\n");
     }
 

@@ -41,10 +41,7 @@ pub(super) fn to_the_end(dir: &Path, plan: &Plan, run: Run) -> io::Result<()> {
 }
 
 /// Waits for output or the end; true at the end.
-fn wait(
-    streams: &[Option<(Output, OwnedFd)>],
-    init: Option<BorrowedFd<'_>>,
-) -> io::Result<bool> {
+fn wait(streams: &[Option<(Output, OwnedFd)>], init: Option<BorrowedFd<'_>>) -> io::Result<bool> {
     let readable = PollFlags::POLLIN;
     let mut fds: Vec<PollFd<'_>> = init.iter().map(|fd| PollFd::new(*fd, readable)).collect();
     fds.extend(streams.iter().flatten().map(|(_, fd)| PollFd::new(fd.as_fd(), readable)));
@@ -57,11 +54,7 @@ fn wait(
 }
 
 /// Copies once from each stream that has something; returns how many bytes. A stream that has ended becomes `None`.
-fn copy(
-    streams: &mut [Option<(Output, OwnedFd)>],
-    log: &mut Log,
-    buffer: &mut [u8],
-) -> usize {
+fn copy(streams: &mut [Option<(Output, OwnedFd)>], log: &mut Log, buffer: &mut [u8]) -> usize {
     let mut copied = 0;
     for slot in streams {
         let Some((output, fd)) = slot else { continue };

@@ -99,8 +99,7 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_by_number() {
-        let web =
-            User { uid: 1000, gid: 1001, groups: vec![99], home: "/srv/web".to_owned() };
+        let web = User { uid: 1000, gid: 1001, groups: vec![99], home: "/srv/web".to_owned() };
         assert_eq!(resolve("web", PASSWD, GROUP), Ok(web.clone()));
         assert_eq!(resolve("1000", PASSWD, GROUP), Ok(web.clone()));
         let alone = User { gid: 99, groups: Vec::new(), ..web };

@@ -17,7 +17,8 @@ fn write(dir: &Path, number: u32, texts: &[&str]) {
 fn read_all(reader: &mut Reader) -> Vec<String> {
     let mut texts = Vec::new();
     while let Some(lines) = reader.read().expect("read") {
-        texts.extend(lines.into_iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()));
+        texts
+            .extend(lines.into_iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()));
     }
     texts
 }

@@ -11,8 +11,11 @@ use super::program;
 use crate::image;
 
 fn container() -> Container {
-    let slot =
-        SlotId { app: AppUid([1; 16]), service: "web".parse().expect("a name"), index: SlotIndex::Number(0) };
+    let slot = SlotId {
+        app: AppUid([1; 16]),
+        service: "web".parse().expect("a name"),
+        index: SlotIndex::Number(0),
+    };
     Container {
         id: ContainerId("web-0".to_owned()),
         tag: Tag { slot, revision: Revision { number: 1, id: 1 }, name: "shop/web/0".to_owned() },
@@ -53,19 +56,17 @@ fn image() -> image::Config {
 
 #[test]
 fn entry_point_and_command_combine_as_in_compose() {
-    let cases: [(Option<&[&str]>, Option<&[&str]>, &[&str]); 4] = [
-        (None, None, &["/entry", "serve"]),
-        (None, Some(&["check"]), &["/entry", "check"]),
-        (Some(&["/other"]), None, &["/other"]),
-        (Some(&[]), Some(&["/bin/sh", "-c"]), &["/bin/sh", "-c"]),
-    ];
-    for (entrypoint, command, expected) in cases {
+    let case = |entrypoint: Option<&[&str]>, command: Option<&[&str]>, expected: &[&str]| {
         let mut container = container();
         container.template.entrypoint = entrypoint.map(words);
         container.template.command = command.map(words);
         let program = program(&container, &image()).expect("a program");
         assert_eq!(program.args, words(expected));
-    }
+    };
+    case(None, None, &["/entry", "serve"]);
+    case(None, Some(&["check"]), &["/entry", "check"]);
+    case(Some(&["/other"]), None, &["/other"]);
+    case(Some(&[]), Some(&["/bin/sh", "-c"]), &["/bin/sh", "-c"]);
 }
 
 #[test]
