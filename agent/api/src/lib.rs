@@ -17,3 +17,6 @@ mod status;
 pub async fn resolve(address: &str) -> Vec<std::net::SocketAddr> {
     dial::resolve(address).await.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

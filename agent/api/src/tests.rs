@@ -1,0 +1,10 @@
+//! Servers and clients of this crate against each other, over loopback and real TLS, with fakes behind them.
+
+mod convert;
+mod fakes;
+mod join;
+mod operator;
+mod peers;
+mod security;
+mod tunnel;
+mod world;

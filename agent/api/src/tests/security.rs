@@ -1,0 +1,217 @@
+//! Who may ask what, and what nobody may.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_coordinator::catalogue::Role;
+use mesh_coordinator::id::{Hash, NodeId};
+use mesh_coordinator::time::WallTime;
+use mesh_identity::keys::KeyPair;
+use mesh_identity::{request, tls};
+use mesh_ports::control::LocalReplica;
+use mesh_ports::request::Request;
+use mesh_ports::runtime::ContainerId;
+use mesh_proto::v1;
+use mesh_proto::v1::operator_client::OperatorClient as Wire;
+use mesh_proto::v1::peer_client::PeerClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::operator::{ALL, command};
+use super::world::{Agent, NOW, World, access, entry, eventually, keys, limits, slot};
+use crate::client::{Error, ExecRequest, LogsRequest, OperatorClient};
+use crate::convert;
+use crate::dial::{self, Dial};
+use crate::server::Limits;
+
+async fn channel(agent: &Agent, own: &Arc<KeyPair>) -> Channel {
+    let address = agent.address.to_string();
+    let tls = tls::client_config(own, agent.keys.public()).unwrap();
+    let dial = Dial { address: &address, tls, timeout: Duration::from_secs(5) };
+    dial::connect(&dial).await.unwrap().channel
+}
+
+#[tokio::test]
+async fn a_viewer_reads_and_does_nothing_else() {
+    let world = World::of(1).await;
+    let viewer = world.operator(100, Role::Viewer);
+    let client = world.connect(&viewer).await;
+    client.overview().await.unwrap();
+    let (node, slot) = (world.agents[0].id, slot(0));
+    let refused = |error: Option<Error>| {
+        let Some(Error::Refused { reason }) = error else { panic!("{error:?}") };
+        assert!(reason.contains("needs the role deployer"), "{reason}");
+    };
+    refused(client.submit(&[entry(&viewer, 1).signed]).await.err());
+    refused(client.push_image(&b"archive"[..]).await.err());
+    refused(client.logs(&LogsRequest { node, slot: slot.clone(), query: ALL }).await.err());
+    let wanted = ExecRequest { node, slot, exec: command(&["sh"]) };
+    refused(client.exec(&wanted, tokio::sync::mpsc::channel(1).1).await.err());
+}
+
+#[tokio::test]
+async fn operators_are_no_peers_and_peers_are_no_operators() {
+    let world = World::of(2).await;
+    let admin = world.operator(100, Role::Admin);
+    let mut as_peer = PeerClient::new(channel(&world.agents[0], &admin).await);
+    let status = as_peer.watch(v1::WatchRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let mut as_operator = Wire::new(channel(&world.agents[0], &world.agents[1].keys).await);
+    let status = as_operator.overview(v1::Nothing {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let mut as_stranger = Wire::new(channel(&world.agents[0], &keys(150)).await);
+    let status = as_stranger.who(v1::Nothing {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_removed_keys_open_connection_is_closed_and_a_new_one_refused() {
+    let world = World::of(2).await;
+    let admin = world.operator(100, Role::Admin);
+    let client = world.connect(&admin).await;
+    client.who().await.unwrap();
+    let member = &world.agents[1].keys;
+    let mut peer = PeerClient::new(channel(&world.agents[0], member).await);
+    let mut beats = peer.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    beats.message().await.unwrap().unwrap();
+    world.agents[0].handle.recheck();
+    beats.message().await.unwrap().expect("a key in good standing keeps its connection");
+
+    world.directory.removed.lock().unwrap().extend([admin.public(), member.public()]);
+    assert!(matches!(client.who().await, Err(Error::Refused { .. })), "before it is closed, too");
+    world.agents[0].handle.recheck();
+    while let Ok(Some(_beat)) = beats.message().await {}
+    assert!(matches!(client.who().await, Err(Error::Unreachable { .. })));
+    eventually(|| world.agents[0].handle.n_connections() == 0).await;
+
+    let again = [world.agents[0].as_seen()];
+    let timeout = Duration::from_secs(2);
+    if let Ok(client) = OperatorClient::connect(&again, access(&admin), timeout).await {
+        assert!(client.who().await.is_err());
+    }
+}
+
+/// A request for logs, with whatever the test makes wrong about it.
+fn order(world: &World, operator: &KeyPair, spoil: impl FnOnce(&mut Request)) -> v1::LogsRequest {
+    let mut request = Request {
+        mesh: super::fakes::MESH,
+        operator: operator.public(),
+        target: world.agents[1].id,
+        action: convert::request::LOGS.to_owned(),
+        slot: Some(slot(0)),
+        arguments: convert::request::logs_arguments(&ALL),
+        nonce: [1; 16],
+        expires: WallTime(NOW + 1000),
+    };
+    spoil(&mut request);
+    let signed = convert::request::to_wire(request::sign(operator, &request));
+    convert::exec::query_to_wire(ALL, signed)
+}
+
+async fn ask(world: &World, wanted: v1::LogsRequest) -> Result<(), Status> {
+    // As a stolen entry agent would: a member that passes on what it likes.
+    let mut peer = PeerClient::new(channel(&world.agents[1], &world.agents[0].keys).await);
+    peer.logs(wanted).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_agent_can_pass_on_nothing_but_what_an_operator_signed_for_that_node_once() {
+    let world = World::of(2).await;
+    let container = ContainerId("c".to_owned());
+    let replica = LocalReplica { container, name: String::new() };
+    world.agents[1].control.replicas.lock().unwrap().insert(slot(0), replica);
+    let deployer = world.operator(100, Role::Deployer);
+    let viewer = world.operator(101, Role::Viewer);
+    let removed = world.operator(102, Role::Admin);
+    world.directory.removed.lock().unwrap().push(removed.public());
+    let stranger = keys(103);
+
+    let denied = [
+        (order(&world, &viewer, |_| ()), "needs the role deployer"),
+        (order(&world, &removed, |_| ()), "was removed"),
+        (order(&world, &stranger, |_| ()), "not an operator"),
+        (order(&world, &deployer, |r| r.target = NodeId::from_bytes([0; 10])), "another node"),
+        (order(&world, &deployer, |r| r.mesh.0 = Hash([0; 32])), "another mesh"),
+        (
+            order(&world, &deployer, |r| "mesh.v1.Operator/Exec".clone_into(&mut r.action)),
+            "not the one",
+        ),
+        (order(&world, &deployer, |r| r.arguments = Hash([0; 32])), "not the one"),
+        (order(&world, &deployer, |r| r.expires = WallTime(NOW - 1)), "expired"),
+        (order(&world, &deployer, |r| r.expires = WallTime(NOW * 2)), "too far ahead"),
+        (v1::LogsRequest { follow: true, ..order(&world, &deployer, |_| ()) }, "not the one"),
+    ];
+    for (wanted, reason) in denied {
+        let status = ask(&world, wanted).await.expect_err(reason);
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+        assert!(status.message().contains(reason), "{reason}: {status:?}");
+    }
+    let good = order(&world, &deployer, |_| ());
+    ask(&world, good.clone()).await.unwrap();
+    let again = ask(&world, good).await.unwrap_err();
+    assert!(again.message().contains("used before"), "{again:?}");
+}
+
+#[tokio::test]
+async fn an_operator_cannot_use_what_another_signed() {
+    let world = World::of(2).await;
+    let (one, other) = (world.operator(100, Role::Deployer), world.operator(101, Role::Deployer));
+    let mut client = Wire::new(channel(&world.agents[0], &other).await);
+    let status = client.logs(order(&world, &one, |_| ())).await.unwrap_err();
+    assert!(status.message().contains("another operator"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_is_refused() {
+    let world = World::of(1).await;
+    let admin = world.operator(100, Role::Admin);
+    let client = world.connect(&admin).await;
+    let mut long = entry(&admin, 1).signed;
+    long.bytes = vec![0; 5 << 20];
+    assert!(matches!(
+        client.submit(&[long]).await,
+        Err(Error::Invalid { .. } | Error::Busy { .. })
+    ));
+    client.who().await.expect("the connection goes on");
+}
+
+#[tokio::test]
+async fn those_who_never_speak_are_cut_off_and_cannot_take_all_places() {
+    let limits = Limits {
+        handshake_timeout: Duration::from_millis(300),
+        stranger_timeout: Duration::from_millis(600),
+        connections_per_address: 4,
+        ..limits()
+    };
+    let world = World::with_limits(1, limits).await;
+    let agent = &world.agents[0];
+    let mut mute = Vec::new();
+    for _ in 0..4 {
+        mute.push(TcpStream::connect(agent.address).await.unwrap());
+    }
+    eventually(|| agent.handle.n_connections() == 4).await;
+    let mut fifth = TcpStream::connect(agent.address).await.unwrap();
+    assert!(matches!(fifth.read(&mut [0]).await, Ok(0) | Err(_)), "the fifth is closed at once");
+    eventually(|| agent.handle.n_connections() == 0).await;
+
+    // A handshake, and then no HTTP/2.
+    let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, agent.address.port())).await.unwrap();
+    let operator = world.operator(100, Role::Admin);
+    let tls = tls::client_config(&operator, agent.keys.public()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(tls);
+    let mut quiet = connector.connect(tls::server_name(), tcp).await.unwrap();
+    quiet.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    eventually(|| agent.handle.n_connections() == 1).await;
+    eventually(|| agent.handle.n_connections() == 0).await;
+
+    // A stranger may stay only as long as joining takes; an operator stays.
+    let client = world.connect(&operator).await;
+    let stranger = channel(agent, &keys(150)).await;
+    eventually(|| agent.handle.n_connections() == 2).await;
+    eventually(|| agent.handle.n_connections() == 1).await;
+    client.who().await.unwrap();
+    drop(stranger);
+}
