@@ -17,6 +17,7 @@ pub mod name;
 pub mod node;
 pub mod placement;
 pub mod prng;
+pub mod rules;
 pub mod spec;
 pub mod time;
 pub mod view;

@@ -27,6 +27,7 @@ use std::time::Duration;
 use self::peer::Peer;
 use crate::fact::{Suspicion, Vote};
 use crate::id::{Hash, Incarnation, NodeId};
+use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 use crate::view::NodeStatus;
 
@@ -64,9 +65,8 @@ pub(crate) enum Act {
 #[derive(Debug, Clone)]
 pub(crate) struct Membership {
     me: NodeId,
+    rules: Rules,
     peers: BTreeMap<NodeId, Peer>,
-    /// Expected moment of the next look at the clock; a much later one means that this node was paused.
-    expected: Option<Instant>,
     /// When the clock was last looked at; deadlines up to then are done with.
     looked: Instant,
     /// Until then patience is doubled (M4).
@@ -94,13 +94,17 @@ impl Membership {
     pub(crate) const fn new(me: NodeId) -> Self {
         Self {
             me,
+            rules: Rules::ALL,
             peers: BTreeMap::new(),
-            expected: None,
             looked: Instant::ZERO,
             doubtful_until: Instant::ZERO,
             nonce: 0,
             epoch: 0,
         }
+    }
+
+    pub(crate) const fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
     /// Rises whenever somebody's status changed.
@@ -302,14 +306,13 @@ impl Membership {
         self.repeat_votes(now, out);
         self.judge(now);
         self.looked = now;
-        self.expected = self.next_deadline();
     }
 
     /// When [`Membership::on_time`] wants to be called next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let deadlines =
             self.peers.values().flat_map(|peer| peer.deadlines(self.me, self.doubtful_until));
-        deadlines.filter(|deadline| *deadline > self.looked).min()
+        deadlines.flatten().filter(|deadline| *deadline > self.looked).min()
     }
 
     fn patience(&self, now: Instant) -> Duration {
@@ -317,9 +320,11 @@ impl Membership {
     }
 
     /// M4: whoever was late himself cannot tell whether others were silent.
+    ///
+    /// Late is measured from the deadline that stood until now. Heartbeats put it off, so an earlier one says nothing.
     fn doubt(&mut self, now: Instant) {
-        let late = self.expected.map_or(Duration::ZERO, |expected| now.since(expected));
-        if late < LATE {
+        let late = self.next_deadline().map_or(Duration::ZERO, |expected| now.since(expected));
+        if late < LATE || !self.rules.hold(Rule::DoubtOwnEars) {
             return;
         }
         self.doubtful_until = now + VOTE_PERIOD;
@@ -372,7 +377,7 @@ impl Membership {
         let mut changed = false;
         let mut fallen = false;
         for peer in self.peers.values_mut() {
-            let status = peer.judge(now, self.me, &reachable);
+            let status = peer.judge(now, self.me, &reachable, self.rules);
             fallen |= (status == NodeStatus::Down) != (peer.status == NodeStatus::Down);
             changed |= status != peer.status;
             peer.status = status;

@@ -20,6 +20,7 @@ use crate::lease::{Claims, Effect, World};
 use crate::membership::{Act, Membership};
 use crate::message::Message;
 use crate::prng::Prng;
+use crate::rules::{Rule, Rules};
 use crate::time::{Instant, WallTime};
 use crate::view::NodeStatus;
 
@@ -54,6 +55,7 @@ macro_rules! world {
             capacity: $node.config.facts.capacity,
             warm: $node.warm,
             settled: $settled,
+            rules: $node.rules,
         }
     };
 }
@@ -63,6 +65,7 @@ use world;
 #[derive(Debug, Clone)]
 pub struct Node {
     config: Config,
+    rules: Rules,
     catalogue: Catalogue,
     membership: Membership,
     facts: BTreeMap<NodeId, NodeFacts>,
@@ -72,10 +75,14 @@ pub struct Node {
     began: Option<Instant>,
     first_heard: Option<Instant>,
     warm: bool,
+    /// Whether the others were told what this node has.
+    greeted: bool,
     deaths: VecDeque<Instant>,
     down: BTreeSet<NodeId>,
     watched: BTreeSet<NodeId>,
     published_root: Option<u64>,
+    /// Whether this node has said what it has.
+    introduced: bool,
     decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
@@ -88,6 +95,7 @@ impl Node {
         let mut catalogue = Catalogue::new(config.mesh);
         catalogue.extend(records);
         let mut node = Self {
+            rules: Rules::ALL,
             catalogue,
             membership: Membership::new(config.me),
             facts: BTreeMap::new(),
@@ -97,16 +105,27 @@ impl Node {
             began: None,
             first_heard: None,
             warm: false,
+            greeted: false,
             deaths: VecDeque::new(),
             down: BTreeSet::new(),
             watched: BTreeSet::new(),
             published_root: None,
+            introduced: false,
             decisions: BTreeMap::new(),
             wake: None,
             config,
         };
         node.meet_members(now);
         node
+    }
+
+    /// The same node under other rules: for tests that show what a rule is good for.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self.membership.set_rules(rules);
+        self.catalogue.set_rules(rules);
+        self
     }
 
     /// This node.
@@ -177,7 +196,7 @@ impl Node {
             self.reconcile(now, &mut effects);
         }
         self.carry_out(now, wall, effects, out);
-        self.publish_root(out);
+        self.publish_self(out);
     }
 
     /// Feeds one input to the part it concerns. Returns whether claims have to be looked at.
@@ -383,7 +402,7 @@ impl Node {
             Some(heard) if greeted && !alive.is_empty() => heard + WARM_LISTEN,
             Some(_) => began + WARM_MAX,
         };
-        self.warm = deadline <= now;
+        self.warm = deadline <= now || !self.rules.hold(Rule::WarmUp);
         if !self.warm {
             self.wake = Some(deadline);
         }
@@ -398,7 +417,7 @@ impl Node {
         let blow =
             self.deaths.len() >= BLOW_NODES_MIN && self.deaths.len() * BLOW_SHARE > n_members;
         let until = self.deaths.back().filter(|_| blow).map(|last| *last + SETTLE);
-        if let Some(until) = until.filter(|until| *until > now) {
+        if let Some(until) = until.filter(|until| *until > now && self.rules.hold(Rule::Settle)) {
             self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
             return false;
         }
@@ -462,9 +481,17 @@ impl Node {
         }
     }
 
-    fn publish_root(&mut self, out: &mut Vec<Output>) {
+    /// What this node has comes behind its claims: whoever reads it knows that all claims of this life have been said.
+    fn publish_self(&mut self, out: &mut Vec<Output>) {
+        if self.began.is_none() {
+            return;
+        }
+        if !self.introduced {
+            self.introduced = true;
+            out.push(Output::Publish(Fact::Node(self.config.facts.clone())));
+        }
         let root = self.catalogue.root();
-        if self.began.is_some() && self.published_root != Some(root) {
+        if self.published_root != Some(root) {
             self.published_root = Some(root);
             out.push(Output::Publish(Fact::Root(root)));
         }

@@ -6,6 +6,7 @@ use super::authority::{Authority, Refusal};
 use super::record::{Body, Entry, RecordKey};
 use super::state::State;
 use crate::id::{Hash, MeshId, PublicKey};
+use crate::rules::{Rule, Rules};
 
 /// Into how many buckets a set is divided for comparison. 256 keeps a digest at 2 KiB, and the records that share a bucket with
 /// a changed one few.
@@ -25,10 +26,16 @@ pub enum Inserted {
 /// For each key, of every author, the best record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Records {
+    rules: Rules,
     by_key: BTreeMap<RecordKey, BTreeMap<PublicKey, Entry>>,
 }
 
 impl Records {
+    fn order(&self, entry: &Entry) -> (u64, u64, u32, Hash) {
+        let (generation, written, tie, hash) = entry.order();
+        (if self.rules.hold(Rule::Generation) { generation } else { 0 }, written, tie, hash)
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
         self.by_key.keys()
     }
@@ -47,7 +54,7 @@ impl Records {
     /// The best record under `key` among those that `stands` accepts.
     pub(crate) fn best(&self, key: &RecordKey, stands: impl Fn(&Entry) -> bool) -> Option<&Entry> {
         let authors = self.by_key.get(key)?;
-        authors.values().filter(|entry| stands(entry)).max_by_key(|entry| entry.order())
+        authors.values().filter(|entry| stands(entry)).max_by_key(|entry| self.order(entry))
     }
 }
 
@@ -58,6 +65,8 @@ pub struct Catalogue {
     records: Records,
     by_hash: BTreeMap<Hash, (RecordKey, PublicKey)>,
     buckets: Vec<u64>,
+    /// Of all buckets together, kept because it is asked for after every input.
+    root: u64,
     authority: Authority,
     state: State,
 }
@@ -71,9 +80,14 @@ impl Catalogue {
             records: Records::default(),
             by_hash: BTreeMap::new(),
             buckets: vec![0; BUCKETS],
+            root: 0,
             authority: Authority::default(),
             state: State::default(),
         }
+    }
+
+    pub(crate) const fn set_rules(&mut self, rules: Rules) {
+        self.records.rules = rules;
     }
 
     /// The mesh.
@@ -108,9 +122,8 @@ impl Catalogue {
 
     /// A hash of the whole set.
     #[must_use]
-    pub fn root(&self) -> u64 {
-        let bytes: Vec<u8> = self.buckets.iter().flat_map(|bucket| bucket.to_be_bytes()).collect();
-        Hash::of(&[b"mesh catalogue", &bytes]).head()
+    pub const fn root(&self) -> u64 {
+        self.root
     }
 
     /// The hash of each bucket.
@@ -173,7 +186,7 @@ impl Catalogue {
             waiting = refused.into_iter().map(|(entry, _)| entry).collect();
         }
         if outcomes.iter().any(|(_, outcome)| *outcome == Inserted::Applied) {
-            self.state = State::resolve(self.mesh, &self.records, &self.authority);
+            self.state = State::resolve(self.mesh, &self.records, &self.authority, self.records.rules);
         }
         outcomes
     }
@@ -197,7 +210,7 @@ impl Catalogue {
         let before =
             self.records.by_key.get(&key).and_then(|authors| authors.get(&entry.record.author));
         if let Some(before) = before {
-            if before.order() >= entry.order() {
+            if self.records.order(before) >= self.records.order(entry) {
                 return Inserted::Known;
             }
             let hash = before.hash;
@@ -225,6 +238,8 @@ impl Catalogue {
         if let Some(bucket) = self.buckets.get_mut(usize::from(bucket_of(hash))) {
             *bucket ^= hash.head();
         }
+        // Another word of the hash than the buckets take: a set that collides in all its buckets does not collide here.
+        self.root ^= hash.tail();
     }
 }
 

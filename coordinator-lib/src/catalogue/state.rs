@@ -9,6 +9,7 @@ use super::record::{
 use super::set::Records;
 use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::name::{AppName, NodeName, ServiceName};
+use crate::rules::{Rule, Rules};
 use crate::spec::{Labels, Mode, ServiceSpec};
 use crate::time::WallTime;
 
@@ -117,7 +118,12 @@ impl State {
         AppUid::of(mesh, name, self.removals.get(name).copied().unwrap_or(0))
     }
 
-    pub(crate) fn resolve(mesh: MeshId, records: &Records, authority: &Authority) -> Self {
+    pub(crate) fn resolve(
+        mesh: MeshId,
+        records: &Records,
+        authority: &Authority,
+        rules: Rules,
+    ) -> Self {
         let mut state = Self {
             operators: authority.operators.clone(),
             removed_operators: authority.removed_operators.keys().copied().collect(),
@@ -147,6 +153,9 @@ impl State {
             .partition(|entry| matches!(entry.record.body, Body::AppRemoval { .. }));
         for entry in removals {
             if let Body::AppRemoval { app, name } = &entry.record.body {
+                if !rules.hold(Rule::Tombstone) {
+                    continue;
+                }
                 state.removed_apps.insert(*app);
                 let count = state.removals.entry(name.clone()).or_insert(0);
                 *count = count.saturating_add(1);

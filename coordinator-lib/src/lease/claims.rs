@@ -17,6 +17,7 @@ use crate::id::{Incarnation, NodeId, Revision, SlotId};
 use crate::membership::Membership;
 use crate::placement::Place;
 use crate::prng::Prng;
+use crate::rules::{Rule, Rules};
 use crate::spec::{Reservation, Template};
 use crate::time::Instant;
 use crate::view::NodeStatus;
@@ -41,6 +42,8 @@ pub(crate) struct World<'a> {
     pub(crate) warm: bool,
     /// Whether the mesh is quiet enough to claim (C9).
     pub(crate) settled: bool,
+    /// Which rules hold.
+    pub(crate) rules: Rules,
 }
 
 /// What the claims want done.
@@ -168,7 +171,8 @@ impl Claims {
 
     /// C8: starts what is queued, as far as there is room.
     fn start_some(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
-        let mut room = STARTS_MAX
+        let limit = if world.rules.hold(Rule::StartsMax) { STARTS_MAX } else { usize::MAX };
+        let mut room = limit
             .saturating_sub(self.mine.values().filter(|mine| mine.workload.is_starting()).count());
         for ((slot, _), mine) in &mut self.mine {
             if mine.hold != Hold::Held || !mine.workload.is_queued() || room == 0 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{ALONE_SILENCE, ANNOUNCED_GRACE, PROBE_TIMEOUT, RESTART_GRACE, SILENCE, VOTE_PERIOD};
 use crate::fact::{Suspicion, Vote};
 use crate::id::{Incarnation, NodeId};
+use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 use crate::view::NodeStatus;
 
@@ -81,6 +82,7 @@ impl Peer {
         now: Instant,
         me: NodeId,
         reachable: &BTreeSet<NodeId>,
+        rules: Rules,
     ) -> NodeStatus {
         let jury: Vec<NodeId> = self
             .observers
@@ -94,12 +96,15 @@ impl Peer {
         };
         let carried = |count: usize| {
             count * 2 > jury.len() && (count >= 2 || self.is_lone_verdict(now, me, &jury))
+                || (count > 0 && !rules.hold(Rule::SecondOpinion))
         };
         if carried(votes(Some(Suspicion::Silent))) && !self.is_graced(now) {
             return NodeStatus::Down;
         }
         if carried(votes(None)) {
-            return if self.is_graced(now) || self.is_restarting(now) {
+            return if rules.hold(Rule::RestartGrace)
+                && (self.is_graced(now) || self.is_restarting(now))
+            {
                 NodeStatus::Restarting
             } else {
                 NodeStatus::Down
@@ -138,24 +143,21 @@ impl Peer {
     }
 
     /// The moments at which something about this peer may change by time alone.
-    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> Vec<Instant> {
-        let mut deadlines = Vec::new();
-        if self.observers.contains(&me) {
-            let last = self.heard.unwrap_or(self.since);
-            deadlines.push(last + ALONE_SILENCE);
-            match (self.my_vote, self.probe) {
-                (Some(_), _) => deadlines.push(self.voted + VOTE_PERIOD),
-                (None, Some((_, at))) => deadlines.push(at + PROBE_TIMEOUT),
-                (None, None) if last + SILENCE < doubtful_until => {
-                    deadlines.push(last + SILENCE.saturating_mul(2))
-                }
-                (None, None) => deadlines.push(last + SILENCE),
-            }
-        }
-        if self.status == NodeStatus::Restarting {
-            let grace = if self.announced { ANNOUNCED_GRACE } else { RESTART_GRACE };
-            deadlines.extend(self.refused.map(|refused| refused + grace));
-        }
-        deadlines
+    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> [Option<Instant>; 3] {
+        let last = self.heard.unwrap_or(self.since);
+        let watching = self.observers.contains(&me);
+        let step = match (self.my_vote, self.probe) {
+            (Some(_), _) => self.voted + VOTE_PERIOD,
+            (None, Some((_, at))) => at + PROBE_TIMEOUT,
+            (None, None) if last + SILENCE < doubtful_until => last + SILENCE.saturating_mul(2),
+            (None, None) => last + SILENCE,
+        };
+        let grace = if self.announced { ANNOUNCED_GRACE } else { RESTART_GRACE };
+        let restarting = self.status == NodeStatus::Restarting;
+        [
+            watching.then_some(last + ALONE_SILENCE),
+            watching.then_some(step),
+            self.refused.filter(|_| restarting).map(|refused| refused + grace),
+        ]
     }
 }

@@ -8,6 +8,7 @@ use crate::catalogue::{Entry, Exchange, Inserted, Refusal};
 use crate::event::{Severity, Subject};
 use crate::id::{Hash, NodeId};
 use crate::message::Message;
+use crate::rules::Rule;
 use crate::time::{Instant, WallTime};
 
 /// P1: how long a submission waits for a second disk.
@@ -105,7 +106,7 @@ impl Node {
         let entries = submission.entries.clone();
         self.apply(now, entries.clone(), out);
         self.push(&entries, None, out);
-        if self.n_alive() == 0 {
+        if self.n_alive() == 0 || !self.rules.hold(Rule::SecondDisk) {
             self.acknowledge(ticket, out);
         }
         true
@@ -192,11 +193,18 @@ impl Node {
         if self.membership.peers().count() > TELL_ALL_MAX {
             self.push(&fresh, Some(from), out);
         }
+        if !self.rules.hold(Rule::StoreBeforeAnswer) {
+            let hashes = fresh.iter().map(|entry| entry.hash).collect();
+            out.push(Output::Send { to: from, message: Message::Stored(hashes) });
+        }
         out.push(Output::Store { ticket, entries: fresh });
         true
     }
 
     pub(super) fn on_exchange(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) {
+        if !self.rules.hold(Rule::Exchange) {
+            return;
+        }
         let answers = match message {
             Message::Digest(theirs) => vec![Exchange::on_digest(theirs, &self.catalogue)],
             Message::Have { buckets, hashes } => {

@@ -11,6 +11,7 @@ use super::super::order::{Contender, best, outranks};
 use super::{Claims, DRAIN, Effect, World};
 use crate::fact::{Claim, Phase};
 use crate::id::{NodeId, Revision, SlotId};
+use crate::rules::Rule;
 use crate::time::Instant;
 
 /// An answer counts for so long after the question.
@@ -64,7 +65,11 @@ impl Claims {
             let relieved = rivals.iter().any(started) && mine.claim.phase != Phase::Ended;
             return relieved.then_some("a newer claim is on its way, and this one never served");
         }
+        let (intent, abort) =
+            (world.rules.hold(Rule::Intent), world.rules.hold(Rule::AbortWorse));
         match mine.claim.phase {
+            Phase::Intent if !intent => None,
+            Phase::Starting | Phase::Ended if !abort => None,
             Phase::Intent if rivals.iter().any(ready) => Some("somebody serves it already"),
             Phase::Intent if rivals.iter().any(|rival| outranks(rival, &me)) => {
                 Some("a better claim exists")
@@ -92,7 +97,10 @@ impl Claims {
     ) -> bool {
         let now = world.now;
         let Some(mine) = self.mine.get(key) else { return false };
-        if mine.is_bound(now) {
+        if !world.rules.hold(Rule::SeekRelief) {
+            return false;
+        }
+        if mine.is_bound(now) && world.rules.hold(Rule::HonourKeep) {
             let until = mine.kept_until;
             self.wake_at(now, until);
             return false;
@@ -123,6 +131,10 @@ impl Claims {
             }
             return false;
         };
+        if !world.rules.hold(Rule::AwaitKeep) {
+            self.leave(now, key, DRAIN, "a better claimant serves", out);
+            return true;
+        }
         self.ask(now, key, reliever, current, out);
         false
     }
@@ -162,8 +174,11 @@ impl Claims {
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
         mine.refresh(now);
         let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
-        let serves =
-            mine.is_held() && mine.is_ready() && !mine.claim.yielding && current == Some(revision);
+        let serves = (mine.is_held()
+            && mine.is_ready()
+            && !mine.claim.yielding
+            && current == Some(revision))
+            || !world.rules.hold(Rule::KeepOnlyReady);
         if world.warm && serves && !asking {
             mine.kept_until = now + KEEP;
             out.push(Effect::Keep { to: from, slot: slot.clone(), nonce });

@@ -9,6 +9,7 @@ use super::{Claims, DRAIN, Effect, World, claim, occupy};
 use crate::fact::Phase;
 use crate::id::{NodeId, Revision, SlotId, SlotIndex};
 use crate::placement::{Obstacle, Place, Ranked, rank};
+use crate::rules::Rule;
 use crate::spec::ServiceSpec;
 use crate::time::Instant;
 use crate::view::NodeStatus;
@@ -46,7 +47,8 @@ impl Claims {
                     self.consider(world, slot, spec, *current, need, &mut places, out);
                 }
                 // One replica at a time: the next is replaced when this one serves again.
-                turn &= is_renewed(&standings, *current);
+                turn &=
+                    is_renewed(&standings, *current) || !world.rules.hold(Rule::OneAtATime);
             }
             self.prefetch(world, spec, slots, &places, out);
         }
@@ -79,7 +81,8 @@ impl Claims {
         let since = *self.needed.entry(slot.clone()).or_insert(now);
         let Some(position) = suited().position(|ranked| ranked.node == self.me) else { return };
         let position = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
-        let due = since + RANK_DELAY.saturating_mul(position);
+        let delays = if world.rules.hold(Rule::RankDelay) { position } else { 0 };
+        let due = since + RANK_DELAY.saturating_mul(delays);
         if !world.warm || !world.settled {
             return;
         }

@@ -8,6 +8,7 @@ use crate::event::Severity;
 use crate::fact::Phase;
 use crate::id::{SlotId, SlotIndex};
 use crate::placement::lasting_obstacles;
+use crate::rules::Rule;
 use crate::spec::Template;
 use crate::time::Instant;
 
@@ -108,7 +109,7 @@ impl Claims {
             let removed = world.state.removed_apps.contains(&slot.app);
             return if removed { Duty::Leave("the app was removed") } else { Duty::Stray };
         };
-        if !app.wants(slot) {
+        if !app.wants(slot) && world.rules.hold(Rule::StopUnwanted) {
             return Duty::Leave(if app.running {
                 "the slot is not wanted any more"
             } else {
@@ -123,6 +124,9 @@ impl Claims {
         match slot.index {
             // C11 needs somebody to take over, and nobody can take over what belongs to this node.
             SlotIndex::Node(_) => Duty::Leave("this node does not suit the service any more"),
+            SlotIndex::Number(_) if !world.rules.hold(Rule::YieldServes) => {
+                Duty::Leave("this node does not suit the service any more")
+            }
             SlotIndex::Number(_) => Duty::Yield,
         }
     }
@@ -163,7 +167,7 @@ impl Claims {
             && !mine.workload.is_queued();
         let deadline = mine.unready.map(|unready| unready + patience).filter(|_| slow);
         let overdue = deadline.is_some_and(|deadline| deadline <= now);
-        if !mine.workload.is_broken() && !overdue {
+        if (!mine.workload.is_broken() && !overdue) || !world.rules.hold(Rule::GiveUp) {
             if let Some(deadline) = deadline {
                 self.wake_at(now, deadline);
             }

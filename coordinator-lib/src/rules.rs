@@ -1,0 +1,79 @@
+//! The rules of the protocol as switches, so that tests can show what each of them is good for.
+//!
+//! An agent obeys all of them, always: only the simulator's mutants leave one out, and some checker must notice.
+
+/// One rule. The letters and numbers are those of the protocol document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// C1: a node claims only once it has heard what the others hold.
+    WarmUp,
+    /// C3: the ranks behind the first wait for it.
+    RankDelay,
+    /// C4: an intent makes way for who serves already, and for a better claim.
+    Intent,
+    /// C5: of two claims that do not serve yet, the worse one is given up.
+    AbortWorse,
+    /// C5: of two claims that serve, the worse one asks to be relieved.
+    SeekRelief,
+    /// C5: who serves stops only after the other has promised to go on.
+    AwaitKeep,
+    /// C5: a promise is given only by a claim that is ready and wants to stay.
+    KeepOnlyReady,
+    /// C5: who promised to go on does not stop by itself for a while.
+    HonourKeep,
+    /// C6: a replica that cannot get ready is given up, so that another node may try.
+    GiveUp,
+    /// C7: a service is replaced one replica after the other.
+    OneAtATime,
+    /// C8: a node starts only a few replicas at a time.
+    StartsMax,
+    /// C9: after many deaths at once nothing is claimed until they are all known.
+    Settle,
+    /// C11: a drained or unsuited holder goes on until somebody relieves it.
+    YieldServes,
+    /// C12: what the catalogue does not want any more is stopped.
+    StopUnwanted,
+    /// M1: the opinion of one observer moves nothing while another can be asked.
+    SecondOpinion,
+    /// M3: a host that refuses connections is restarting its agent and keeps what it holds.
+    RestartGrace,
+    /// M4: who was late himself does not take the others for silent.
+    DoubtOwnEars,
+    /// P1: a submission is acknowledged only when it is on a second disk too.
+    SecondDisk,
+    /// P1: a peer's records are acknowledged only when they are on this disk.
+    StoreBeforeAnswer,
+    /// P5: nodes whose catalogues differ exchange what the other lacks.
+    Exchange,
+    /// The causally later record wins, whatever the clocks say.
+    Generation,
+    /// A removal is absorbing.
+    Tombstone,
+}
+
+/// Which rules hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules(Option<Rule>);
+
+impl Rules {
+    /// All of them: what an agent obeys.
+    pub const ALL: Self = Self(None);
+
+    /// All but one, for a test that shows what it is good for.
+    #[must_use]
+    pub const fn without(rule: Rule) -> Self {
+        Self(Some(rule))
+    }
+
+    /// Whether `rule` holds.
+    #[must_use]
+    pub fn hold(self, rule: Rule) -> bool {
+        self.0 != Some(rule)
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
