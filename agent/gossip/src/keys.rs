@@ -12,8 +12,8 @@ use mesh_ports::gossip::FactCodec;
 /// The form of values that this release writes, and the only one it reads.
 const VERSION: char = '1';
 
-/// The longest value: the version and 1,024 characters. A signed claim takes about 200 bytes; every node keeps all values of all nodes and chitchat clones them at
-/// each change.
+/// The longest value: the version and 1,024 characters. A signed claim takes about 200; every node keeps all values of all nodes,
+/// and chitchat clones them at each change.
 pub(crate) const VALUE_LEN_MAX: usize = 1 + 1_024;
 
 /// The most facts read of one node: ten times what a big host runs.

@@ -163,8 +163,10 @@ impl Link {
         let seal_part = |(part, payload): (u8, &[u8])| {
             let counter = first.checked_add(u64::from(part))?;
             let inner = Inner { header: self.header, life, counter, hears, part, of, payload };
-            let packet = self.header.packet(&self.sealer.seal(&peer.key, &inner.to_bytes()));
-            (packet.len() <= PACKET_LEN_MAX).then_some(packet)
+            let sealed = self.sealer.seal(&peer.key, &inner.to_bytes());
+            let packet = self.header.packet(&sealed);
+            // Nothing sealed: the sealer could not.
+            (!sealed.is_empty() && packet.len() <= PACKET_LEN_MAX).then_some(packet)
         };
         if of == 0 {
             return Some(vec![seal_part((0, &[]))?]);
