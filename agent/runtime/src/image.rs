@@ -189,9 +189,12 @@ impl Inner {
         known.retain(|digest, _| sizes.contains_key(digest));
         let mut images = Vec::new();
         for (digest, &own) in &sizes {
-            let manifest =
-                known.entry(digest.clone()).or_insert_with(|| self.manifest(digest, own));
-            let Some(manifest) = manifest else { continue };
+            if !known.contains_key(digest) {
+                // What cannot be read now may be readable next time, so only an answer is kept.
+                let Ok(manifest) = self.manifest(digest, own) else { continue };
+                known.insert(digest.clone(), manifest);
+            }
+            let Some(Some(manifest)) = known.get(digest) else { continue };
             if manifest.blobs().all(|blob| sizes.get(&blob.digest) == Some(&blob.size)) {
                 let bytes = manifest.blobs().map(|blob| blob.size).fold(own, u64::saturating_add);
                 let mine = names.iter().filter(|&(_, meant)| meant == digest);
@@ -202,14 +205,14 @@ impl Inner {
         Ok(images)
     }
 
-    fn manifest(&self, digest: &Digest, size: u64) -> Option<Arc<Manifest>> {
-        if size > manifest::DOCUMENT_LEN_MAX || !self.blobs.begins_with(digest, b"{") {
-            return None;
+    fn manifest(&self, digest: &Digest, size: u64) -> Result<Option<Arc<Manifest>>, ImageError> {
+        if size > manifest::DOCUMENT_LEN_MAX || !self.blobs.begins_with(digest, b"{")? {
+            return Ok(None);
         }
-        match Document::parse(&self.blobs.document(digest).ok()?, "the blob") {
+        Ok(match Document::parse(&self.blobs.document(digest)?, "the blob") {
             Ok(Document::Manifest(manifest)) => Some(Arc::new(manifest)),
             Ok(Document::Index(_)) | Err(_) => None,
-        }
+        })
     }
 }
 

@@ -155,13 +155,14 @@ impl Blobs {
         Err(ImageError::Missing(digest.to_string()))
     }
 
-    /// Whether the blob is here and begins with these bytes.
-    pub(super) fn begins_with(&self, digest: &Digest, head: &[u8]) -> bool {
-        let mut begin = vec![0; head.len()];
-        let read = self.open(digest).and_then(|(mut file, _)| {
-            file.read_exact(&mut begin).map_err(|error| host(format!("read {digest}"), error))
-        });
-        read.is_ok() && begin == head
+    /// Whether the blob begins with these bytes.
+    pub(super) fn begins_with(&self, digest: &Digest, head: &[u8]) -> Result<bool, ImageError> {
+        let (file, _) = self.open(digest)?;
+        let mut begin = Vec::new();
+        file.take(u64::try_from(head.len()).unwrap_or(u64::MAX))
+            .read_to_end(&mut begin)
+            .map_err(|error| host(format!("read {digest}"), error))?;
+        Ok(begin == head)
     }
 
     /// Reads a whole blob and removes it if it is damaged. Returns whether it is right.

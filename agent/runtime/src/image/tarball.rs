@@ -150,13 +150,10 @@ impl<R: Read> Reader<R> {
             (Kind::Device | Kind::Directory | Kind::Fifo | Kind::HardLink | Kind::Symlink, _) => 0,
         };
         self.expect(size);
+        // The highest number means "leave the owner alone" to the kernel, so it cannot be an owner.
         let id = |extra: Option<u64>, own: io::Result<u64>| {
-            // The highest number means "leave the owner alone" to the kernel, so it cannot be an owner.
-            own.ok()
-                .or(extra)
-                .map(|own| extra.unwrap_or(own))
-                .and_then(|id| u32::try_from(id).ok())
-                .filter(|&id| id != u32::MAX)
+            let id = extra.or_else(|| own.ok())?;
+            u32::try_from(id).ok().filter(|&id| id != u32::MAX)
         };
         let owner =
             || self.refuse(format!("{} has an owner that Linux does not know", shown(&path)));
