@@ -15,6 +15,9 @@ pub(crate) struct Mount {
     pub(crate) path: PathBuf,
 }
 
+/// Options of a hierarchy of version 1 that are not controllers.
+const FLAGS: [&str; 5] = ["rw", "ro", "xattr", "noprefix", "clone_children"];
+
 /// All hierarchies that are mounted here.
 pub(super) fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read_to_string("/proc/self/mountinfo")?))
@@ -35,7 +38,7 @@ fn line(line: &str) -> Option<Mount> {
         "cgroup" => {
             let controllers = options
                 .split(',')
-                .filter(|option| !matches!(*option, "rw" | "ro") && !option.contains('='))
+                .filter(|option| !FLAGS.contains(option) && !option.contains('='))
                 .map(str::to_owned)
                 .collect();
             Some(Mount { v2: false, controllers, path })

@@ -32,7 +32,7 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
             }
             Ok(Status::Lost) => end_lost(driver, &id).await,
             Ok(Status::Absent) => remove_remains(driver, &id).await,
-            Ok(Status::Ended(_)) => {}
+            Ok(Status::Ended(_)) => forget_former_boot(driver, &id).await,
             Err(error) => {
                 warn!(container = %id, error = %Chain(&error), "a container's files cannot be read");
             }
@@ -60,6 +60,13 @@ async fn ids<N: ContainerNetwork>(driver: &Driver<N>) -> io::Result<Vec<Containe
         Ok(ids)
     })
     .await
+}
+
+async fn forget_former_boot<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+    let (place, boot) = (driver.place(id), driver.inner.boot.clone());
+    if let Err(error) = blocking(move || place.forget_former_boot(&boot)).await {
+        warn!(container = %id, error = %Chain(&error), "what a former boot left cannot be removed");
+    }
 }
 
 async fn remove_remains<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {

@@ -74,6 +74,15 @@ impl Place {
         record?.tag.read()
     }
 
+    /// Removes what a former boot of the host left in directories of "this boot" that are not on a tmpfs: there is nothing
+    /// mounted in them any more, and a file that was a namespace would be taken for one.
+    pub(super) fn forget_former_boot(&self, boot: &str) -> io::Result<()> {
+        match self.state()? {
+            Some(state) if state.boot != boot => remove_all(&self.run),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The network namespace.
     pub(super) fn network(&self) -> PathBuf {
         self.run.join(file::NETWORK)

@@ -16,7 +16,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, read};
 
 use super::executor::{CANNOT_RUN, NOT_FOUND, Restricted};
@@ -35,7 +35,8 @@ const KILL_PAUSE: Duration = Duration::from_millis(5);
 
 /// The whole life of the process; its exit code is the command's.
 pub(super) fn run(dir: &Path) -> ExitCode {
-    let code = match prepare(dir).and_then(|prepared| prepared.run(dir)) {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    let code = match prepare(dir).and_then(|prepared| prepared.run()) {
         Ok(code) => code,
         Err(fault) => {
             // Standard error is still the command's, and whoever runs a command looks there.
@@ -98,7 +99,7 @@ fn required<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<T,
 }
 
 impl Prepared {
-    fn run(self, _dir: &Path) -> Result<i32, Fault> {
+    fn run(self) -> Result<i32, Fault> {
         let pid = self.start()?;
         let ended =
             sys::pidfd_open(pid).map_err(|error| Fault::host("watch the command", error))?;

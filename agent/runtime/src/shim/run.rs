@@ -10,6 +10,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stdout, pipe2, setsid};
 
 use super::executor::Restricted;
@@ -39,6 +40,8 @@ pub(super) struct Run {
 pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
     // Fails only for the leader of a group, which a forked child is not.
     let (Ok(_) | Err(_)) = setsid();
+    // Containers are given Docker's, and what is made for them is readable by whoever runs in them, however strict the unit is.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let lock = lock(dir)?;
     // Only now: until the lock was ours, they may have been those of a run that another agent started.
     record::forget(dir, file::STATE)
