@@ -92,8 +92,9 @@ impl Bridge {
     /// # Errors
     ///
     /// When the configuration makes no sense, or the kernel refuses (most often for lack of `CAP_NET_ADMIN`).
-    pub async fn open(config: Config) -> Result<Self, OpenError> {
+    pub async fn open(mut config: Config) -> Result<Self, OpenError> {
         check(&config)?;
+        config.range = config.range.trunc();
         let name = config.name.clone();
         let (commands, inbox) = mpsc::channel(INBOX_LEN);
         let (ready, opened) = oneshot::channel();
@@ -206,7 +207,7 @@ fn check(config: &Config) -> Result<(), OpenError> {
     if name.is_empty() || name.len() > link::NAME_LEN_MAX || !name.chars().all(allowed) {
         return Err(OpenError::Name(name.clone()));
     }
-    if config.range.prefix_len() > 30 || config.range.prefix_len() < 8 {
+    if config.range.prefix_len() > 30 {
         return Err(OpenError::Range(config.range));
     }
     Ok(())

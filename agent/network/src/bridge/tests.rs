@@ -1,5 +1,6 @@
 //! A bridge on a host of its own: every test has a thread with its own network and mounts, so that nothing is left behind.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::Future;
 use std::io::{ErrorKind, Write as _, stderr};
@@ -417,6 +418,24 @@ fn attaching_again_keeps_the_address_and_a_port_in_use_is_refused() {
         assert!(matches!(refused, Err(AttachError::Interface { .. })), "{refused:?}");
         assert!(!host.path("b").exists());
         assert!(host.inside("outside", || connects((HOST, 8080), ARRIVES)), "a should not suffer");
+    });
+}
+
+#[test]
+fn many_at_once_get_an_address_each_until_none_is_left() {
+    on_a_host(|| async {
+        let host = Host::new().await;
+        let config = Config { range: "10.210.0.9/28".parse().unwrap(), ..host.config.clone() };
+        let bridge = Bridge::open(config).await.unwrap();
+        let names: Vec<String> = (0..14).map(|number| format!("c{number}")).collect();
+        let attached =
+            names.iter().map(async |name| bridge.attach(name, &host.path(name), &[]).await);
+        let attached = futures_util::future::join_all(attached).await;
+        let (addresses, refused): (Vec<_>, Vec<_>) = attached.into_iter().partition(Result::is_ok);
+        let addresses: BTreeSet<Ipv4Addr> = addresses.into_iter().map(Result::unwrap).collect();
+        let expected = (2..=14).map(|last| Ipv4Addr::new(10, 210, 0, last));
+        assert!(addresses.into_iter().eq(expected));
+        assert!(matches!(refused.as_slice(), [Err(AttachError::Exhausted { .. })]), "{refused:?}");
     });
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_ports::network::{Stream, Tunnels};
 use mesh_telemetry::Chain;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -34,6 +35,12 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// The buffer of each direction: what one wake-up moves at most.
 const BUFFER_LEN: usize = 16 * 1024;
+
+/// A peer that said nothing for two minutes is asked, then every quarter minute, and is given up after four questions: three
+/// minutes in all, which even a phone between two networks survives.
+const KEEPALIVE_IDLE_S: u32 = 120;
+const KEEPALIVE_INTERVAL_S: u32 = 15;
+const KEEPALIVE_COUNT: u32 = 4;
 
 /// Why a replica on this node could not be reached. *No byte was sent to it.*
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +70,22 @@ pub async fn dial_local(address: SocketAddr) -> Result<TcpStream, DialError> {
         Ok(Err(source)) => return Err(DialError::Refused { address, source }),
         Err(_elapsed) => return Err(DialError::Silent(address)),
     };
-    // Bytes are passed on as they come; waiting for more would only add delay.
-    stream.set_nodelay(true).map_err(|source| DialError::Refused { address, source })?;
+    prepare(&stream).map_err(|source| DialError::Refused { address, source })?;
     Ok(stream)
+}
+
+/// Sets a connection up for being relayed.
+///
+/// Bytes are passed on as they come, since waiting for more would only add delay. And the kernel asks a silent peer from time to
+/// time whether it is still there: an idle connection may last for ever, but one whose peer vanished without a word must give its
+/// place back.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_COUNT)?;
+    Ok(())
 }
 
 /// Carries bytes both ways until both sides have ended, or one of them is broken. An end of one direction is passed on as such
@@ -125,7 +145,6 @@ impl<T: Tunnels> Connection<T> {
         let last_try_ends = Instant::now() + HOLD + REMOTE_LIMIT;
         let found = timeout_at(last_try_ends, self.find()).await;
         let end = match found.ok().flatten() {
-            Some(_) if client.set_nodelay(true).is_err() => Ok(()),
             Some(Way::Local(mut backend)) => relay(&mut client, &mut backend).await.map(drop),
             Some(Way::Remote(mut backend, alive)) => {
                 let carried = alive.run_until_cancelled(relay(&mut client, &mut *backend)).await;

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use mesh_ports::network::Tunnels;
 use mesh_telemetry::{Chain, Tasks};
-use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::connection::Connection;
+use super::connection::{Connection, prepare};
 use super::{Nodes, Port, lock};
 
 /// Connections that wait in the kernel while all permits are taken or the agent is busy; the kernel lowers it to its own limit.
@@ -27,12 +26,6 @@ const REBIND_MAX: Duration = Duration::from_secs(3);
 
 /// The wait after accepting failed for lack of something: a descriptor is free again when some connection ends.
 const SHORTAGE: Duration = Duration::from_millis(50);
-
-/// A client that said nothing for two minutes is asked, then every quarter minute, and is given up after four questions: three
-/// minutes in all, which even a phone between two networks survives.
-const KEEPALIVE_IDLE_S: u32 = 120;
-const KEEPALIVE_INTERVAL_S: u32 = 15;
-const KEEPALIVE_COUNT: u32 = 4;
 
 /// A listener to be.
 #[derive(Debug)]
@@ -82,11 +75,13 @@ impl<T: Tunnels> Listener<T> {
     }
 
     async fn accept(&self, listener: TcpListener) {
+        let mut is_short = false;
         loop {
             let Ok(permit) = Arc::clone(&self.port.permits).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((client, _)) => {
-                    if watch_for_death(&client).is_err() {
+                    is_short = false;
+                    if prepare(&client).is_err() {
                         continue;
                     }
                     let connection = Connection {
@@ -99,21 +94,15 @@ impl<T: Tunnels> Listener<T> {
                 }
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
-                    warn!(address = %self.address, error = %Chain(&error), "cannot accept for the moment");
+                    if !is_short {
+                        warn!(address = %self.address, error = %Chain(&error), "cannot accept for the moment");
+                    }
+                    is_short = true;
                     sleep(SHORTAGE).await;
                 }
             }
         }
     }
-}
-
-/// Has the kernel ask a silent client from time to time whether it is still there: an idle connection may last for ever, but one
-/// whose client vanished without a word must give its place back.
-fn watch_for_death(client: &TcpStream) -> Result<(), Errno> {
-    setsockopt(client, sockopt::KeepAlive, &true)?;
-    setsockopt(client, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S)?;
-    setsockopt(client, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S)?;
-    setsockopt(client, sockopt::TcpKeepCount, &KEEPALIVE_COUNT)
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
