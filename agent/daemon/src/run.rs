@@ -1,7 +1,7 @@
 //! `agent run`: puts the parts together, waits, and takes them apart.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use std::sync::Arc;

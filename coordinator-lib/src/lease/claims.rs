@@ -190,7 +190,10 @@ impl Claims {
         let now = world.now;
         let mut gone = Vec::new();
         for (key, mine) in &mut self.mine {
-            if mine.refresh(now) {
+            mine.refresh(now);
+            // The claim was looked at before in this round, so the edge shows only against what the others know.
+            let was_ready = mine.published.as_ref().is_some_and(|known| known.phase == Phase::Ready);
+            if mine.is_ready() && !was_ready {
                 mine.claim.failover_ms =
                     mine.orphaned.take().map_or(mine.claim.failover_ms, |orphaned| {
                         u32::try_from(now.since(orphaned).as_millis()).ok()

@@ -87,9 +87,8 @@ impl Mine {
         matches!(self.claim.phase, Phase::Ready | Phase::Unhealthy)
     }
 
-    /// Brings the claim in line with the replica. Returns true when it became ready by this.
-    pub(super) fn refresh(&mut self, now: Instant) -> bool {
-        let was_ready = self.is_ready();
+    /// Brings the claim in line with the replica.
+    pub(super) fn refresh(&mut self, now: Instant) {
         self.claim.phase = match self.hold {
             Hold::Intent { .. } => Phase::Intent,
             Hold::Draining { .. } | Hold::Leaving => Phase::Released,
@@ -109,7 +108,6 @@ impl Mine {
         } else if self.unready.is_none() {
             self.unready = Some(now);
         }
-        self.is_ready() && !was_ready
     }
 }
 
