@@ -49,7 +49,7 @@ fn what_is_wrong_is_said_in_words() {
     assert_eq!(said(""), "a join token begins with mesh1-");
     assert!(said("mesh2-abc").contains("made by a newer version"));
     assert_eq!(said("mesh1-a!b"), "the character '!' is never in a join token");
-    assert!(said(&text[..100]).starts_with("the join token"));
+    assert!(said(text.split_at(100).0).starts_with("the join token"));
     assert_eq!(said("mesh1-"), "the join token is not complete: copy the whole line");
     let bad = Token::parse(&token("nowhere").to_text()).unwrap_err();
     assert!(matches!(&bad, TokenError::Content(fault) if fault.path == "address"), "{bad}");

@@ -48,6 +48,8 @@ struct Synced {
     n_commits: u64,
     /// These blob files, with the length at which they were synced: sled writes each once and never changes it.
     blobs: HashMap<OsString, u64>,
+    /// Of which kind the failure of a sync was; `None` while all went well.
+    failed: Option<io::ErrorKind>,
 }
 
 impl Handle {
@@ -134,7 +136,20 @@ impl Handle {
         self.sync_all(&mut self.synced.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Once a sync has failed, the system may have dropped what it could not write, and a later one would succeed without it: so
+    /// this handle acknowledges nothing any more.
     fn sync_all(&self, synced: &mut Synced) -> sled::Result<()> {
+        if let Some(kind) = synced.failed {
+            return Err(io::Error::new(kind, "an earlier sync failed").into());
+        }
+        let result = self.try_sync_all(synced);
+        if let Err(error) = &result {
+            synced.failed = Some(kind(error));
+        }
+        result
+    }
+
+    fn try_sync_all(&self, synced: &mut Synced) -> sled::Result<()> {
         let n_commits = *self.n_applied.lock().unwrap_or_else(PoisonError::into_inner);
         self.db.flush()?;
         // Blobs first: a log that survives must not point to one that does not.
@@ -188,6 +203,16 @@ fn full_key(table: Table, key: &[u8]) -> Vec<u8> {
         Table::Node => b'n',
     };
     [&[letter], key].concat()
+}
+
+fn kind(error: &sled::Error) -> io::ErrorKind {
+    match error {
+        sled::Error::Io(error) => error.kind(),
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => io::ErrorKind::Other,
+    }
 }
 
 fn decode(number: &[u8]) -> Option<u64> {
