@@ -10,6 +10,7 @@ mod pool;
 mod requests;
 mod tunnels;
 
+pub(crate) use self::blobs::fetch_from;
 pub use self::error::Error;
 pub(crate) use self::error::reason;
 pub use self::items::Items;

@@ -19,11 +19,12 @@ mod replica;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
 use mesh_coordinator::time::WallTime;
+use mesh_coordinator::view::Overview;
 use mesh_ports::control::{Admission, Control};
 use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::Event;
@@ -35,14 +36,17 @@ use mesh_proto::v1::peer_server::PeerServer;
 use mesh_telemetry::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_rustls::rustls::{CommonState, ServerConfig};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::warn;
 
+use self::gate::Gate;
 use self::listen::Listener;
-use self::order::Nonces;
+use self::order::Orders;
 use self::registry::Registry;
 use crate::client::PeerPool;
 use crate::convert::MESSAGE_LEN_MAX;
@@ -208,9 +212,24 @@ pub(crate) struct Shared<W: Wiring> {
     version: String,
     beat_interval: Duration,
     call_timeout: Duration,
-    nonces: Mutex<Nonces>,
+    gate: Gate,
+    orders: Orders,
     imports: Semaphore,
     tasks: Tasks,
+}
+
+impl<W: Wiring> Shared<W> {
+    /// The mesh as this node sees it.
+    async fn overview(&self) -> Result<Overview, Status> {
+        let view = self.soon(self.parts.control.overview()).await?;
+        view.ok_or_else(|| Status::unavailable("this agent is stopping"))
+    }
+
+    /// What the engine answers in time: a caller never waits for one that hangs.
+    pub(super) async fn soon<T>(&self, answer: impl Future<Output = T>) -> Result<T, Status> {
+        let answer = timeout(self.call_timeout, answer).await;
+        answer.map_err(|_elapsed| Status::deadline_exceeded("this agent takes too long to answer"))
+    }
 }
 
 /// A service: the same for peers, operators and those who join, each with its own trait.
@@ -265,13 +284,16 @@ pub async fn serve<W: Wiring>(
 }
 
 fn router<W: Wiring>(config: Config, parts: Parts<W>, tasks: &Tasks) -> Router {
+    let gate = Gate::new(Arc::clone(&parts.directory));
+    let orders = Orders::new(config.node, Arc::clone(&parts.requests), Arc::clone(&parts.clock));
     let service = Service(Arc::new(Shared {
         parts,
         node: config.node,
         version: config.version,
         beat_interval: config.beat_interval,
         call_timeout: config.limits.call_timeout,
-        nonces: Mutex::new(Nonces::default()),
+        gate,
+        orders,
         imports: Semaphore::new(IMPORTS),
         tasks: tasks.clone(),
     }));

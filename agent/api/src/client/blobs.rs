@@ -29,47 +29,44 @@ const PIECES: usize = 8;
 
 type Pieces = mpsc::Sender<Result<Bytes, FetchError>>;
 
-impl PeerPool {
-    /// As [`Blobs::fetch`]; `first` is asked before all others.
-    pub(crate) async fn fetch_from(
-        &self,
-        first: Option<NodeId>,
-        digest: &str,
-    ) -> Result<mpsc::Receiver<Result<Bytes, FetchError>>, FetchError> {
-        let mut nodes: Vec<NodeId> =
-            self.directory().peers().iter().map(|peer| peer.node).collect();
-        nodes.retain(|node| Some(*node) != first);
-        shuffle(&mut nodes);
-        let (pool, wanted) = (self.clone(), digest.to_owned());
-        let ask = move |node| pool.clone().has(node, wanted.clone());
-        let preferred = futures_util::stream::iter(first).then(ask.clone());
-        let others = futures_util::stream::iter(nodes).map(ask).buffer_unordered(ASKED);
-        let mut holders = Box::pin(preferred.chain(others).filter_map(std::future::ready));
-        let holder = holders.next().await.ok_or_else(|| FetchError::Nowhere(digest.to_owned()))?;
-        let (sender, pieces) = mpsc::channel(PIECES);
-        let (pool, digest) = (self.clone(), digest.to_owned());
-        self.tasks().spawn("fetch", async move {
-            let mut read = Read { digest, offset: 0, sender };
-            let mut holder = holder;
-            while !read.from(&pool, holder).await {
-                match holders.next().await {
-                    Some(next) => holder = next,
-                    None => return read.give_up(holder).await,
-                }
+/// As [`Blobs::fetch`]; `first` is asked before all others.
+pub(crate) async fn fetch_from(
+    pool: &PeerPool,
+    first: Option<NodeId>,
+    digest: &str,
+) -> Result<mpsc::Receiver<Result<Bytes, FetchError>>, FetchError> {
+    let mut nodes: Vec<NodeId> = pool.directory().peers().iter().map(|peer| peer.node).collect();
+    nodes.retain(|node| Some(*node) != first);
+    shuffle(&mut nodes);
+    let (asking, wanted) = (pool.clone(), digest.to_owned());
+    let ask = move |node| has(asking.clone(), node, wanted.clone());
+    let preferred = futures_util::stream::iter(first).then(ask.clone());
+    let others = futures_util::stream::iter(nodes).map(ask).buffer_unordered(ASKED);
+    let mut holders = Box::pin(preferred.chain(others).filter_map(std::future::ready));
+    let holder = holders.next().await.ok_or_else(|| FetchError::Nowhere(digest.to_owned()))?;
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let (reading, digest) = (pool.clone(), digest.to_owned());
+    pool.tasks().spawn("fetch", async move {
+        let mut read = Read { digest, offset: 0, sender };
+        let mut holder = holder;
+        while !read.from(&reading, holder).await {
+            match holders.next().await {
+                Some(next) => holder = next,
+                None => return read.give_up(holder).await,
             }
-        });
-        Ok(pieces)
-    }
+        }
+    });
+    Ok(pieces)
+}
 
-    async fn has(self, node: NodeId, digest: String) -> Option<NodeId> {
-        let asking = async {
-            let mut client = self.peer(node).await.ok()?;
-            let question = v1::BlobRequest { digest, offset: 0 };
-            client.has_blob(question).await.ok()
-        };
-        let answer = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok()??;
-        answer.into_inner().present.then_some(node)
-    }
+async fn has(pool: PeerPool, node: NodeId, digest: String) -> Option<NodeId> {
+    let asking = async {
+        let mut client = pool.peer(node).await.ok()?;
+        let question = v1::BlobRequest { digest, offset: 0 };
+        client.has_blob(question).await.ok()
+    };
+    let answer = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok()??;
+    answer.into_inner().present.then_some(node)
 }
 
 impl Blobs for PeerPool {
@@ -77,7 +74,7 @@ impl Blobs for PeerPool {
         &self,
         digest: &str,
     ) -> Result<mpsc::Receiver<Result<Bytes, FetchError>>, FetchError> {
-        self.fetch_from(None, digest).await
+        fetch_from(self, None, digest).await
     }
 }
 

@@ -8,6 +8,10 @@ use crate::convert::Malformed;
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    clippy::error_impl_error,
+    reason = "it is the one error of the client and is named with its module"
+)]
 pub enum Error {
     /// No agent answers, or the one that did is gone. *Whether a request that was under way was done is unknown.*
     #[error("no agent answers: {}", Tried(tried))]

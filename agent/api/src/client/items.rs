@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt as _};
+use tokio_util::sync::DropGuard;
 use tonic::Streaming;
 
 use super::Error;
@@ -13,6 +14,8 @@ use crate::convert::Malformed;
 /// Answers that come piece by piece; dropping it ends the request.
 pub struct Items<T> {
     inner: Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>,
+    /// Ends the stream of the request when this is dropped; `None` when the request was one message.
+    request: Option<DropGuard>,
 }
 
 impl<T> Items<T> {
@@ -31,7 +34,12 @@ impl<T> Items<T> {
             Ok(wire) => convert(wire).map_err(Error::from),
             Err(status) => Err(Error::of(&status, &address)),
         });
-        Self { inner: Box::pin(inner) }
+        Self { inner: Box::pin(inner), request: None }
+    }
+
+    /// The same pieces, of a call whose request goes on until `request` is dropped.
+    pub(crate) fn with_request(self, request: DropGuard) -> Self {
+        Self { request: Some(request), ..self }
     }
 }
 
@@ -45,6 +53,6 @@ impl<T> Stream for Items<T> {
 
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items").finish_non_exhaustive()
+        f.debug_struct("Items").field("request", &self.request).finish_non_exhaustive()
     }
 }

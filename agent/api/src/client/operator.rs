@@ -22,11 +22,12 @@ use mesh_proto::v1;
 use mesh_proto::v1::operator_client::OperatorClient as Wire;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use super::pool::TlsFor;
 use super::requests::order;
 use super::{Error, Items};
 use crate::convert::{
@@ -55,7 +56,7 @@ pub struct Access {
     /// The mesh.
     pub mesh: MeshId,
     /// The TLS configuration with the operator's key that accepts only an agent with this key.
-    pub tls_for: Arc<dyn Fn(&PublicKey) -> Arc<ClientConfig> + Send + Sync>,
+    pub tls_for: TlsFor,
     /// Signs what concerns one replica.
     pub signer: Arc<dyn RequestSigner>,
     /// The wall clock, for the expiry of signed requests.
@@ -321,11 +322,16 @@ impl OperatorClient {
         let pieces = tokio_stream::once(open)
             .chain(ReceiverStream::new(stdin).map(Piece::Stdin))
             .chain(tokio_stream::once(Piece::End(v1::Nothing {})))
-            // The request stays open after the end of the input: its end would be taken for a caller that went away.
+            // The request stays open until the answer is dropped: its end would be taken for a caller that went away. And it
+            // must end then, since a call is given up only when both its directions are.
             .chain(futures_util::stream::pending());
-        let pieces = pieces.map(|piece| v1::ExecInput { piece: Some(piece) });
+        let dropped = CancellationToken::new();
+        let pieces = pieces
+            .map(|piece| v1::ExecInput { piece: Some(piece) })
+            .take_until(dropped.clone().cancelled_owned());
+        let guard = dropped.drop_guard();
         let stream = self.soon(wire.exec(pieces)).await?;
-        Ok(Items::of(stream, self.agent.address.clone(), exec::piece))
+        Ok(Items::of(stream, self.agent.address.clone(), exec::piece).with_request(guard))
     }
 
     /// Sends an archive of images (an OCI layout as a tar, or what `docker save` writes), and waits until another node has them

@@ -169,7 +169,7 @@ impl PeerPool {
 impl Peers for PeerPool {
     fn send(&self, to: NodeId, message: Message) {
         let queued = (Instant::now(), message);
-        if self.with(to, |handle| handle.inbox.try_send(queued)).is_err() {
+        if !self.with(to, |handle| handle.inbox.try_send(queued).is_ok()) {
             debug!(peer = %to, "a message was dropped");
         }
     }

@@ -10,9 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, select_all};
 use mesh_coordinator::event::Event;
-use mesh_coordinator::id::NodeId;
-use mesh_coordinator::name::NodeName;
 use mesh_ports::control::Control as _;
+use mesh_ports::directory::Peer;
 use mesh_proto::v1;
 use mesh_proto::v1::mesh_event::Item;
 use tokio::sync::mpsc;
@@ -44,66 +43,66 @@ struct Told {
     following: Option<Following>,
 }
 
-impl<W: Wiring> Shared<W> {
-    /// The events of all nodes.
-    pub(super) fn events(shared: &Arc<Self>, query: v1::EventsQuery) -> Pieces<v1::MeshEvent> {
-        let (sender, items) = mpsc::channel(ITEMS);
-        let gathering = gather(Arc::clone(shared), query, sender);
-        shared.tasks.spawn("events", async move {
-            // The caller went away in the middle: nothing is left to do.
-            drop(gathering.await);
-        });
-        Box::pin(ReceiverStream::new(items))
-    }
+/// The events of all nodes.
+pub(super) fn merged<W: Wiring>(
+    shared: &Arc<Shared<W>>,
+    query: v1::EventsQuery,
+) -> Pieces<v1::MeshEvent> {
+    let (sender, items) = mpsc::channel(ITEMS);
+    let gathering = gather(Arc::clone(shared), query, sender);
+    shared.tasks.spawn("events", async move {
+        // The caller went away in the middle: nothing is left to do.
+        drop(gathering.await);
+    });
+    Box::pin(ReceiverStream::new(items))
+}
 
-    async fn told_here(&self, tail: u32, follow: bool) -> Told {
-        let control = &self.parts.control;
-        let following: Option<Following> = if follow {
-            Some(ReceiverStream::new(control.events(0, true).await).boxed())
+async fn told_here<W: Wiring>(shared: &Shared<W>, tail: u32, follow: bool) -> Told {
+    let control = &shared.parts.control;
+    let following: Option<Following> = if follow {
+        Some(ReceiverStream::new(control.events(0, true).await).boxed())
+    } else {
+        None
+    };
+    let mut events = Vec::new();
+    let mut past = control.events(usize::try_from(tail).unwrap_or(usize::MAX), false).await;
+    while let Some(event) = past.recv().await {
+        events.push(event);
+    }
+    Told { tail: Ok(events), following }
+}
+
+async fn told_there<W: Wiring>(shared: &Shared<W>, peer: &Peer, tail: u32, follow: bool) -> Told {
+    let node = peer.node;
+    let silent = |reason: String| v1::SilentNode {
+        node: convert::value::node_to_wire(node),
+        name: peer.name.to_string(),
+        reason,
+    };
+    let asking = async {
+        let mut client = shared.parts.peers.peer(node).await.map_err(|error| error.reason)?;
+        let because = |status: Status| reason(&status);
+        let following = if follow {
+            let query = v1::EventsQuery { tail: 0, follow: true };
+            let answer = client.events(query).await.map_err(because)?.into_inner();
+            let events = answer.filter_map(|item| {
+                std::future::ready(item.ok().and_then(|item| convert::event::from_wire(item).ok()))
+            });
+            Some(events.boxed())
         } else {
             None
         };
+        let query = v1::EventsQuery { tail, follow: false };
+        let mut past = client.events(query).await.map_err(because)?.into_inner();
         let mut events = Vec::new();
-        let mut past = control.events(usize::try_from(tail).unwrap_or(usize::MAX), false).await;
-        while let Some(event) = past.recv().await {
-            events.push(event);
+        while let Some(item) = past.message().await.map_err(because)? {
+            events.push(convert::event::from_wire(item).map_err(|error| error.to_string())?);
         }
-        Told { tail: Ok(events), following }
-    }
-
-    async fn told_there(&self, node: NodeId, name: NodeName, tail: u32, follow: bool) -> Told {
-        let silent = |reason: String| v1::SilentNode {
-            node: convert::value::node_to_wire(node),
-            name: name.to_string(),
-            reason,
-        };
-        let asking = async {
-            let mut client = self.parts.peers.peer(node).await.map_err(|error| error.reason)?;
-            let because = |status: Status| reason(&status);
-            let following = if follow {
-                let query = v1::EventsQuery { tail: 0, follow: true };
-                let answer = client.events(query).await.map_err(because)?.into_inner();
-                let events = answer.filter_map(|item| {
-                    std::future::ready(
-                        item.ok().and_then(|item| convert::event::from_wire(item).ok()),
-                    )
-                });
-                Some(events.boxed())
-            } else {
-                None
-            };
-            let query = v1::EventsQuery { tail, follow: false };
-            let mut past = client.events(query).await.map_err(because)?.into_inner();
-            let mut events = Vec::new();
-            while let Some(item) = past.message().await.map_err(because)? {
-                events.push(convert::event::from_wire(item).map_err(|error| error.to_string())?);
-            }
-            Ok::<_, String>(Told { tail: Ok(events), following })
-        };
-        let told = timeout(TAIL_TIMEOUT, asking).await;
-        told.unwrap_or_else(|_elapsed| Err("does not answer".to_owned()))
-            .unwrap_or_else(|reason| Told { tail: Err(silent(reason)), following: None })
-    }
+        Ok::<_, String>(Told { tail: Ok(events), following })
+    };
+    let told = timeout(TAIL_TIMEOUT, asking).await;
+    told.unwrap_or_else(|_elapsed| Err("does not answer".to_owned()))
+        .unwrap_or_else(|reason| Told { tail: Err(silent(reason)), following: None })
 }
 
 /// Sends everything to the caller; fails when the caller is gone.
@@ -114,11 +113,9 @@ async fn gather<W: Wiring>(
 ) -> Result<(), mpsc::error::SendError<Result<v1::MeshEvent, Status>>> {
     let tail = query.tail.min(TAIL_MAX);
     let peers = shared.parts.directory.peers();
-    let others = peers
-        .iter()
-        .map(|peer| shared.told_there(peer.node, peer.name.clone(), tail, query.follow));
+    let others = peers.iter().map(|peer| told_there(&shared, peer, tail, query.follow));
     let others = futures_util::future::join_all(others);
-    let (here, others) = tokio::join!(shared.told_here(tail, query.follow), others);
+    let (here, others) = tokio::join!(told_here(&shared, tail, query.follow), others);
     let (mut events, mut silent) = (Vec::new(), Vec::new());
     let mut following: SelectAll<Following> = select_all([]);
     for told in std::iter::once(here).chain(others) {

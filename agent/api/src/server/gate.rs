@@ -1,12 +1,13 @@
 //! Who may call what: the standing of the key that the connection proved, asked anew at every call.
 
+use std::sync::Arc;
+
 use mesh_coordinator::catalogue::Role;
-use mesh_coordinator::id::{NodeId, PublicKey};
-use mesh_ports::directory::Standing;
+use mesh_coordinator::id::{MeshId, NodeId, PublicKey};
+use mesh_ports::directory::{Directory, Standing};
 use tonic::{Request, Status};
 
 use super::connection::Caller;
-use super::{Shared, Wiring};
 
 /// Whether connections of such a key are closed and refused.
 pub(super) const fn is_removed(standing: &Standing) -> bool {
@@ -31,9 +32,23 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<PublicKey, Status> {
     caller.map(|caller| caller.0).ok_or_else(|| Status::unauthenticated("no key was proved"))
 }
 
-impl<W: Wiring> Shared<W> {
+/// Decides who may call what.
+pub(super) struct Gate {
+    directory: Arc<dyn Directory>,
+}
+
+impl Gate {
+    pub(super) const fn new(directory: Arc<dyn Directory>) -> Self {
+        Self { directory }
+    }
+
+    /// The mesh whose keys these are.
+    pub(super) fn mesh(&self) -> MeshId {
+        self.directory.mesh()
+    }
+
     fn standing(&self, key: &PublicKey) -> Result<Standing, Status> {
-        let standing = self.parts.directory.standing(key);
+        let standing = self.directory.standing(key);
         if is_removed(&standing) {
             return Err(Status::permission_denied("this key was removed from the mesh"));
         }

@@ -19,7 +19,7 @@ impl<W: Wiring> Join for Service<W> {
         &self,
         request: Request<v1::JoinOffer>,
     ) -> Result<Response<Self::JoinStream>, Status> {
-        let key = self.0.candidate(&request)?;
+        let key = self.0.gate.candidate(&request)?;
         let offer = request.into_inner();
         let mut rejected = Vec::new();
         let address = required("address", offer.address).map_err(status::malformed)?;

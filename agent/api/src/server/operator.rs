@@ -2,18 +2,16 @@
 
 use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::message::Rejected;
-use mesh_coordinator::view::Overview;
 use mesh_ports::control::{Control as _, Submitted};
 use mesh_ports::runtime::Images as _;
 use mesh_proto::v1;
 use mesh_proto::v1::operator_server::Operator;
-use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::gate::caller;
 use super::order::Bearer;
 use super::peer::Pieces;
-use super::{Service, Shared, Wiring};
+use super::{Service, Wiring, events, images, replica};
 use crate::client::Who;
 use crate::convert::{key, message, overview, value, who, why};
 use crate::status;
@@ -26,7 +24,7 @@ impl<W: Wiring> Operator for Service<W> {
     type ExecStream = Pieces<v1::ExecPiece>;
 
     async fn who(&self, request: Request<v1::Nothing>) -> Result<Response<v1::WhoAnswer>, Status> {
-        let role = self.0.operator(&request, Role::Viewer)?;
+        let role = self.0.gate.operator(&request, Role::Viewer)?;
         let mesh_name = self.0.overview().await?.mesh_name;
         let me = self.0.parts.directory.peer(self.0.node);
         let node_name = me.ok_or_else(|| Status::unavailable("this node is no member yet"))?.name;
@@ -45,7 +43,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitAnswer>, Status> {
-        self.0.operator(&request, Role::Deployer)?;
+        self.0.gate.operator(&request, Role::Deployer)?;
         let parts = &self.0.parts;
         let mut rejected = Vec::new();
         let records = request.into_inner().records;
@@ -66,7 +64,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::RecordQuery>,
     ) -> Result<Response<v1::RecordAnswer>, Status> {
-        self.0.operator(&request, Role::Viewer)?;
+        self.0.gate.operator(&request, Role::Viewer)?;
         let key = key::from_wire(request.into_inner()).map_err(status::malformed)?;
         let entry = self.0.soon(self.0.parts.control.record(key)).await?;
         let record = entry.map(|entry| value::signed_to_wire(&entry.signed));
@@ -77,7 +75,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::Nothing>,
     ) -> Result<Response<Self::CatalogueStream>, Status> {
-        self.0.operator(&request, Role::Viewer)?;
+        self.0.gate.operator(&request, Role::Viewer)?;
         let entries = self.0.soon(self.0.parts.control.records()).await?;
         let records = entries.into_iter().map(|entry| Ok(value::signed_to_wire(&entry.signed)));
         Ok(Response::new(Box::pin(tokio_stream::iter(records))))
@@ -87,7 +85,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::Nothing>,
     ) -> Result<Response<v1::OverviewAnswer>, Status> {
-        self.0.operator(&request, Role::Viewer)?;
+        self.0.gate.operator(&request, Role::Viewer)?;
         Ok(Response::new(overview::to_wire(&self.0.overview().await?)))
     }
 
@@ -95,7 +93,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::WhyRequest>,
     ) -> Result<Response<v1::WhyAnswer>, Status> {
-        self.0.operator(&request, Role::Viewer)?;
+        self.0.gate.operator(&request, Role::Viewer)?;
         let slot = value::slot("slot", request.into_inner().slot).map_err(status::malformed)?;
         let why = self.0.soon(self.0.parts.control.why(slot)).await?;
         let why = why.ok_or_else(|| Status::not_found("nothing is known of this replica"))?;
@@ -106,34 +104,34 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::EventsQuery>,
     ) -> Result<Response<Self::EventsStream>, Status> {
-        self.0.operator(&request, Role::Viewer)?;
-        Ok(Response::new(Shared::events(&self.0, request.into_inner())))
+        self.0.gate.operator(&request, Role::Viewer)?;
+        Ok(Response::new(events::merged(&self.0, request.into_inner())))
     }
 
     async fn logs(
         &self,
         request: Request<v1::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        self.0.operator(&request, Role::Deployer)?;
+        self.0.gate.operator(&request, Role::Deployer)?;
         let bearer = Bearer::Operator(caller(&request)?);
-        self.0.logs(request.into_inner(), bearer).await.map(Response::new)
+        replica::logs(&self.0, request.into_inner(), bearer).await.map(Response::new)
     }
 
     async fn exec(
         &self,
         request: Request<Streaming<v1::ExecInput>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        self.0.operator(&request, Role::Deployer)?;
+        self.0.gate.operator(&request, Role::Deployer)?;
         let bearer = Bearer::Operator(caller(&request)?);
-        self.0.exec(request.into_inner(), bearer).await.map(Response::new)
+        replica::exec(&self.0, request.into_inner(), bearer).await.map(Response::new)
     }
 
     async fn push_image(
         &self,
         request: Request<Streaming<v1::ArchivePiece>>,
     ) -> Result<Response<v1::PushAnswer>, Status> {
-        self.0.operator(&request, Role::Deployer)?;
-        let pushed = self.0.push(request.into_inner()).await?;
+        self.0.gate.operator(&request, Role::Deployer)?;
+        let pushed = images::push(&self.0, request.into_inner()).await?;
         Ok(Response::new(who::pushed_to_wire(pushed)))
     }
 
@@ -141,21 +139,8 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::Nothing>,
     ) -> Result<Response<v1::ImagesAnswer>, Status> {
-        self.0.operator(&request, Role::Viewer)?;
+        self.0.gate.operator(&request, Role::Viewer)?;
         let images = self.0.soon(self.0.parts.images.images()).await?;
         Ok(Response::new(v1::ImagesAnswer { images: who::images_to_wire(images) }))
-    }
-}
-
-impl<W: Wiring> Shared<W> {
-    async fn overview(&self) -> Result<Overview, Status> {
-        let view = self.soon(self.parts.control.overview()).await?;
-        view.ok_or_else(|| Status::unavailable("this agent is stopping"))
-    }
-
-    /// What the engine answers in time: a caller never waits for one that hangs.
-    pub(super) async fn soon<T>(&self, answer: impl Future<Output = T>) -> Result<T, Status> {
-        let answer = timeout(self.call_timeout, answer).await;
-        answer.map_err(|_elapsed| Status::deadline_exceeded("this agent takes too long to answer"))
     }
 }

@@ -4,16 +4,16 @@
 //! redeemed once: its nonce is remembered until it has expired.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::id::{Hash, NodeId, PublicKey, SlotId};
 use mesh_coordinator::time::WallTime;
-use mesh_ports::request::Request;
+use mesh_ports::request::{Request, RequestCodec};
 use mesh_proto::v1;
 use tonic::Status;
 
-use super::{Shared, Wiring};
+use super::gate::Gate;
 use crate::{convert, status};
 
 /// The longest time ahead that a request may expire: bounds how long nonces are remembered. Twice what our client signs, since
@@ -59,22 +59,39 @@ impl Nonces {
     }
 }
 
-impl<W: Wiring> Shared<W> {
-    /// Checks a request to do `action` with arguments of this hash. One that is meant for another node is redeemed there.
+/// Checks operators' signed requests.
+pub(super) struct Orders {
+    node: NodeId,
+    codec: Arc<dyn RequestCodec>,
+    clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+    nonces: Mutex<Nonces>,
+}
+
+impl Orders {
+    pub(super) fn new(
+        node: NodeId,
+        codec: Arc<dyn RequestCodec>,
+        clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+    ) -> Self {
+        Self { node, codec, clock, nonces: Mutex::new(Nonces::default()) }
+    }
+
+    /// Checks a request to do something (`what`: an action and the hash of its arguments). One that is meant for another node is
+    /// redeemed there.
     pub(super) fn admit(
         &self,
+        gate: &Gate,
         signed: Option<v1::SignedRequest>,
         bearer: Bearer,
-        action: &str,
-        arguments: Hash,
+        what: (&str, Hash),
     ) -> Result<Place, Status> {
         let signed = convert::request::from_wire(signed).map_err(status::malformed)?;
-        let request = self.parts.requests.open(&signed).map_err(Status::permission_denied)?;
+        let request = self.codec.open(&signed).map_err(Status::permission_denied)?;
         let refuse = |reason: &str| Err(Status::permission_denied(reason.to_owned()));
-        if request.mesh != self.parts.directory.mesh() {
+        if request.mesh != gate.mesh() {
             return refuse("the request was signed for another mesh");
         }
-        if request.action != action || request.arguments != arguments {
+        if (request.action.as_str(), request.arguments) != what {
             return refuse("the request is not the one that was signed");
         }
         if let Bearer::Operator(key) = bearer
@@ -82,14 +99,14 @@ impl<W: Wiring> Shared<W> {
         {
             return refuse("the request was signed by another operator");
         }
-        self.role(&request.operator, Role::Deployer)?;
+        gate.role(&request.operator, Role::Deployer)?;
         if request.target != self.node {
             return match bearer {
                 Bearer::Operator(_) => Ok(Place::There(request.target)),
                 Bearer::Member => refuse("the request was signed for another node"),
             };
         }
-        let now = (self.parts.clock)();
+        let now = (self.clock)();
         if request.expires < now {
             let expired = request.expires.0;
             return Err(Status::permission_denied(format!(

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
 use super::order::Bearer;
-use super::{Service, Wiring};
+use super::{Service, Wiring, images, replica};
 use crate::convert::{self, message, required, value};
 use crate::pipe::{PIECES, Pipe};
 use crate::status;
@@ -48,7 +48,7 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<Streaming<v1::Envelope>>,
     ) -> Result<Response<v1::Nothing>, Status> {
-        let from = self.0.member(&request)?;
+        let from = self.0.gate.member(&request)?;
         let parts = &self.0.parts;
         let mut envelopes = request.into_inner();
         while let Some(envelope) = envelopes.message().await? {
@@ -74,7 +74,7 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.0.member(&request)?;
+        self.0.gate.member(&request)?;
         let shared = std::sync::Arc::clone(&self.0);
         let mut interval = tokio::time::interval(shared.beat_interval);
         // After a pause of this host one heartbeat says as much as many.
@@ -93,7 +93,7 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<Streaming<v1::TunnelPiece>>,
     ) -> Result<Response<Self::TunnelStream>, Status> {
-        let from = self.0.member(&request)?;
+        let from = self.0.gate.member(&request)?;
         let mut incoming = request.into_inner();
         let first = timeout(BACKEND_TIMEOUT, incoming.message()).await;
         let first = first.map_err(|_elapsed| Status::deadline_exceeded("nothing was opened"))??;
@@ -121,7 +121,7 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<v1::BlobRequest>,
     ) -> Result<Response<v1::BlobAnswer>, Status> {
-        self.0.member(&request)?;
+        self.0.gate.member(&request)?;
         let wanted = request.into_inner();
         value::digest("digest", &wanted.digest).map_err(status::malformed)?;
         let reading = timeout(self.0.call_timeout, self.0.parts.images.read_blob(&wanted.digest));
@@ -133,7 +133,7 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<v1::BlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
-        self.0.member(&request)?;
+        self.0.gate.member(&request)?;
         let wanted = request.into_inner();
         value::digest("digest", &wanted.digest).map_err(status::malformed)?;
         let pieces = self.0.parts.images.read_blob(&wanted.digest).await;
@@ -153,10 +153,10 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<v1::FetchImageRequest>,
     ) -> Result<Response<v1::Nothing>, Status> {
-        let from = self.0.member(&request)?;
+        let from = self.0.gate.member(&request)?;
         let digest = request.into_inner().digest;
         value::digest("digest", &digest).map_err(status::malformed)?;
-        match timeout(FETCH_TIMEOUT, self.0.fetch_image(from, &digest)).await {
+        match timeout(FETCH_TIMEOUT, images::fetch_image(&self.0, from, &digest)).await {
             Ok(fetched) => fetched.map(|()| Response::new(v1::Nothing {})),
             Err(_elapsed) => Err(Status::deadline_exceeded("the image takes too long")),
         }
@@ -166,7 +166,7 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<v1::EventsQuery>,
     ) -> Result<Response<Self::EventsStream>, Status> {
-        self.0.member(&request)?;
+        self.0.gate.member(&request)?;
         let query = request.into_inner();
         let tail = usize::try_from(query.tail).unwrap_or(usize::MAX);
         let events = self.0.parts.control.events(tail, query.follow).await;
@@ -178,16 +178,16 @@ impl<W: Wiring> Peer for Service<W> {
         &self,
         request: Request<v1::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        self.0.member(&request)?;
-        self.0.logs(request.into_inner(), Bearer::Member).await.map(Response::new)
+        self.0.gate.member(&request)?;
+        replica::logs(&self.0, request.into_inner(), Bearer::Member).await.map(Response::new)
     }
 
     async fn exec(
         &self,
         request: Request<Streaming<v1::ExecInput>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        self.0.member(&request)?;
-        self.0.exec(request.into_inner(), Bearer::Member).await.map(Response::new)
+        self.0.gate.member(&request)?;
+        replica::exec(&self.0, request.into_inner(), Bearer::Member).await.map(Response::new)
     }
 }
 

@@ -17,97 +17,105 @@ use super::{Shared, Wiring};
 use crate::convert::{exec, request};
 use crate::status;
 
-impl<W: Wiring> Shared<W> {
-    /// Lines of a replica's log.
-    pub(super) async fn logs(
-        &self,
-        wanted: v1::LogsRequest,
-        bearer: Bearer,
-    ) -> Result<Pieces<v1::LogLine>, Status> {
-        let query = exec::query(&wanted);
-        let arguments = request::logs_arguments(&query);
-        match self.admit(wanted.request.clone(), bearer, request::LOGS, arguments)? {
-            Place::Here(slot) => self.logs_here(&slot, query).await,
-            Place::There(node) => {
-                let mut client = self.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
-                let answer = self.passed_on(node, client.logs(wanted)).await?;
-                Ok(Box::pin(answer.into_inner()))
-            }
+/// Lines of a replica's log.
+pub(super) async fn logs<W: Wiring>(
+    shared: &Shared<W>,
+    wanted: v1::LogsRequest,
+    bearer: Bearer,
+) -> Result<Pieces<v1::LogLine>, Status> {
+    let query = exec::query(&wanted);
+    let arguments = request::logs_arguments(&query);
+    match shared.orders.admit(
+        &shared.gate,
+        wanted.request.clone(),
+        bearer,
+        (request::LOGS, arguments),
+    )? {
+        Place::Here(slot) => logs_here(shared, &slot, query).await,
+        Place::There(node) => {
+            let mut client = shared.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
+            let answer = passed_on(shared, node, client.logs(wanted)).await?;
+            Ok(Box::pin(answer.into_inner()))
         }
     }
+}
 
-    async fn logs_here(
-        &self,
-        slot: &SlotId,
-        query: LogQuery,
-    ) -> Result<Pieces<v1::LogLine>, Status> {
-        let replica = self.replica(slot).await?;
-        let lines = self.parts.runtime.logs(&replica.container, query).await;
-        let lines = ReceiverStream::new(lines.map_err(|error| status::container(&error))?);
-        Ok(Box::pin(lines.map(|line| Ok(exec::line_to_wire(line)))))
-    }
+async fn logs_here<W: Wiring>(
+    shared: &Shared<W>,
+    slot: &SlotId,
+    query: LogQuery,
+) -> Result<Pieces<v1::LogLine>, Status> {
+    let replica = replica(shared, slot).await?;
+    let lines = shared.parts.runtime.logs(&replica.container, query).await;
+    let lines = ReceiverStream::new(lines.map_err(|error| status::container(&error))?);
+    Ok(Box::pin(lines.map(|line| Ok(exec::line_to_wire(line)))))
+}
 
-    /// A command in a replica.
-    pub(super) async fn exec(
-        &self,
-        mut input: Streaming<v1::ExecInput>,
-        bearer: Bearer,
-    ) -> Result<Pieces<v1::ExecPiece>, Status> {
-        let open = first_input(&mut input, self.call_timeout).await?;
-        let command = exec::exec(open.clone()).map_err(status::malformed)?;
-        let arguments = request::exec_arguments(&command);
-        match self.admit(open.request.clone(), bearer, request::EXEC, arguments)? {
-            Place::Here(slot) => self.exec_here(&slot, command, input).await,
-            Place::There(node) => {
-                let mut client = self.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
-                let first = v1::ExecInput { piece: Some(Piece::Open(open)) };
-                // A caller that goes away ends the stream without an `end`, and so it arrives at the other node.
-                let rest = input.take_while(|item| std::future::ready(item.is_ok()));
-                let rest = rest.filter_map(|item| std::future::ready(item.ok()));
-                let pieces = tokio_stream::once(first).chain(rest);
-                let answer = self.passed_on(node, client.exec(pieces)).await?;
-                Ok(Box::pin(answer.into_inner()))
-            }
+/// A command in a replica.
+pub(super) async fn exec<W: Wiring>(
+    shared: &Shared<W>,
+    mut input: Streaming<v1::ExecInput>,
+    bearer: Bearer,
+) -> Result<Pieces<v1::ExecPiece>, Status> {
+    let open = first_input(&mut input, shared.call_timeout).await?;
+    let command = exec::exec(open.clone()).map_err(status::malformed)?;
+    let arguments = request::exec_arguments(&command);
+    match shared.orders.admit(
+        &shared.gate,
+        open.request.clone(),
+        bearer,
+        (request::EXEC, arguments),
+    )? {
+        Place::Here(slot) => exec_here(shared, &slot, command, input).await,
+        Place::There(node) => {
+            let mut client = shared.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
+            let first = v1::ExecInput { piece: Some(Piece::Open(open)) };
+            // A caller that goes away ends the stream without an `end`, and so it arrives at the other node.
+            let rest = input.take_while(|item| std::future::ready(item.is_ok()));
+            let rest = rest.filter_map(|item| std::future::ready(item.ok()));
+            let pieces = tokio_stream::once(first).chain(rest);
+            let answer = passed_on(shared, node, client.exec(pieces)).await?;
+            Ok(Box::pin(answer.into_inner()))
         }
     }
+}
 
-    async fn exec_here(
-        &self,
-        slot: &SlotId,
-        command: Exec,
-        input: Streaming<v1::ExecInput>,
-    ) -> Result<Pieces<v1::ExecPiece>, Status> {
-        let replica = self.replica(slot).await?;
-        let running = self.parts.runtime.exec(&replica.container, command).await;
-        let ExecStreams { stdin, output } = running.map_err(|error| status::container(&error))?;
-        self.tasks.spawn("stdin", feed(input, stdin));
-        // Whoever drops this stream drops the receiver, and that kills the command.
-        Ok(Box::pin(ReceiverStream::new(output).map(|output| Ok(exec::piece_to_wire(output)))))
-    }
+async fn exec_here<W: Wiring>(
+    shared: &Shared<W>,
+    slot: &SlotId,
+    command: Exec,
+    input: Streaming<v1::ExecInput>,
+) -> Result<Pieces<v1::ExecPiece>, Status> {
+    let replica = replica(shared, slot).await?;
+    let running = shared.parts.runtime.exec(&replica.container, command).await;
+    let ExecStreams { stdin, output } = running.map_err(|error| status::container(&error))?;
+    shared.tasks.spawn("stdin", feed(input, stdin));
+    // Whoever drops this stream drops the receiver, and that kills the command.
+    Ok(Box::pin(ReceiverStream::new(output).map(|output| Ok(exec::piece_to_wire(output)))))
+}
 
-    async fn replica(&self, slot: &SlotId) -> Result<LocalReplica, Status> {
-        let found = self.parts.control.replica(slot).await;
-        found.ok_or_else(|| {
-            let mut status = Status::not_found("this node has no container of that replica");
-            status::name(&mut status, self.node);
-            status
-        })
-    }
+async fn replica<W: Wiring>(shared: &Shared<W>, slot: &SlotId) -> Result<LocalReplica, Status> {
+    let found = shared.parts.control.replica(slot).await;
+    found.ok_or_else(|| {
+        let mut status = Status::not_found("this node has no container of that replica");
+        status::name(&mut status, shared.node);
+        status
+    })
+}
 
-    /// The beginning of an answer that another node gives; its refusals are passed on as they are, with its name.
-    async fn passed_on<T>(
-        &self,
-        node: NodeId,
-        call: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, Status> {
-        let answer = timeout(self.call_timeout, call).await;
-        let answer =
-            answer.map_err(|_elapsed| Status::unavailable(format!("node {node} does not answer")));
-        answer.and_then(|answer| answer).map_err(|mut refusal| {
-            status::name(&mut refusal, node);
-            refusal
-        })
-    }
+/// The beginning of an answer that another node gives; its refusals are passed on as they are, with its name.
+async fn passed_on<W: Wiring, T>(
+    shared: &Shared<W>,
+    node: NodeId,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let answer = timeout(shared.call_timeout, call).await;
+    let answer =
+        answer.map_err(|_elapsed| Status::unavailable(format!("node {node} does not answer")));
+    answer.and_then(|answer| answer).map_err(|mut refusal| {
+        status::name(&mut refusal, node);
+        refusal
+    })
 }
 
 /// Passes standard input on until it ends, the command ends or the caller is gone.

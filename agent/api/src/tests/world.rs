@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Body, Entry, Record, Role, Run, Stamp};
-use mesh_coordinator::id::{AppUid, Incarnation, NodeId, PublicKey, SlotId, SlotIndex};
+use mesh_coordinator::id::{AppUid, Incarnation, NodeId, SlotId, SlotIndex};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{NodeStatus, NodeView, Overview};
 use mesh_identity::keys::KeyPair;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::fakes::{
     FakeAdmission, FakeControl, FakeDirectory, FakeImages, FakeRuntime, MESH, SeenBy,
 };
-use crate::client::{Access, AgentAddress, OperatorClient, PeerPool, PoolConfig};
+use crate::client::{Access, AgentAddress, OperatorClient, PeerPool, PoolConfig, TlsFor};
 use crate::server::{Bound, Config, Handle, Limits, Parts, Wiring, serve};
 
 #[derive(Debug)]
@@ -67,9 +67,7 @@ pub(super) fn limits() -> Limits {
     Limits { handshake_timeout: Duration::from_secs(2), ..Limits::default() }
 }
 
-pub(super) fn tls_for(
-    keys: &Arc<KeyPair>,
-) -> Arc<dyn Fn(&PublicKey) -> Arc<tokio_rustls::rustls::ClientConfig> + Send + Sync> {
+pub(super) fn tls_for(keys: &Arc<KeyPair>) -> TlsFor {
     let keys = Arc::clone(keys);
     Arc::new(move |expected| tls::client_config(&keys, *expected).unwrap())
 }
@@ -268,6 +266,3 @@ pub(super) async fn eventually(condition: impl Fn() -> bool) {
     }
     panic!("the condition never held");
 }
-
-/// A tally that tests share with tasks.
-pub(super) type Shared<T> = Arc<Mutex<T>>;
