@@ -132,9 +132,13 @@ impl Remote {
 impl From<Error> for CallError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unreachable { tried } => Self::Unreachable(
-                tried.into_iter().map(|(address, why)| Tried { address, why }).collect(),
-            ),
+            Error::Unreachable { tried } => {
+                let tried = tried.into_iter().map(|(address, why)| Tried { address, why });
+                let mut list: Vec<Tried> = tried.collect();
+                // An agent that was named by hand is tried with every known key.
+                list.dedup();
+                Self::Unreachable(list)
+            }
             Error::Refused { reason } if reason.contains("role") => Self::Role { reason },
             Error::Refused { reason }
             | Error::NotFound { reason }

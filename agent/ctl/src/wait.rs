@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{AppUid, SlotId};
-use mesh_coordinator::view::{AppView, ClaimView, Overview, ServiceView, SlotView};
+use mesh_coordinator::view::{AppView, ClaimView, NodeStatus, Overview, ServiceView, SlotView};
 use tokio::time::Instant;
 
 pub(crate) use self::progress::Progress;
@@ -243,7 +243,8 @@ fn state(services: &[&ServiceView]) -> State {
     let slots: Vec<&SlotView> = services.iter().flat_map(|service| &service.slots).collect();
     let open = slots.iter().filter(|slot| slot.wanted && !is_settled(slot)).map(|slot| open(slot));
     let leaving = slots.iter().flat_map(|slot| {
-        slot.claims.iter().filter(|claim| claim.phase.holds() && (!slot.wanted || !claim.current))
+        let is_old = |claim: &&ClaimView| !slot.wanted || !claim.current;
+        heard(slot).filter(|claim| claim.phase.holds()).filter(is_old)
     });
     State { ready, wanted, n_leaving: leaving.count(), open: open.collect() }
 }
@@ -251,11 +252,16 @@ fn state(services: &[&ServiceView]) -> State {
 /// Whether the slot is as it should be: a process that ended and must not be started again is so for good.
 fn is_settled(slot: &SlotView) -> bool {
     let settles = |claim: &ClaimView| matches!(claim.phase, Phase::Ready | Phase::Ended);
-    slot.claims.iter().any(|claim| claim.current && settles(claim))
+    heard(slot).any(|claim| claim.current && settles(claim))
+}
+
+/// The claims of nodes that may be there: what a dead node said last is neither help nor hindrance.
+fn heard(slot: &SlotView) -> impl Iterator<Item = &ClaimView> {
+    slot.claims.iter().filter(|claim| claim.node_status != NodeStatus::Down)
 }
 
 fn open(slot: &SlotView) -> Open {
-    let current = || slot.claims.iter().filter(|claim| claim.current);
+    let current = || heard(slot).filter(|claim| claim.current);
     let shown = current().find(|claim| claim.phase.holds()).or_else(|| current().next());
     Open {
         slot: slot.slot.clone(),
@@ -381,3 +387,6 @@ impl Patience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

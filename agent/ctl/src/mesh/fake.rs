@@ -46,6 +46,8 @@ pub(crate) struct Fake {
     pub(crate) lonely: Cell<bool>,
     /// Why records are refused, if they are.
     pub(crate) refusal: Cell<Option<&'static str>>,
+    /// How many overviews nobody answers.
+    pub(crate) silent_for: Cell<u32>,
     /// The code with which commands end.
     pub(crate) exit: Cell<i32>,
 }
@@ -93,6 +95,7 @@ impl Fake {
             fate: Cell::new(Fate::Ready),
             lonely: Cell::new(false),
             refusal: Cell::new(None),
+            silent_for: Cell::new(0),
             exit: Cell::new(0),
         }
     }
@@ -237,6 +240,10 @@ impl Mesh for Fake {
     }
 
     async fn overview(&self) -> Result<Overview, CallError> {
+        if let Some(left) = self.silent_for.get().checked_sub(1) {
+            self.silent_for.set(left);
+            return Err(CallError::Unreachable(Vec::new()));
+        }
         let mut removals = BTreeMap::new();
         let mut drained = BTreeMap::new();
         for record in self.records.borrow().iter() {

@@ -1,0 +1,116 @@
+//! When waiting ends, and with which result.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use mesh_coordinator::fact::Phase;
+use mesh_coordinator::id::{AppUid, Revision, SlotId, SlotIndex};
+use mesh_coordinator::spec::Mode;
+use mesh_coordinator::view::{ClaimView, NodeStatus, ServiceView, SlotView};
+
+use super::{Applied, Fault, Goal, Rollout, state, until_ready};
+use crate::failure::Outcome;
+use crate::mesh::fake::{Fake, node};
+use crate::ui::Format;
+use crate::ui::capture::Captured;
+
+fn claim(phase: Phase, node_status: NodeStatus, current: bool) -> ClaimView {
+    let node = node(1, "alpha");
+    ClaimView {
+        node: node.id,
+        node_name: node.name,
+        node_status,
+        revision: Revision { number: 1, id: 1 },
+        current,
+        phase,
+        yielding: false,
+        restarts: 0,
+        failover_ms: None,
+        detail: String::new(),
+    }
+}
+
+fn service(claims: Vec<ClaimView>) -> ServiceView {
+    let slot = SlotId {
+        app: AppUid([1; 16]),
+        service: "web".parse().unwrap(),
+        index: SlotIndex::Number(0),
+    };
+    ServiceView {
+        name: "web".parse().unwrap(),
+        image: "hello:1".to_owned(),
+        digest: String::new(),
+        revision: Revision { number: 1, id: 1 },
+        mode: Mode::Replicated(1),
+        n_wanted: 1,
+        n_ready: 0,
+        ports: Vec::new(),
+        failover_bound: Duration::from_secs(1),
+        slots: vec![SlotView { slot, name: "blog/web/0".to_owned(), wanted: true, claims }],
+    }
+}
+
+#[test]
+fn a_replica_on_a_dead_node_is_neither_ready_nor_in_the_way() {
+    let lost = service(vec![claim(Phase::Ready, NodeStatus::Down, true)]);
+    assert_eq!(state(&[&lost]).open.len(), 1);
+    let moved = service(vec![
+        claim(Phase::Ready, NodeStatus::Alive, true),
+        claim(Phase::Ready, NodeStatus::Down, false),
+    ]);
+    assert_eq!((state(&[&moved]).open.len(), state(&[&moved]).n_leaving), (0, 0));
+}
+
+#[test]
+fn an_old_replica_that_still_runs_is_waited_for() {
+    let both = service(vec![
+        claim(Phase::Ready, NodeStatus::Alive, true),
+        claim(Phase::Ready, NodeStatus::Alive, false),
+    ]);
+    assert_eq!(state(&[&both]).n_leaving, 1);
+}
+
+#[test]
+fn a_process_that_ended_for_good_is_settled() {
+    let ended = service(vec![claim(Phase::Ended, NodeStatus::Alive, true)]);
+    let state = state(&[&ended]);
+    assert_eq!((state.open.len(), state.ready, state.wanted), (0, 1, 1));
+}
+
+#[test]
+fn faults_make_the_outcome() {
+    let fault = Fault { slot: "blog/web/0".to_owned(), node: None, reason: String::new() };
+    let end = |ready, faults: &[Fault]| Rollout { ready, wanted: 2, faults: faults.to_vec() };
+    assert_eq!(end(2, &[]).outcome(), Outcome::Done);
+    assert_eq!(end(1, std::slice::from_ref(&fault)).outcome(), Outcome::Partly);
+    assert_eq!(end(0, &[fault]).outcome(), Outcome::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_never_arrives_ends_at_the_timeout() {
+    let (fake, captured) = (Fake::new(), Captured::default());
+    let goal = Goal {
+        app: AppUid([1; 16]),
+        services: Vec::new(),
+        applied: Box::new(|_| Applied::Waiting),
+        timeout: Duration::from_secs(30),
+    };
+    let failure = until_ready(&fake, &mut captured.ui(Format::Text, None), goal).await.unwrap_err();
+    assert!(failure.message().unwrap().contains("have not taken note"), "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn agents_that_fall_silent_for_a_moment_are_waited_for() {
+    let (fake, captured) = (Fake::new(), Captured::default());
+    let mut ui = captured.ui(Format::Text, None);
+    fake.silent_for.set(8);
+    super::until_none(&fake, &mut ui, Duration::from_secs(60), |_| 0).await.unwrap();
+    fake.silent_for.set(1_000);
+    let counted = Cell::new(0);
+    let count = |_: &_| {
+        counted.set(counted.get() + 1);
+        0
+    };
+    let failure = super::until_none(&fake, &mut ui, Duration::from_secs(60), count).await;
+    assert_eq!((failure.unwrap_err().code(), counted.get()), (1, 0));
+}
