@@ -1,6 +1,7 @@
 //! The system calls that nix does not have or cannot make safe: one small function each.
 #![expect(unsafe_code, reason = "raw system calls, each with its reason")]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
@@ -63,6 +64,17 @@ pub(crate) fn set_ignored(signal: Signal, ignored: bool) -> io::Result<()> {
     // SAFETY: neither the default nor ignoring runs code of ours in a handler.
     unsafe { sigaction(signal, &action) }?;
     Ok(())
+}
+
+/// Locks a whole file for this process, until it closes the file or ends; fails at once when another process has it.
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    let exclusive = libc::c_short::try_from(libc::F_WRLCK).unwrap_or(1);
+    // SAFETY: the structure is numbers only, for which zero is a value: from the start to the end of the file.
+    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+    whole.l_type = exclusive;
+    // SAFETY: the structure outlives the call.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, std::ptr::from_ref(&whole)) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[repr(C)]

@@ -176,3 +176,14 @@ fn a_container_sees_itself_and_not_the_host() {
         node
     });
 }
+
+#[test]
+fn no_device_of_the_host_can_be_opened() {
+    on_a_node(|mut node: Node| async move {
+        let lines = node.lines_of(&["device", "/memory", "device", "/dev/memory"]).await;
+        assert_eq!(lines, ["permission denied"; 2]);
+        let lines = node.lines_of(&["cat", "/dev/null", "out", "usual ones can"]).await;
+        assert_eq!(lines, ["", "usual ones can"]);
+        node
+    });
+}

@@ -209,7 +209,7 @@ fn a_shim_is_small_and_alone() {
         let smaps = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("read");
         let private: u64 = smaps
             .lines()
-            .filter_map(|line| line.strip_prefix("Private_Dirty:"))
+            .filter_map(|line| line.strip_prefix("Anonymous:"))
             .filter_map(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
             .sum();
         assert!(private <= 1024, "{private} KiB");

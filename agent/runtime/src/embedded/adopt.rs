@@ -25,6 +25,7 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
         // One container whose files cannot be read must not keep the agent from the others.
         match driver.status(&id).await {
             Ok(Status::Running(state)) => {
+                tidy(driver, &id).await;
                 driver.inner.network.adopt(&id.0, state.address).await;
                 info!(container = %id, pid = state.init.pid, "adopted");
                 alive.push(id.0.clone());
@@ -32,7 +33,7 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
             }
             Ok(Status::Lost) => end_lost(driver, &id).await,
             Ok(Status::Absent) => remove_remains(driver, &id).await,
-            Ok(Status::Ended(_)) => forget_former_boot(driver, &id).await,
+            Ok(Status::Ended(_)) => tidy(driver, &id).await,
             Err(error) => {
                 warn!(container = %id, error = %Chain(&error), "a container's files cannot be read");
             }
@@ -62,10 +63,15 @@ async fn ids<N: ContainerNetwork>(driver: &Driver<N>) -> io::Result<Vec<Containe
     .await
 }
 
-async fn forget_former_boot<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+/// Removes what is of no use to this life of the agent, or to this boot.
+async fn tidy<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
     let (place, boot) = (driver.place(id), driver.inner.boot.clone());
-    if let Err(error) = blocking(move || place.forget_former_boot(&boot)).await {
-        warn!(container = %id, error = %Chain(&error), "what a former boot left cannot be removed");
+    let tidied = blocking(move || {
+        place.forget_former_boot(&boot)?;
+        place.forget_commands()
+    });
+    if let Err(error) = tidied.await {
+        warn!(container = %id, error = %Chain(&error), "leftovers in a container's directory");
     }
 }
 

@@ -83,6 +83,14 @@ impl Place {
         }
     }
 
+    /// Removes the directories of commands whose agent has gone; they end by themselves.
+    pub(super) fn forget_commands(&self) -> io::Result<()> {
+        let entries = read_dir(&self.run)?.into_iter();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(file::EXEC_DIR))
+            .try_for_each(|entry| remove_all(&entry.path()))
+    }
+
     /// The network namespace.
     pub(super) fn network(&self) -> PathBuf {
         self.run.join(file::NETWORK)

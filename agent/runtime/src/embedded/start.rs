@@ -50,6 +50,8 @@ pub(super) async fn start<N: ContainerNetwork>(
             Status::Absent => true,
             Status::Ended(_) => false,
         };
+    // Whoever starts it again knows that the run before has ended: its watcher has nothing more to tell.
+    slot.ask();
     let started = make_and_run(driver, container).await;
     match &started {
         Ok(state) => {

@@ -36,7 +36,7 @@ const KILL_PAUSE: Duration = Duration::from_millis(5);
 /// The whole life of the process; its exit code is the command's.
 pub(super) fn run(dir: &Path) -> ExitCode {
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let code = match prepare(dir).and_then(|prepared| prepared.run()) {
+    let code = match prepare(dir).and_then(Prepared::run) {
         Ok(code) => code,
         Err(fault) => {
             // Standard error is still the command's, and whoever runs a command looks there.

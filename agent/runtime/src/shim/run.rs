@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stdout, pipe2, setsid};
@@ -33,7 +33,7 @@ pub(super) struct Run {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     /// Held as long as this shim lives: one shim per container.
-    pub(super) lock: Flock<File>,
+    pub(super) lock: File,
 }
 
 /// Makes and starts the container. When it fails, no process is left.
@@ -52,9 +52,14 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
         .and_then(|()| tree.enter(&format!("{}/{SHIMS}", plan.cgroup_parent)))
         .map_err(|error| Fault::host("leave the agent's cgroup", error))?;
 
+    let group = tree.group(&plan.cgroup);
+    // What a shim left that was killed before it could say what it had started.
+    group
+        .kill()
+        .and_then(|()| group.remove())
+        .map_err(|error| Fault::host("end what an earlier run left", error))?;
     let root = rootfs::mount_root(dir, plan)?;
     rootfs::write_names(dir, plan)?;
-    let group = tree.group(&plan.cgroup);
     let parent = tree.group(&plan.cgroup_parent);
     let host = bundle::Host { unified: tree.is_unified(), limits_swap: parent.limits_swap() };
     let process = process(&root, plan)?;
@@ -72,13 +77,14 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
     Ok(Run { state, stdout, stderr, lock })
 }
 
-fn lock(dir: &Path) -> Result<Flock<File>, Fault> {
+/// Waits until this is the only shim of the container. A lock of the POSIX kind, because it is the process's own: a child that
+/// was cloned from a former shim, and waits for its word for ever, does not hold it.
+fn lock(dir: &Path) -> Result<File, Fault> {
     let path = dir.join(file::LOCK);
-    let mut file = File::create(path).map_err(|error| Fault::host("open the lock", error))?;
+    let file = File::create(path).map_err(|error| Fault::host("open the lock", error))?;
     for _round in 0..LOCK_ROUNDS {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((back, _held)) => file = back,
+        if sys::lock(&file).is_ok() {
+            return Ok(file);
         }
         sys::pause(LOCK_PAUSE);
     }
