@@ -4,6 +4,7 @@
 //! static binary must not use. And what the host said about the connection ([`Fault`]) is read at the source: whether a host
 //! *refused* (it lives, its agent does not) or was silent decides what moves.
 
+mod names;
 mod socket;
 
 use std::io;
@@ -11,7 +12,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
@@ -20,6 +20,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::transport::{Channel, Endpoint};
 
+pub(crate) use self::names::Names;
 use self::socket::Socket;
 pub(crate) use self::socket::{Fault, set_user_timeout};
 
@@ -39,6 +40,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 pub(crate) struct Dial<'a> {
     /// `host:port`.
     pub(crate) address: &'a str,
+    /// What is known of names.
+    pub(crate) names: &'a Names,
     /// What proves the own key and checks the other's.
     pub(crate) tls: Arc<ClientConfig>,
     /// How long all of it may take.
@@ -97,7 +100,8 @@ fn reason_of(error: &io::Error) -> String {
 pub(crate) async fn connect(dial: &Dial<'_>) -> Result<Link, DialError> {
     let deadline = tokio::time::Instant::now() + dial.timeout;
     let late = |_elapsed| DialError::Silent;
-    let addresses = timeout_at(deadline, resolve(dial.address)).await.map_err(late)??;
+    let addresses =
+        timeout_at(deadline, dial.names.resolve(dial.address)).await.map_err(late)??;
     let tcp = timeout_at(deadline, first(&addresses, dial.timeout)).await.map_err(late)??;
     let fault = Arc::new(Fault::default());
     let socket = Socket::new(tcp, Arc::clone(&fault));
@@ -137,21 +141,4 @@ async fn first(addresses: &[SocketAddr], timeout: Duration) -> Result<TcpStream,
         }
     }
     Err(failure)
-}
-
-/// The addresses behind `host:port`.
-pub(crate) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, DialError> {
-    if let Ok(literal) = address.parse() {
-        return Ok(vec![literal]);
-    }
-    let malformed = || DialError::Address(address.to_owned());
-    let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
-    let port = port.parse::<u16>().map_err(|_not_a_port| malformed())?;
-    let unknown = |reason: String| DialError::Name { host: host.to_owned(), reason };
-    let resolver = TokioResolver::builder_tokio()
-        .and_then(hickory_resolver::ResolverBuilder::build)
-        .map_err(|error| unknown(error.to_string()))?;
-    let found = resolver.lookup_ip(host).await.map_err(|error| unknown(error.to_string()))?;
-    let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, port)).collect();
-    if addresses.is_empty() { Err(unknown("it has no address".to_owned())) } else { Ok(addresses) }
 }

@@ -15,7 +15,7 @@ mod status;
 /// The addresses behind `host:port`, by the resolvers of the host; empty when there are none. A static binary must not ask the C
 /// library for them.
 pub async fn resolve(address: &str) -> Vec<std::net::SocketAddr> {
-    dial::resolve(address).await.unwrap_or_default()
+    dial::Names::default().resolve(address).await.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -134,6 +134,9 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections from one address.
     pub connections_per_address: usize,
+    /// Of those in all, open connections of keys that nobody knows, or that are not proved yet: strangers must not take the
+    /// members' places.
+    pub strangers: usize,
     /// How long a handshake may take, and how long the first bytes after it.
     pub handshake_timeout: Duration,
     /// How long a connection of a key that nobody knows may last; long enough to join.
@@ -149,6 +152,7 @@ impl Default for Limits {
             connections: 2048,
             // Several agents and operators behind one address translator.
             connections_per_address: 256,
+            strangers: 512,
             handshake_timeout: Duration::from_secs(5),
             stranger_timeout: Duration::from_secs(30),
             call_timeout: Duration::from_secs(15),
@@ -189,13 +193,13 @@ pub struct Handle {
 impl Handle {
     /// Closes all connections of a key.
     pub fn close_connections_of(&self, key: &PublicKey) {
-        self.registry.close(|open| open == key);
+        self.registry.close(|open, _standing| open == key);
     }
 
-    /// Closes all connections of keys that lost their standing. To be called when the catalogue has changed.
+    /// Closes all connections of keys that may do less than when they were opened. To be called when the catalogue has changed.
     pub fn recheck(&self) {
         let directory = self.directory.as_ref();
-        self.registry.close(|key| gate::is_removed(&directory.standing(key)));
+        self.registry.close(|key, opened_as| gate::is_less(&directory.standing(key), opened_as));
     }
 
     /// How many connections are open.
@@ -267,7 +271,7 @@ pub async fn serve<W: Wiring>(
         let drain = async {
             stopping.cancelled().await;
             tokio::time::sleep(DRAIN).await;
-            registry.close(|_any| true);
+            registry.close(|_any, _standing| true);
             std::future::pending::<()>().await;
         };
         tokio::select! {

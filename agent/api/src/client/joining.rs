@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::Error;
 use crate::convert::{message, value};
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Names};
 
 /// Asks the agent at `address` (`host:port`) to admit this node. `tls` proves this node's key and accepts only the agent that
 /// the token names. Every record of the answer was opened by `codec`.
@@ -27,7 +27,7 @@ pub async fn join(
 ) -> Result<Admitted, Error> {
     let unreachable =
         |reason: String| Error::Unreachable { tried: vec![(address.to_owned(), reason)] };
-    let link = dial::connect(&Dial { address, tls, timeout })
+    let link = dial::connect(&Dial { address, names: &Names::default(), tls, timeout })
         .await
         .map_err(|error| unreachable(error.to_string()))?;
     let offer = v1::JoinOffer {

@@ -28,7 +28,7 @@ use tracing::{debug, trace};
 
 use super::pool::{Caller, PoolConfig, Queued, TlsFor};
 use crate::convert::message;
-use crate::dial::{self, Dial, DialError, is_refusal};
+use crate::dial::{self, Dial, DialError, Names, is_refusal};
 
 /// Envelopes that the connection has not taken yet.
 const ENVELOPES: usize = 8;
@@ -41,6 +41,7 @@ pub(super) struct Link {
     pub(super) node: NodeId,
     pub(super) config: PoolConfig,
     pub(super) directory: Arc<dyn Directory>,
+    pub(super) names: Arc<Names>,
     pub(super) tls_for: TlsFor,
     pub(super) events: mpsc::Sender<Event>,
     /// The address at which the peer proved its key last.
@@ -56,6 +57,8 @@ pub(super) struct Needs {
     waiting: VecDeque<Queued>,
     /// Who wants to call and has no answer yet.
     callers: Vec<Caller>,
+    /// The handle was dropped.
+    is_over: bool,
 }
 
 /// Why a connection was left.
@@ -131,7 +134,8 @@ impl Link {
         for address in addresses {
             let tls = (self.tls_for)(&peer.key);
             let timeout = self.config.connect_timeout;
-            match dial::connect(&Dial { address: &address, tls, timeout }).await {
+            match dial::connect(&Dial { address: &address, names: &self.names, tls, timeout }).await
+            {
                 Ok(link) => {
                     self.good = Some(address);
                     return Ok(link);
@@ -157,7 +161,7 @@ impl Link {
 
     /// Serves all needs over one connection.
     async fn stay(&self, channel: Channel, needs: &mut Needs) -> Left {
-        let Needs { inbox, calls, watched, waiting, callers: _ } = needs;
+        let Needs { inbox, calls, watched, waiting, callers: _, is_over: _ } = needs;
         let is_watched = watched.clone();
         tokio::select! {
             left = self.speak(channel.clone(), (waiting, inbox), &is_watched) => left,
@@ -252,7 +256,14 @@ impl Needs {
         calls: mpsc::Receiver<Caller>,
         watched: watch::Receiver<bool>,
     ) -> Self {
-        Self { inbox, calls, watched, waiting: VecDeque::new(), callers: Vec::new() }
+        Self {
+            inbox,
+            calls,
+            watched,
+            waiting: VecDeque::new(),
+            callers: Vec::new(),
+            is_over: false,
+        }
     }
 
     fn is_watched(&self) -> bool {
@@ -261,49 +272,52 @@ impl Needs {
 
     /// Waits for a reason to be connected; false when the handle was dropped.
     async fn any(&mut self) -> bool {
-        while !self.is_watched() && self.waiting.is_empty() && self.callers.is_empty() {
+        while !self.is_over
+            && !self.is_watched()
+            && self.waiting.is_empty()
+            && self.callers.is_empty()
+        {
             tokio::select! {
-                queued = self.inbox.recv() => match queued {
-                    Some(queued) => self.waiting.push_back(queued),
-                    None => return false,
-                },
-                caller = self.calls.recv() => match caller {
-                    Some(caller) => self.callers.push(caller),
-                    None => return false,
-                },
-                changed = self.watched.changed() => if changed.is_err() { return false },
+                queued = self.inbox.recv() => self.keep(queued),
+                caller = self.calls.recv() => self.callers.extend(caller),
+                changed = self.watched.changed() => self.is_over |= changed.is_err(),
             }
         }
-        true
+        !self.is_over
     }
 
     /// Waits, unless somebody wants to call or to watch. Of the messages that come meanwhile the newest are kept.
     async fn pause(&mut self, pause: Duration, config: &PoolConfig) {
         let until = Instant::now() + pause;
         let was_watched = *self.watched.borrow_and_update();
-        loop {
+        let mut is_wanted = false;
+        while !is_wanted && !self.is_over {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(until) => break,
                 caller = self.calls.recv() => {
                     self.callers.extend(caller);
-                    break;
+                    is_wanted = true;
                 }
                 changed = self.watched.changed() => {
-                    if changed.is_err() || (!was_watched && self.is_watched()) { break }
+                    self.is_over |= changed.is_err();
+                    is_wanted = !was_watched && self.is_watched();
                 }
-                queued = self.inbox.recv() => match queued {
-                    Some(queued) => {
-                        if self.waiting.len() >= config.queue_len {
-                            self.waiting.pop_front();
-                        }
-                        self.waiting.push_back(queued);
-                    }
-                    None => break,
-                },
+                queued = self.inbox.recv() => self.keep(queued),
+            }
+            if self.waiting.len() > config.queue_len {
+                self.waiting.pop_front();
             }
         }
         self.waiting.retain(|(since, _)| since.elapsed() <= config.message_age_max);
+    }
+
+    /// Keeps a message until there is a connection; `None` says that no more will come.
+    fn keep(&mut self, queued: Option<Queued>) {
+        match queued {
+            Some(queued) => self.waiting.push_back(queued),
+            None => self.is_over = true,
+        }
     }
 
     fn answer(&mut self, answer: &Result<Channel, String>) {

@@ -33,7 +33,7 @@ use super::{Error, Items};
 use crate::convert::{
     ANSWER_LEN_MAX, event, exec, key, overview, request, required, value, who, why,
 };
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Names};
 
 /// How long the answer of one agent is waited for before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -159,6 +159,7 @@ impl OperatorClient {
         access: Access,
         timeout: Duration,
     ) -> Result<Self, Error> {
+        let names = Names::default();
         let mut waiting = agents.iter();
         let mut trying = FuturesUnordered::new();
         let mut tried = Vec::new();
@@ -169,7 +170,7 @@ impl OperatorClient {
             if std::mem::take(&mut start_next)
                 && let Some(agent) = waiting.next()
             {
-                trying.push(attempt(agent, &access, timeout));
+                trying.push(attempt(agent, &access, &names, timeout));
             }
             let head_start = tokio::time::sleep(HEAD_START);
             tokio::select! {
@@ -397,10 +398,11 @@ impl OperatorClient {
 async fn attempt(
     agent: &AgentAddress,
     access: &Access,
+    names: &Names,
     timeout: Duration,
 ) -> Result<(AgentAddress, Channel), (String, String)> {
     let tls = (access.tls_for)(&agent.key);
-    match dial::connect(&Dial { address: &agent.address, tls, timeout }).await {
+    match dial::connect(&Dial { address: &agent.address, names, tls, timeout }).await {
         Ok(link) => Ok((agent.clone(), link.channel)),
         Err(error) => Err((agent.address.clone(), error.to_string())),
     }

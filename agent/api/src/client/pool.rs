@@ -23,6 +23,7 @@ use tracing::debug;
 
 use super::link::{self, Link};
 use crate::convert::MESSAGE_LEN_MAX;
+use crate::dial::Names;
 
 /// Calls that wait for a connection to one peer: each is somebody's request, and more at once than this is a fault.
 const CALLS: usize = 64;
@@ -87,6 +88,7 @@ pub struct PeerPool {
 struct Inner {
     config: PoolConfig,
     directory: Arc<dyn Directory>,
+    names: Arc<Names>,
     tls_for: TlsFor,
     events: mpsc::Sender<Event>,
     tasks: Tasks,
@@ -111,7 +113,17 @@ impl PeerPool {
         tasks: Tasks,
     ) -> Self {
         let handles = Mutex::new(BTreeMap::new());
-        Self { inner: Arc::new(Inner { config, directory, tls_for, events, tasks, handles }) }
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                directory,
+                names: Arc::default(),
+                tls_for,
+                events,
+                tasks,
+                handles,
+            }),
+        }
     }
 
     /// Who is who.
@@ -156,6 +168,7 @@ impl PeerPool {
             node,
             config: inner.config.clone(),
             directory: Arc::clone(&inner.directory),
+            names: Arc::clone(&inner.names),
             tls_for: Arc::clone(&inner.tls_for),
             events: inner.events.clone(),
             good: None,

@@ -3,10 +3,12 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mesh_coordinator::id::PublicKey;
+use mesh_ports::directory::{Directory, Standing};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -23,36 +25,42 @@ const PREFACE_LEN: usize = 24;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller(pub(super) PublicKey);
 
+/// Whose connection it is.
+pub(super) struct Owner {
+    pub(super) key: PublicKey,
+    pub(super) directory: Arc<dyn Directory>,
+}
+
 /// One connection. Its place is given back when it is dropped.
 pub(super) struct Connection {
     tls: TlsStream<TcpStream>,
-    key: PublicKey,
+    owner: Owner,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     /// When it ends by itself: before the preface, or for a stranger; `None` for a member or an operator that has spoken.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// How long it may last once the preface is there; `None` is without end.
-    lifetime: Option<Duration>,
+    /// How long a stranger may stay once the preface is there; `None` for whom is known.
+    stay: Option<Duration>,
     n_read: usize,
-    _place: Place,
+    place: Place,
 }
 
 impl Connection {
-    /// `limits` are the time until the other end speaks, and the time until the end if there is one.
+    /// `limits` are the time until the other end speaks, and how long it may stay if it is a stranger.
     pub(super) fn new(
         tls: TlsStream<TcpStream>,
-        key: PublicKey,
+        owner: Owner,
         place: Place,
         limits: (Duration, Option<Duration>),
     ) -> Self {
-        let (preface, lifetime) = limits;
+        let (preface, stay) = limits;
         Self {
             tls,
-            key,
+            owner,
             closed: Box::pin(place.close().clone().cancelled_owned()),
             deadline: Some(Box::pin(tokio::time::sleep(preface))),
-            lifetime,
+            stay,
             n_read: 0,
-            _place: place,
+            place,
         }
     }
 
@@ -61,15 +69,25 @@ impl Connection {
         if self.closed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
-        let over = self.deadline.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready());
-        if over { Poll::Ready(io::ErrorKind::TimedOut.into()) } else { Poll::Pending }
+        let is_late = self.deadline.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready());
+        if !is_late {
+            return Poll::Pending;
+        }
+        self.deadline = None;
+        let is_stranger = self.owner.directory.standing(&self.owner.key) == Standing::Unknown;
+        if self.n_read < PREFACE_LEN || is_stranger {
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        // The stranger has become a member meanwhile.
+        self.place.belongs_to(self.owner.key, self.owner.directory.standing(&self.owner.key));
+        Poll::Pending
     }
 
     fn note_read(&mut self, length: usize) {
         if self.n_read < PREFACE_LEN {
             self.n_read = self.n_read.saturating_add(length);
             if self.n_read >= PREFACE_LEN {
-                self.deadline = self.lifetime.map(|left| Box::pin(tokio::time::sleep(left)));
+                self.deadline = self.stay.map(|left| Box::pin(tokio::time::sleep(left)));
             }
         }
     }
@@ -79,7 +97,7 @@ impl Connected for Connection {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
-        Caller(self.key)
+        Caller(self.owner.key)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::convert;
 const TAIL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most events that are asked of one node: bounds what a merge holds in memory.
-const TAIL_MAX: u32 = 10_000;
+const TAIL_MAX: u32 = 1_000;
 
 /// Events that the caller has not taken yet.
 const ITEMS: usize = 64;

@@ -17,6 +17,17 @@ pub(super) const fn is_removed(standing: &Standing) -> bool {
     }
 }
 
+/// Whether a key that stands `now` like this may do less than one that stood like `before`.
+pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
+    match (before, now) {
+        (_, Standing::Removed) => true,
+        (Standing::Member(_), now) => now != before,
+        (Standing::Operator(before), Standing::Operator(now)) => now < before,
+        (Standing::Operator(_), Standing::Member(_) | Standing::Unknown) => true,
+        (Standing::Removed | Standing::Unknown, _) => false,
+    }
+}
+
 /// What an operator's role is called in messages.
 pub(super) const fn name_of(role: Role) -> &'static str {
     match role {

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::CommonState;
 use tracing::{debug, warn};
 
-use super::connection::Connection;
+use super::connection::{Connection, Owner};
 use super::gate::is_removed;
 use super::registry::{Place, Registry};
 use super::{Config, Limits};
@@ -90,13 +90,14 @@ impl Listener {
         let Some(key) = (self.peer_key)(tls.get_ref().1) else {
             return debug!(%address, "a connection proved no key");
         };
-        place.belongs_to(key);
         let standing = self.directory.standing(&key);
         if is_removed(&standing) {
             return debug!(%address, "a removed key was refused");
         }
-        let lifetime = (standing == Standing::Unknown).then_some(self.limits.stranger_timeout);
-        let connection = Connection::new(tls, key, place, (handshake_timeout, lifetime));
+        let owner = Owner { key, directory: Arc::clone(&self.directory) };
+        let stay = (standing == Standing::Unknown).then_some(self.limits.stranger_timeout);
+        place.belongs_to(key, standing);
+        let connection = Connection::new(tls, owner, place, (handshake_timeout, stay));
         // Nobody serves any more when the server stops; the connection is closed by being dropped.
         drop(self.accepted.send(connection).await);
     }

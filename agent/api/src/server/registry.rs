@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_coordinator::id::PublicKey;
+use mesh_ports::directory::Standing;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
@@ -14,6 +15,7 @@ use super::Limits;
 pub(super) struct Registry {
     connections_max: usize,
     per_address_max: usize,
+    strangers_max: usize,
     open: Mutex<Open>,
 }
 
@@ -22,13 +24,14 @@ struct Open {
     next: u64,
     places: HashMap<u64, Entry>,
     per_address: HashMap<IpAddr, usize>,
+    n_strangers: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     address: IpAddr,
-    /// `None` during the handshake.
-    key: Option<PublicKey>,
+    /// Whose it is, and what that key was when it was opened; `None` during the handshake.
+    owner: Option<(PublicKey, Standing)>,
     close: CancellationToken,
 }
 
@@ -40,11 +43,19 @@ pub(super) struct Place {
     close: CancellationToken,
 }
 
+impl Entry {
+    /// Whether it counts among the strangers: nobody knows its key, or not yet.
+    const fn is_stranger(&self) -> bool {
+        matches!(self.owner, None | Some((_, Standing::Unknown)))
+    }
+}
+
 impl Registry {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             connections_max: limits.connections,
             per_address_max: limits.connections_per_address,
+            strangers_max: limits.strangers,
             open: Mutex::new(Open::default()),
         }
     }
@@ -57,21 +68,27 @@ impl Registry {
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut open = self.open();
         let from_there = open.per_address.get(&address).copied().unwrap_or(0);
-        if open.places.len() >= self.connections_max || from_there >= self.per_address_max {
+        let is_full = open.places.len() >= self.connections_max
+            || open.n_strangers >= self.strangers_max
+            || from_there >= self.per_address_max;
+        if is_full {
             return None;
         }
+        open.n_strangers = open.n_strangers.saturating_add(1);
         let (number, close) = (open.next, CancellationToken::new());
         open.next = open.next.wrapping_add(1);
         open.per_address.insert(address, from_there.saturating_add(1));
-        open.places.insert(number, Entry { address, key: None, close: close.clone() });
+        open.places.insert(number, Entry { address, owner: None, close: close.clone() });
         Some(Place { registry: Arc::clone(self), number, close })
     }
 
-    /// Closes the connections of the keys that `whose` says yes to.
-    pub(super) fn close(&self, whose: impl Fn(&PublicKey) -> bool) {
-        let open = self.open();
-        let theirs = open.places.values().filter(|entry| entry.key.as_ref().is_some_and(&whose));
-        theirs.for_each(|entry| entry.close.cancel());
+    /// Closes the connections to whose key, and what it was when they were opened, `is_theirs` says yes.
+    pub(super) fn close(&self, is_theirs: impl Fn(&PublicKey, &Standing) -> bool) {
+        for entry in self.open().places.values() {
+            if entry.owner.as_ref().is_some_and(|(key, standing)| is_theirs(key, standing)) {
+                entry.close.cancel();
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -81,9 +98,14 @@ impl Registry {
 
 impl Place {
     /// Says whose connection it is.
-    pub(super) fn belongs_to(&self, key: PublicKey) {
-        if let Some(entry) = self.registry.open().places.get_mut(&self.number) {
-            entry.key = Some(key);
+    pub(super) fn belongs_to(&self, key: PublicKey, standing: Standing) {
+        let mut guard = self.registry.open();
+        let open = &mut *guard;
+        let Some(entry) = open.places.get_mut(&self.number) else { return };
+        let was_stranger = entry.is_stranger();
+        entry.owner = Some((key, standing));
+        if was_stranger && !entry.is_stranger() {
+            open.n_strangers = open.n_strangers.saturating_sub(1);
         }
     }
 
@@ -97,6 +119,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.registry.open();
         let Some(entry) = open.places.remove(&self.number) else { return };
+        if entry.is_stranger() {
+            open.n_strangers = open.n_strangers.saturating_sub(1);
+        }
         let left = open.per_address.get(&entry.address).map_or(0, |n| n.saturating_sub(1));
         if left == 0 {
             open.per_address.remove(&entry.address);

@@ -225,7 +225,12 @@ impl Runtime for FakeRuntime {
 
 /// Images in memory: an archive is one blob, and that is the image.
 #[derive(Debug, Default)]
-pub(super) struct FakeImages(pub(super) Mutex<BTreeMap<String, Bytes>>);
+pub(super) struct FakeImages(
+    pub(super) Mutex<BTreeMap<String, Bytes>>,
+    /// After so many pieces of a blob nothing more comes, and no end either.
+    pub(super) Mutex<Option<usize>>,
+    Mutex<Vec<mpsc::Sender<Bytes>>>,
+);
 
 pub(super) fn digest_of(data: &[u8]) -> String {
     format!("sha256:{}", Hash::of(&[data]))
@@ -284,8 +289,12 @@ impl Images for FakeImages {
         let found = self.0.lock().unwrap().get(digest).cloned();
         let data = found.ok_or_else(|| ImageError::Missing(digest.to_owned()))?;
         let (sender, pieces) = mpsc::channel(10_000);
-        for piece in data.chunks(10_000) {
+        let n_pieces = self.1.lock().unwrap().unwrap_or(usize::MAX);
+        for piece in data.chunks(10_000).take(n_pieces) {
             sender.try_send(Bytes::copy_from_slice(piece)).unwrap();
+        }
+        if n_pieces < usize::MAX {
+            self.2.lock().unwrap().push(sender);
         }
         Ok(pieces)
     }

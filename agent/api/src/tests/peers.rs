@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::fakes::digest_of;
 use super::world::{BEAT, World, entry, eventually};
+use crate::client::fetch_from;
 
 fn is_about(event: &Event, wanted: NodeId) -> bool {
     match event {
@@ -69,6 +70,8 @@ async fn an_agent_that_stops_is_refused_by_its_host_and_heard_when_it_is_back() 
     world.agents[1].stop().await;
     let refused = Event::Refused { node: watched };
     world.agents[0].until(|event| *event == refused).await;
+    world.restart(1).await;
+    world.agents[0].until(|event| matches!(event, Event::Heard { .. })).await;
 }
 
 #[tokio::test]
@@ -139,14 +142,36 @@ async fn a_blob_is_fetched_from_whoever_has_it_and_resumed_at_another() {
     for agent in &world.agents[1..] {
         agent.images.0.lock().unwrap().insert(digest.clone(), data.clone().into());
     }
-    let mut pieces = world.agents[0].peers.fetch(&digest).await.unwrap();
-    let mut found = pieces.recv().await.unwrap().unwrap().to_vec();
-    // One of the two stops in the middle; which one it is does not matter.
+    *world.agents[1].images.1.lock().unwrap() = Some(100);
+    let first = Some(world.agents[1].id);
+    let mut pieces = fetch_from(&world.agents[0].peers, first, &digest).await.unwrap();
+    let mut found = Vec::new();
+    while found.len() < 1_000_000 {
+        found.extend_from_slice(&pieces.recv().await.unwrap().unwrap());
+    }
     world.agents[1].stop().await;
     while let Some(piece) = pieces.recv().await {
         found.extend_from_slice(&piece.unwrap());
     }
     assert!(found == data);
+}
+
+#[tokio::test]
+async fn a_blob_that_nobody_can_finish_ends_with_an_error() {
+    let world = World::of(2).await;
+    let data = vec![1; 1_000_000];
+    let digest = digest_of(&data);
+    let holder = &world.agents[1];
+    holder.images.0.lock().unwrap().insert(digest.clone(), data.into());
+    *holder.images.1.lock().unwrap() = Some(10);
+    let mut pieces = world.agents[0].peers.fetch(&digest).await.unwrap();
+    for _piece in 0..10 {
+        pieces.recv().await.unwrap().unwrap();
+    }
+    holder.stop().await;
+    let end = pieces.recv().await.unwrap();
+    assert!(matches!(end, Err(FetchError::Interrupted { node, .. }) if node == holder.id));
+    assert!(pieces.recv().await.is_none());
 }
 
 #[tokio::test]

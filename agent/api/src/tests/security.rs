@@ -24,13 +24,14 @@ use super::operator::{ALL, command};
 use super::world::{Agent, NOW, World, access, entry, eventually, keys, limits, slot};
 use crate::client::{Error, ExecRequest, LogsRequest, OperatorClient};
 use crate::convert;
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Names};
 use crate::server::Limits;
 
 async fn channel(agent: &Agent, own: &Arc<KeyPair>) -> Channel {
     let address = agent.address.to_string();
     let tls = tls::client_config(own, agent.keys.public()).unwrap();
-    let dial = Dial { address: &address, tls, timeout: Duration::from_secs(5) };
+    let dial =
+        Dial { address: &address, names: &Names::default(), tls, timeout: Duration::from_secs(5) };
     dial::connect(&dial).await.unwrap().channel
 }
 
@@ -214,4 +215,49 @@ async fn those_who_never_speak_are_cut_off_and_cannot_take_all_places() {
     eventually(|| agent.handle.n_connections() == 1).await;
     client.who().await.unwrap();
     drop(stranger);
+}
+
+#[tokio::test]
+async fn a_stranger_that_became_a_member_stays() {
+    let limits = Limits { stranger_timeout: Duration::from_millis(300), ..limits() };
+    let world = World::with_limits(1, limits).await;
+    let agent = &world.agents[0];
+    let newcomer = keys(200);
+    let mut peer = PeerClient::new(channel(agent, &newcomer).await);
+    let status = peer.watch(v1::WatchRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(world.ghost("127.0.0.1:1"), NodeId::of(&newcomer.public()));
+    let mut beats = peer.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    let much_later = tokio::time::Instant::now() + Duration::from_millis(900);
+    while tokio::time::Instant::now() < much_later {
+        beats.message().await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_operator_that_is_demoted_loses_what_is_open() {
+    let world = World::of(1).await;
+    let operator = world.operator(100, Role::Admin);
+    let client = world.connect(&operator).await;
+    let mut events = client.events(0, true).await.unwrap();
+    world.operator(100, Role::Viewer);
+    world.agents[0].handle.recheck();
+    assert!(!matches!(events.next().await, Some(Ok(_))));
+    world.connect(&operator).await.who().await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_leave_room_for_members() {
+    let limits = Limits { strangers: 2, ..limits() };
+    let world = World::with_limits(1, limits).await;
+    let agent = &world.agents[0];
+    let operator = world.operator(100, Role::Viewer);
+    let clients = [world.connect(&operator).await, world.connect(&operator).await];
+    let strangers = [channel(agent, &keys(150)).await, channel(agent, &keys(151)).await];
+    let mut third = TcpStream::connect(agent.address).await.unwrap();
+    assert!(matches!(third.read(&mut [0]).await, Ok(0) | Err(_)), "no more strangers");
+    drop(strangers);
+    eventually(|| agent.handle.n_connections() == 2).await;
+    world.connect(&operator).await.who().await.unwrap();
+    drop(clients);
 }

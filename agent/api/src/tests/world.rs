@@ -80,13 +80,20 @@ impl World {
     pub(super) async fn with_limits(n_agents: u8, limits: Limits) -> Self {
         let mut world = Self { directory: Arc::default(), agents: vec![] };
         for number in 1..=n_agents {
-            let agent = start(&world.directory, number, limits.clone()).await;
+            let agent = start(&world.directory, number, (0, limits.clone())).await;
             world.agents.push(agent);
         }
         for agent in &world.agents {
             *agent.control.overview.lock().unwrap() = Some(world.overview(agent.id));
         }
         world
+    }
+
+    /// Starts a stopped agent again, on the same port.
+    pub(super) async fn restart(&mut self, place: usize) {
+        let port = self.agents[place].address.port();
+        let number = u8::try_from(place).unwrap() + 1;
+        self.agents[place] = start(&self.directory, number, (port, limits())).await;
     }
 
     /// A member that nobody runs.
@@ -176,7 +183,8 @@ impl Agent {
     }
 }
 
-async fn start(directory: &Arc<FakeDirectory>, number: u8, limits: Limits) -> Agent {
+async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -> Agent {
+    let (port, limits) = how;
     let keys = keys(number);
     let id = NodeId::of(&keys.public());
     let tasks = Tasks::new("test");
@@ -207,7 +215,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, limits: Limits) -> Ag
         incarnation: Arc::new(move || Incarnation(number.into())),
     };
     let config = Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         tls: tls::server_config(&keys, Arc::new(|_any| true)).unwrap(),
         peer_key: tls::peer_key,
         node: id,
