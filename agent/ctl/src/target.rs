@@ -177,7 +177,7 @@ fn pick<'a, T>(
 }
 
 /// Some names of a list, for people.
-fn listed(names: &[&str]) -> String {
+pub(crate) fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<&str> = names.iter().take(SHOWN).copied().collect();
     match names.len().checked_sub(SHOWN) {

@@ -133,6 +133,7 @@ impl Ui {
         };
         // `line` takes colours out again where they do not belong.
         table.enforce_styling();
+        table.style_text_only();
         let text = table.trim_fmt();
         for line in text.lines() {
             self.line(line.trim_end())?;

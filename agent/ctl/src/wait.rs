@@ -1,25 +1,26 @@
 //! Waiting until the mesh has done what it was told, and saying what happens meanwhile.
 
 mod progress;
+mod rollout;
+mod state;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{AppUid, SlotId};
-use mesh_coordinator::view::{AppView, ClaimView, NodeStatus, Overview, ServiceView, SlotView};
+use mesh_coordinator::view::{AppView, Overview, ServiceView};
 use tokio::time::Instant;
 
 pub(crate) use self::progress::Progress;
-use crate::failure::{Failure, Outcome};
+pub(crate) use self::rollout::{Fault, Rollout};
+use self::state::{State, Troubles, say, state};
+use crate::failure::Failure;
 use crate::mesh::{CallError, Mesh};
-use crate::output::{json, of};
+use crate::target;
 use crate::ui::Ui;
 
 /// How often the mesh is looked at: quick enough that a start of a container is not delayed noticeably.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A replica that gave up is only counted as lost when nobody else took its slot within this time.
-const LOST_AFTER: Duration = Duration::from_secs(6);
 /// For so long no agent may answer before waiting ends: the death of the entry agent takes seconds to get over.
 const SILENT_FOR_MAX: Duration = Duration::from_secs(15);
 
@@ -46,94 +47,6 @@ pub(crate) enum Applied {
     Superseded(String),
 }
 
-/// How far the replicas have come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
-    ready: u32,
-    wanted: u32,
-    /// Slots that are wanted and not ready.
-    open: Vec<Open>,
-    /// Replicas of old definitions or given up slots that still run.
-    n_leaving: usize,
-}
-
-/// A slot without a ready replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Open {
-    slot: SlotId,
-    name: String,
-    node: Option<String>,
-    detail: String,
-    /// Nobody works on it: no claim holds it.
-    abandoned: bool,
-}
-
-/// How waiting ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rollout {
-    /// How many replicas are as they should be.
-    pub(crate) ready: u32,
-    /// How many there should be.
-    pub(crate) wanted: u32,
-    /// What is wrong with the others.
-    pub(crate) faults: Vec<Fault>,
-}
-
-/// A replica that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// As people write it.
-    pub(crate) slot: String,
-    /// Where it was tried; `None` when nowhere.
-    pub(crate) node: Option<String>,
-    /// What is wrong.
-    pub(crate) reason: String,
-}
-
-impl Rollout {
-    /// Done, failed, or something between.
-    pub(crate) const fn outcome(&self) -> Outcome {
-        if self.faults.is_empty() {
-            Outcome::Done
-        } else if self.ready == 0 {
-            Outcome::Failed
-        } else {
-            Outcome::Partly
-        }
-    }
-
-    /// As a document.
-    pub(crate) fn document(&self) -> json::Rollout {
-        let outcome = match self.outcome() {
-            Outcome::Done => "done",
-            Outcome::Partly => "partly",
-            Outcome::Failed | Outcome::Command(_) => "failed",
-        };
-        let fault = |fault: &Fault| json::Fault {
-            slot: fault.slot.clone(),
-            node: fault.node.clone(),
-            reason: fault.reason.clone(),
-        };
-        json::Rollout {
-            outcome: outcome.to_owned(),
-            ready: self.ready,
-            wanted: self.wanted,
-            faults: self.faults.iter().map(fault).collect(),
-        }
-    }
-
-    /// Says what is wrong and how to look at it.
-    pub(crate) fn report(&self, ui: &mut Ui) -> Result<(), Failure> {
-        for fault in &self.faults {
-            let node = fault.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
-            ui.warn(format!("{}{node}: {}", fault.slot, fault.reason))?;
-            let look = if fault.node.is_some() { "logs" } else { "why" };
-            ui.warn(format!("  look: agentctl {look} {}", fault.slot))?;
-        }
-        Ok(())
-    }
-}
-
 /// Waits until all replicas of the goal are ready, or until it is clear that they will not be.
 pub(crate) async fn until_ready<M: Mesh>(
     mesh: &M,
@@ -142,7 +55,7 @@ pub(crate) async fn until_ready<M: Mesh>(
 ) -> Result<Rollout, Failure> {
     let begun = Instant::now();
     let mut seen = BTreeMap::new();
-    let mut abandoned: BTreeMap<SlotId, Instant> = BTreeMap::new();
+    let mut troubles = Troubles::default();
     let progress = Progress::start(ui, "waiting for the mesh");
     let mut patience = Patience::new();
     loop {
@@ -159,17 +72,7 @@ pub(crate) async fn until_ready<M: Mesh>(
                     faults: Vec::new(),
                 });
             }
-            let now = Instant::now();
-            abandoned.retain(|slot, _| {
-                state.open.iter().any(|open| open.abandoned && open.slot == *slot)
-            });
-            for open in state.open.iter().filter(|open| open.abandoned) {
-                abandoned.entry(open.slot.clone()).or_insert(now);
-            }
-            let is_lost = |open: &Open| {
-                abandoned.get(&open.slot).is_some_and(|since| now - *since >= LOST_AFTER)
-            };
-            let is_hopeless = !state.open.is_empty() && state.open.iter().all(is_lost);
+            let is_hopeless = troubles.is_hopeless(&state);
             if is_hopeless || begun.elapsed() >= goal.timeout {
                 drop(progress);
                 return conclude(mesh, state, is_hopeless, goal.timeout).await;
@@ -217,61 +120,6 @@ fn look(
     Ok(Some(state(&services)))
 }
 
-/// What a claim has to tell while it is waited for; old ones only when they end.
-fn say(claim: &ClaimView) -> Option<String> {
-    if !claim.current {
-        return claim.yielding.then(|| format!("{} makes room", claim.revision));
-    }
-    let phase = match claim.phase {
-        Phase::Intent | Phase::Released => return None,
-        Phase::Starting => "starting",
-        Phase::Ready => "ready",
-        Phase::Unhealthy => "unhealthy",
-        Phase::Failed => "gave up",
-        Phase::Ended => "ended",
-    };
-    if claim.detail.is_empty() {
-        Some(phase.to_owned())
-    } else {
-        Some(format!("{phase}: {}", claim.detail))
-    }
-}
-
-fn state(services: &[&ServiceView]) -> State {
-    let ready = services.iter().map(|service| service.n_ready + of::n_ended(service)).sum();
-    let wanted = services.iter().map(|service| service.n_wanted).sum();
-    let slots: Vec<&SlotView> = services.iter().flat_map(|service| &service.slots).collect();
-    let open = slots.iter().filter(|slot| slot.wanted && !is_settled(slot)).map(|slot| open(slot));
-    let leaving = slots.iter().flat_map(|slot| {
-        let is_old = |claim: &&ClaimView| !slot.wanted || !claim.current;
-        heard(slot).filter(|claim| claim.phase.holds()).filter(is_old)
-    });
-    State { ready, wanted, n_leaving: leaving.count(), open: open.collect() }
-}
-
-/// Whether the slot is as it should be: a process that ended and must not be started again is so for good.
-fn is_settled(slot: &SlotView) -> bool {
-    let settles = |claim: &ClaimView| matches!(claim.phase, Phase::Ready | Phase::Ended);
-    heard(slot).any(|claim| claim.current && settles(claim))
-}
-
-/// The claims of nodes that may be there: what a dead node said last is neither help nor hindrance.
-fn heard(slot: &SlotView) -> impl Iterator<Item = &ClaimView> {
-    slot.claims.iter().filter(|claim| claim.node_status != NodeStatus::Down)
-}
-
-fn open(slot: &SlotView) -> Open {
-    let current = || heard(slot).filter(|claim| claim.current);
-    let shown = current().find(|claim| claim.phase.holds()).or_else(|| current().next());
-    Open {
-        slot: slot.slot.clone(),
-        name: slot.name.clone(),
-        node: shown.map(|claim| claim.node_name.to_string()),
-        detail: shown.and_then(say).unwrap_or_default(),
-        abandoned: !current().any(|claim| claim.phase.holds()),
-    }
-}
-
 async fn conclude<M: Mesh>(
     mesh: &M,
     state: State,
@@ -301,17 +149,18 @@ async fn conclude<M: Mesh>(
 /// Why nobody took a slot.
 async fn unplaced<M: Mesh>(mesh: &M, slot: &SlotId) -> String {
     let Ok(Some(why)) = mesh.why(slot).await else { return "no node has taken it".to_owned() };
-    let refusals: Vec<String> = why
-        .candidates
-        .iter()
-        .filter(|candidate| !candidate.refusals.is_empty())
-        .map(|candidate| format!("{} ({})", candidate.node_name, candidate.refusals.join(", ")))
-        .collect();
-    if refusals.is_empty() {
-        "no node has taken it".to_owned()
-    } else {
-        format!("no node can hold it: {}", refusals.join("; "))
+    let mut refusals: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for candidate in why.candidates.iter().filter(|candidate| !candidate.refusals.is_empty()) {
+        let reasons = candidate.refusals.join(", ");
+        refusals.entry(reasons).or_default().push(candidate.node_name.as_str());
     }
+    if refusals.is_empty() {
+        return "no node has taken it".to_owned();
+    }
+    let one =
+        |(reasons, nodes): (&String, &Vec<&str>)| format!("{} {reasons}", target::listed(nodes));
+    let all: Vec<String> = refusals.iter().map(one).collect();
+    format!("no node can hold it: {}", all.join("; "))
 }
 
 /// Waits until no replica of an app is left.

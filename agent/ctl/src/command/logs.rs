@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mesh_coordinator::fact::Phase;
 use mesh_coordinator::time::WallTime;
-use mesh_coordinator::view::{Overview, SlotView};
+use mesh_coordinator::view::{ClaimView, Overview};
 use mesh_ports::runtime::{LogLine, LogQuery, Output};
 use tokio_stream::StreamExt as _;
 
@@ -107,26 +107,27 @@ struct Source {
     prefix: String,
 }
 
-/// The replicas that a target means, with prefixes of one width. A slot that moves has two.
+/// The replicas that a target means, with prefixes of one width. A slot that moves has two, told apart by their nodes.
 fn sources(overview: &Overview, target: &Target) -> Result<Vec<Source>, Failure> {
-    let slots = target::slots(overview, target)?;
-    let width = slots.iter().map(|slot| short(slot).len()).max().unwrap_or(0);
-    let source = |slot: &SlotView, node| Source {
-        place: Place { node, slot: slot.slot.clone() },
-        name: slot.name.clone(),
-        prefix: format!("{:<width$} | ", short(slot)),
-    };
     let mut sources = Vec::new();
-    for slot in slots {
+    for slot in target::slots(overview, target)? {
+        let short = slot.name.split_once('/').map_or(slot.name.as_str(), |(_, rest)| rest);
         let claims = slot.claims.iter().filter(|claim| claim.phase != Phase::Released);
-        sources.extend(claims.map(|claim| source(slot, claim.node)));
+        let claims: Vec<&ClaimView> = claims.collect();
+        for claim in &claims {
+            let label = match claims.len() {
+                1 => short.to_owned(),
+                _ => format!("{short} {}", claim.node_name),
+            };
+            let place = Place { node: claim.node, slot: slot.slot.clone() };
+            sources.push(Source { place, name: slot.name.clone(), prefix: label });
+        }
+    }
+    let width = sources.iter().map(|source| source.prefix.len()).max().unwrap_or(0);
+    for source in &mut sources {
+        source.prefix = format!("{:<width$} | ", source.prefix);
     }
     Ok(sources)
-}
-
-/// The name of a slot without its app.
-fn short(slot: &SlotView) -> &str {
-    slot.name.split_once('/').map_or(slot.name.as_str(), |(_, rest)| rest)
 }
 
 fn print(source: &Source, line: &LogLine, ui: &mut Ui) -> Result<(), Failure> {

@@ -140,7 +140,7 @@ async fn replicas_that_nobody_takes_are_explained() {
     fake.fate.set(Fate::Unclaimed);
     let ran = run(&fake, "agentctl place hello:1 --name hello").await;
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("gamma (the node has no label disk=ssd)"), "{}", ran.err);
+    assert!(ran.err.contains("gamma the node has no label disk=ssd"), "{}", ran.err);
 }
 
 #[tokio::test(start_paused = true)]
