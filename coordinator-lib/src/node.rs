@@ -158,6 +158,12 @@ impl Node {
         self.membership.status(node)
     }
 
+    /// The members that are believed to be down.
+    #[must_use]
+    pub const fn down(&self) -> &BTreeSet<NodeId> {
+        &self.down
+    }
+
     /// This node's claims.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.claims.mine().map(crate::lease::Mine::claim)

@@ -5,26 +5,26 @@ use std::process::ExitCode;
 use anyhow::bail;
 use mesh_runtime::doctor::{self, Need};
 
+use crate::assembly;
 use crate::config::Config;
-use crate::run;
 
 /// `agent check`.
 #[expect(clippy::print_stdout, reason = "the answer to the person who asked")]
-pub(crate) fn report(config: &Config) -> anyhow::Result<ExitCode> {
-    let needs = needs(config)?;
+pub(crate) fn report(config: &Config) -> ExitCode {
+    let needs = needs(config);
     if needs.is_empty() {
         println!("This host has all that containers need.");
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     for need in needs {
         println!("missing: {}\n  without it: {}\n  remedy: {}", need.what, need.why, need.remedy);
     }
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }
 
 /// Refuses to start where containers cannot run.
 pub(crate) fn demand(config: &Config) -> anyhow::Result<()> {
-    let needs = needs(config)?;
+    let needs = needs(config);
     if needs.is_empty() {
         return Ok(());
     }
@@ -35,9 +35,9 @@ pub(crate) fn demand(config: &Config) -> anyhow::Result<()> {
     bail!("this host cannot run containers; it lacks\n{}", lines.join("\n"))
 }
 
-fn needs(config: &Config) -> anyhow::Result<Vec<Need>> {
+fn needs(config: &Config) -> Vec<Need> {
     let name = mesh_coordinator::id::NodeId::from_bytes([0; 10]);
-    let mut needs = doctor::examine(&run::driver_config(config, name));
+    let mut needs = doctor::examine(&assembly::driver_config(config, name));
     let taken = std::net::TcpListener::bind(config.listen).err();
     if let Some(error) = taken {
         needs.push(Need {
@@ -55,5 +55,5 @@ fn needs(config: &Config) -> anyhow::Result<Vec<Need>> {
             remedy: "start a time service such as systemd-timesyncd or chrony",
         });
     }
-    Ok(needs)
+    needs
 }

@@ -113,7 +113,7 @@ impl Cli {
             }
             Command::Run(Run { check_config: true }) => Ok(ExitCode::SUCCESS),
             Command::Run(Run { check_config: false }) => run::serve(&config),
-            Command::Check => checks::report(&config),
+            Command::Check => Ok(checks::report(&config)),
             Command::Sweep => run::sweep(&config).map(|()| ExitCode::SUCCESS),
         };
         done.unwrap_or_else(|error| fail(EXIT_UNAVAILABLE, &error))

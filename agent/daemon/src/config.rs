@@ -33,7 +33,8 @@ pub(crate) struct File {
     cpu: Option<f64>,
     /// Bytes of memory for containers. What the host has, less a share for itself.
     memory: Option<u64>,
-    /// Which log lines are written: a level, or directives such as `info,mesh_gossip=debug`. `info`.
+    /// Which log lines are written: a level, or directives such as `info,mesh_gossip=debug`. `info`, and
+    /// chitchat only its errors.
     log: Option<String>,
     /// Log lines as JSON. `false`.
     log_json: Option<bool>,
@@ -124,7 +125,7 @@ impl TryFrom<File> for Config {
             container_range: file.container_range.unwrap_or_else(|| "10.210.0.0/16".to_owned()),
             nameservers: file.nameservers.unwrap_or_default(),
             capacity,
-            log: file.log.unwrap_or_else(|| "info".to_owned()),
+            log: file.log.unwrap_or_else(|| "info,chitchat=error".to_owned()),
             log_json: file.log_json.unwrap_or(false),
             wall_clock_offset_ms: file.wall_clock_offset.unwrap_or(0).saturating_mul(1_000),
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mesh_api::client::PeerPool;
+use mesh_coordinator::id::NodeId;
 use mesh_engine::Handle;
 use mesh_network::bridge::Bridge;
 use mesh_network::proxy::{Proxy, Served};
@@ -43,5 +44,13 @@ impl Publisher for Published {
         self.0.update(
             routes.into_iter().map(|(route, backends)| Served { route, backends }).collect(),
         );
+    }
+
+    fn lost(&self, node: NodeId) {
+        self.0.node_down(node);
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.0.problems().iter().map(ToString::to_string).collect()
     }
 }

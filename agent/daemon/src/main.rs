@@ -2,6 +2,7 @@
 
 mod address;
 mod admission;
+mod assembly;
 mod checks;
 mod cli;
 mod config;

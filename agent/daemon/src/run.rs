@@ -1,53 +1,27 @@
-//! `agent run`: puts the parts together, waits, and takes them apart.
-
-use std::ffi::OsString;
+//! `agent run`: serves until it is told to stop, and `agent sweep`.
 
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_api::client::{PeerPool, PoolConfig, TlsFor};
-use mesh_api::server::{self, Limits};
-use mesh_coordinator::catalogue::{Catalogue, RecordKey};
-use mesh_coordinator::fact::NodeFacts;
-use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
-use mesh_coordinator::membership::HEARTBEAT;
-use mesh_coordinator::node;
-use mesh_engine::directory::Live;
-use mesh_engine::{Clock, Handle, Inboxes, Parts};
-use mesh_identity::keys::NodeIdentity;
-use mesh_identity::{fact, record, request, tls};
-use mesh_network::bridge::{self, Bridge};
-use mesh_network::proxy::Proxy;
-use mesh_ports::control::Control;
-use mesh_ports::directory::{Directory, Signer, Standing};
-use mesh_ports::gossip::Gossip;
+use mesh_coordinator::id::NodeId;
 use mesh_ports::runtime::Runtime;
-use mesh_runtime::embedded::{self, Driver};
-use mesh_runtime::{LogLimits, image};
-use mesh_store::SledStore;
 use mesh_telemetry::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::admission::Door;
+use crate::assembly::{self, Containers};
+use crate::checks;
 use crate::config::Config;
-use crate::glue::{Published, Real};
-use crate::home::{Home, Membership};
-use crate::{address, checks, life};
+use crate::home::Home;
 
 /// A part of the agent ended by itself (sysexits.h, `EX_SOFTWARE`).
 const EXIT_PART_ENDED: u8 = 70;
 /// How long each phase of the shutdown may take.
 const GRACE: Duration = Duration::from_secs(3);
-/// News that wait for the engine: a burst of every peer at once.
-const EVENTS: usize = 4_096;
 /// How long an announced restart gets to reach the others: a round of gossip at its usual interval.
 const ANNOUNCEMENT: Duration = Duration::from_millis(600);
-/// The gossip interval of a mesh that has no settings: the shortest of the table in `coordinator-lib/LEASES.md`.
-const GOSSIP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What ended the serving.
 enum End {
@@ -59,6 +33,7 @@ enum End {
 /// Serves until it is told to stop.
 pub(crate) fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     checks::demand(config)?;
+    raise_file_limit();
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
@@ -77,9 +52,19 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Every published connection takes two descriptors, and common soft limits are far below what the host allows.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 async fn live(config: &Config) -> anyhow::Result<End> {
     let tasks = Tasks::new("agent");
-    let handle = match assemble(config, &tasks).await {
+    let handle = match assembly::assemble(config, &tasks).await {
         Ok(handle) => handle,
         Err(error) => {
             tasks.stop(GRACE).await;
@@ -114,294 +99,19 @@ async fn wait(tasks: &Tasks) -> anyhow::Result<End> {
     Ok(end)
 }
 
-/// What a node is before its parts are.
-struct Seed {
-    identity: Arc<NodeIdentity>,
-    membership: Membership,
-    store: Arc<SledStore>,
-    records: Vec<mesh_coordinator::catalogue::Entry>,
-    directory: Arc<Live>,
-    clock: Clock,
-    incarnation: Incarnation,
-}
-
-impl Seed {
-    fn load(config: &Config) -> anyhow::Result<Self> {
-        let home = Home::new(&config.data_dir);
-        let membership = home.load_membership()?;
-        let identity = Arc::new(NodeIdentity::new(home.load_key()?));
-        let store = Arc::new(SledStore::open(&home.store()).context("cannot open the store")?);
-        let clock = Clock::new(config.wall_clock_offset_ms);
-        let records = mesh_engine::records::load(store.as_ref(), &record::Codec)
-            .context("cannot load the catalogue")?;
-        let mut catalogue = Catalogue::new(membership.mesh);
-        catalogue.extend(records.clone());
-        let directory = Arc::new(Live::new(membership.mesh, identity.node(), catalogue.state()));
-        let incarnation =
-            life::begin(store.as_ref(), clock).context("cannot begin another life")?;
-        Ok(Self { identity, membership, store, records, directory, clock, incarnation })
-    }
-
-    fn tls_for(&self) -> TlsFor {
-        let identity = Arc::clone(&self.identity);
-        Arc::new(move |expected: &PublicKey| {
-            #[expect(
-                clippy::expect_used,
-                reason = "the same key and library made the server's settings a moment ago"
-            )]
-            tls::client_config(identity.keys(), *expected).expect("settings of a client")
-        })
-    }
-}
-
-async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<Handle> {
-    let seed = Seed::load(config)?;
-    let me = seed.identity.node();
-    info!(node = %me, name = %seed.membership.name, version = env!("CARGO_PKG_VERSION"), "starting");
-    let advertised = address::advertised(config, seed.membership.advertise.as_deref())?;
-
-    let (events, peer_events) = tokio::sync::mpsc::channel(EVENTS);
-    let directory: Arc<dyn Directory> = Arc::<Live>::clone(&seed.directory);
-    let pool_config = PoolConfig::for_heartbeat(HEARTBEAT);
-    let pool = PeerPool::new(
-        pool_config,
-        Arc::clone(&directory),
-        seed.tls_for(),
-        events.clone(),
-        tasks.clone(),
-    );
-    let (gossip, gossip_events) = start_gossip(config, &seed, &advertised, tasks).await?;
-    let images = Arc::new(
-        image::Store::open(&Home::new(&config.data_dir).images())
-            .context("cannot open the images")?,
-    );
-    let network = open_bridge(config).await?;
-    let (driver, runtime_events) = Driver::open(
-        driver_config(config, me),
-        network,
-        Arc::<image::Store>::clone(&images),
-        tasks.clone(),
-    )
-    .await
-    .context("cannot open the container driver")?;
-    let runtime = Arc::new(driver);
-    let proxy = Arc::new(Proxy::new(tasks.clone(), Arc::new(pool.clone())));
-
-    let handle = mesh_engine::start::<Real>(
-        mesh_engine::Config {
-            node: node_config(&seed, runtime.capacity()),
-            records: seed.records.clone(),
-            clock: seed.clock,
-        },
-        Parts {
-            runtime: Arc::clone(&runtime),
-            images: Arc::clone(&images),
-            blobs: Arc::new(pool.clone()),
-            gossip: Arc::new(gossip.clone()),
-            peers: Arc::new(pool.clone()),
-            store: Arc::clone(&seed.store),
-            publisher: Arc::new(Published(proxy)),
-            directory: Arc::clone(&seed.directory),
-        },
-        Inboxes { runtime: runtime_events, gossip: gossip_events, peers: peer_events },
-        tasks,
-    );
-    let parts = server::Parts {
-        control: Arc::new(handle.clone()),
-        runtime,
-        images,
-        admission: Arc::new(Door {
-            mesh: seed.membership.mesh,
-            identity: Arc::clone(&seed.identity),
-            control: handle.clone(),
-            directory: Arc::clone(&seed.directory),
-            store: Arc::clone(&seed.store),
-            clock: seed.clock,
-            turn: tokio::sync::Mutex::new(()),
-        }),
-        directory: Arc::clone(&directory),
-        records: Arc::new(record::Codec),
-        requests: Arc::new(request::Codec),
-        peers: pool,
-        events,
-        clock: Arc::new({
-            let clock = seed.clock;
-            move || clock.wall()
-        }),
-        incarnation: Arc::new(move || gossip.incarnation()),
-    };
-    serve_api(config, &seed, parts, tasks).await?;
-    tasks.spawn(
-        "address",
-        tell_address(seed.identity, handle.clone(), advertised, seed.membership, seed.clock),
-    );
-    Ok(handle)
-}
-
-async fn serve_api(
-    config: &Config,
-    seed: &Seed,
-    parts: server::Parts<Real>,
-    tasks: &Tasks,
-) -> anyhow::Result<()> {
-    let admitting = Arc::clone(&seed.directory);
-    let admit = Arc::new(move |key: &PublicKey| admitting.standing(key) != Standing::Removed);
-    let api = server::Config {
-        listen: config.listen,
-        tls: tls::server_config(seed.identity.keys(), admit).context("cannot prepare TLS")?,
-        peer_key: tls::peer_key,
-        node: seed.identity.node(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        beat_interval: HEARTBEAT,
-        limits: Limits::default(),
-    };
-    let bound = server::serve(api, parts, tasks).await.context("cannot serve")?;
-    info!(address = %bound.address, "serving");
-    let mut changes = seed.directory.changes();
-    tasks.spawn("recheck", async move {
-        while changes.changed().await.is_ok() {
-            bound.handle.recheck();
-        }
-    });
-    Ok(())
-}
-
-async fn start_gossip(
-    config: &Config,
-    seed: &Seed,
-    advertised: &str,
-    tasks: &Tasks,
-) -> anyhow::Result<(mesh_gossip::Handle, mesh_ports::gossip::Events)> {
-    let addresses = mesh_api::resolve(advertised).await;
-    let advertise = addresses
-        .first()
-        .copied()
-        .with_context(|| format!("advertise: {advertised} is not known"))?;
-    let gossip = mesh_gossip::Config {
-        node: seed.identity.node(),
-        incarnation: seed.incarnation,
-        bind: config.listen,
-        advertise,
-        interval: GOSSIP_INTERVAL,
-        grace: Duration::from_secs(15 * 60),
-        contact_interval: Duration::from_secs(10),
-        medium: mesh_gossip::Medium::Udp,
-    };
-    let (store, clock) = (Arc::clone(&seed.store), seed.clock);
-    let ports = mesh_gossip::Ports {
-        directory: Arc::<Live>::clone(&seed.directory),
-        sealer: Arc::<NodeIdentity>::clone(&seed.identity),
-        facts: Arc::new(fact::Codec::new(Arc::clone(&seed.identity), seed.membership.mesh)),
-        book: Arc::new(life::Book(Arc::clone(&seed.store))),
-        next_incarnation: Arc::new(move || {
-            life::begin(store.as_ref(), clock).map_err(std::io::Error::other)
-        }),
-        resolve: Arc::new(|address: String| {
-            Box::pin(async move { mesh_api::resolve(&address).await })
-        }),
-    };
-    mesh_gossip::start(gossip, ports, tasks).await.context("cannot start gossip")
-}
-
-async fn open_bridge(config: &Config) -> anyhow::Result<Bridge> {
-    let range = config.container_range.parse();
-    let bridge = bridge::Config {
-        name: config.bridge.clone(),
-        range: range.with_context(|| {
-            format!("container_range: {:?} is not ADDRESS/BITS", config.container_range)
-        })?,
-        state_dir: config.run_dir.join("network"),
-    };
-    let bridge = Bridge::open(bridge).await.context("cannot open the containers' network")?;
-    for finding in bridge.findings().await {
-        warn!(%finding, "the containers' network needs attention");
-    }
-    Ok(bridge)
-}
-
-/// How the container driver works on this host.
-pub(crate) fn driver_config(config: &Config, node: NodeId) -> embedded::Config {
-    let program = std::env::current_exe()
-        .map_or_else(|_unknown| OsString::from("/proc/self/exe"), Into::into);
-    embedded::Config {
-        root: Home::new(&config.data_dir).containers(),
-        run: config.run_dir.join("containers"),
-        cgroup_parent: format!("/agentmesh/{node}"),
-        shim: vec![program, OsString::from("shim")],
-        capacity: config.capacity,
-        log: LogLimits::DEFAULT,
-        nameservers: config.nameservers.clone(),
-    }
-}
-
-fn node_config(seed: &Seed, capacity: mesh_coordinator::spec::Reservation) -> node::Config {
-    let me = seed.identity.node();
-    let seed_bytes = me
-        .as_bytes()
-        .iter()
-        .fold(seed.incarnation.0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
-    node::Config {
-        mesh: seed.membership.mesh,
-        me,
-        incarnation: seed.incarnation,
-        facts: NodeFacts {
-            name: seed.membership.name.clone(),
-            capacity,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            restarting: false,
-        },
-        seed: seed_bytes,
-    }
-}
-
-/// Says where this node is, when the catalogue says otherwise.
-async fn tell_address(
-    identity: Arc<NodeIdentity>,
-    handle: Handle,
-    advertised: String,
-    membership: Membership,
-    clock: Clock,
-) {
-    let before = handle.record(RecordKey::Address(identity.node())).await;
-    let known = before.as_ref().is_some_and(|entry| {
-        matches!(&entry.record.body, mesh_coordinator::catalogue::Body::Address(address)
-            if address.api == [advertised.clone()] && address.gossip == advertised)
-    });
-    if known {
-        return;
-    }
-    let before = before.map(|entry| (entry.record.stamp.generation, entry.hash));
-    let told = match address::record(&identity, membership.mesh, &advertised, before, clock.wall())
-    {
-        Ok(record) => handle.submit(vec![record]).await.context("cannot store it").map(drop),
-        Err(error) => Err(error),
-    };
-    match told {
-        Ok(()) => info!(%advertised, "told the mesh this node's new address"),
-        Err(error) => {
-            warn!(error = %format!("{error:#}"), "the mesh does not know this node's new address")
-        }
-    }
-}
-
 /// Removes all containers of this node, and what the agent made on the host.
 pub(crate) fn sweep(config: &Config) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let tasks = Tasks::new("sweep");
-        let home = Home::new(&config.data_dir);
-        let me =
-            home.load_key().map_or(NodeId::from_bytes([0; 10]), |keys| NodeId::of(&keys.public()));
-        let images =
-            Arc::new(image::Store::open(&home.images()).context("cannot open the images")?);
-        let network = open_bridge(config).await?;
-        let (driver, _events) =
-            Driver::open(driver_config(config, me), network.clone(), images, tasks.clone())
-                .await
-                .context("cannot open the container driver")?;
-        for found in driver.list().await {
-            driver
+        let keys = Home::new(&config.data_dir).load_key();
+        let me = keys.map_or(NodeId::from_bytes([0; 10]), |keys| NodeId::of(&keys.public()));
+        let network = assembly::open_bridge(config).await?;
+        let containers = Containers::open(config, me, network.clone(), &tasks).await?;
+        for found in containers.runtime.list().await {
+            containers
+                .runtime
                 .remove(&found.id)
                 .await
                 .with_context(|| format!("cannot remove {}", found.id))?;

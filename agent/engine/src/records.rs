@@ -28,7 +28,7 @@ pub fn load(store: &impl Store, codec: &impl RecordCodec) -> Result<Vec<Entry>, 
         match opened {
             Ok(entry) => entries.push(entry),
             Err(reason) => {
-                warn!(key = ?key.get(..4), %reason, "a stored record is damaged and left out")
+                warn!(key = ?key.get(..4), %reason, "a stored record is damaged and left out");
             }
         }
     }

@@ -31,6 +31,20 @@ pub(crate) struct Report {
     pub(crate) address: Option<Ipv4Addr>,
 }
 
+/// Which container a worker has, and whose replica it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Replica {
+    pub(crate) id: ContainerId,
+    pub(crate) slot: SlotId,
+    pub(crate) revision: Revision,
+}
+
+impl Replica {
+    fn report(&self, observed: Observed, address: Option<Ipv4Addr>) -> Report {
+        Report { slot: self.slot.clone(), revision: self.revision, observed, address }
+    }
+}
+
 /// What a worker does.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -76,36 +90,27 @@ impl<R, I, B> Clone for Tools<R, I, B> {
 }
 
 impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
-    /// A worker for the container `id`, and the future that is its life.
+    /// A worker for a container, and the future that is its life.
     pub(crate) fn worker(
         &self,
-        id: ContainerId,
-        slot: SlotId,
-        revision: Revision,
+        replica: Replica,
     ) -> (Worker, impl Future<Output = ()> + Send + use<R, I, B>) {
         let (jobs, inbox) = mpsc::channel(JOBS);
         let hurry = CancellationToken::new();
-        let life = self.clone().run(id, slot, revision, inbox, hurry.clone());
+        let life = self.clone().run(replica, inbox, hurry.clone());
         (Worker { jobs, hurry }, life)
     }
 
-    async fn run(
-        self,
-        id: ContainerId,
-        slot: SlotId,
-        revision: Revision,
-        mut inbox: mpsc::Receiver<Job>,
-        hurry: CancellationToken,
-    ) {
+    async fn run(self, replica: Replica, mut inbox: mpsc::Receiver<Job>, hurry: CancellationToken) {
+        let id = &replica.id;
         while let Some(job) = inbox.recv().await {
             let is_last = matches!(job, Job::Remove);
             let (observed, address) = match job {
                 Job::Start(container) => self.start(&container, &hurry).await,
-                Job::Stop { signal, grace } => (self.stop(&id, signal, grace).await, None),
-                Job::Remove => (self.remove(&id).await, None),
+                Job::Stop { signal, grace } => (self.stop(id, signal, grace).await, None),
+                Job::Remove => (self.remove(id).await, None),
             };
-            let report = Report { slot: slot.clone(), revision, observed, address };
-            if self.reports.send(report).await.is_err() || is_last {
+            if self.reports.send(replica.report(observed, address)).await.is_err() || is_last {
                 return;
             }
         }
@@ -149,18 +154,9 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
     }
 
     /// Runs one health check.
-    pub(crate) async fn probe(
-        self,
-        id: ContainerId,
-        slot: SlotId,
-        revision: Revision,
-        test: HealthTest,
-        timeout: Duration,
-    ) {
-        let passed = self.runtime.probe(&id, &test, timeout).await == Health::Passed;
-        let report =
-            Report { slot, revision, observed: Observed::Probed { passed }, address: None };
+    pub(crate) async fn probe(self, replica: Replica, test: HealthTest, timeout: Duration) {
+        let passed = self.runtime.probe(&replica.id, &test, timeout).await == Health::Passed;
         // A closed channel means that the agent stops.
-        drop(self.reports.send(report).await);
+        drop(self.reports.send(replica.report(Observed::Probed { passed }, None)).await);
     }
 }

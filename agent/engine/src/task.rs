@@ -3,12 +3,12 @@
 mod carry;
 mod journal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::{Revision, SlotId};
+use mesh_coordinator::id::{NodeId, Revision, SlotId};
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
 use mesh_ports::gossip::{self, Gossip};
@@ -114,6 +114,7 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
         containers: BTreeMap::new(),
         addresses: Addresses::new(),
         published: Vec::new(),
+        lost: BTreeSet::new(),
         journal: Journal::default(),
         waiting: BTreeMap::new(),
         n_tickets: 0,
@@ -143,6 +144,8 @@ struct Task<W: World> {
     containers: BTreeMap<ContainerId, (SlotId, Revision)>,
     addresses: Addresses,
     published: Vec<(Route, Vec<Backend>)>,
+    /// The nodes whose connections were closed because they are down.
+    lost: BTreeSet<NodeId>,
     journal: Journal,
     waiting: BTreeMap<Ticket, Reply>,
     n_tickets: u64,
@@ -165,12 +168,12 @@ impl<W: World> Task<W> {
             let input = tokio::select! {
                 biased;
                 Some(event) = inboxes.peers.recv() => Some(from_peer(event)),
-                Some(written) = done.recv() => Some(self.from_disk(written)),
+                Some(written) = done.recv() => Some(self.take_written(written)),
                 () = tokio::time::sleep_until(wake) => Some(Input::Wake),
-                Some(report) = reports.recv() => self.from_worker(report),
-                Some(ended) = inboxes.runtime.recv() => self.from_runtime(&ended),
+                Some(report) = reports.recv() => Some(self.take_report(report)),
+                Some(ended) = inboxes.runtime.recv() => self.take_ended(&ended),
                 Some(event) = inboxes.gossip.recv() => Some(from_gossip(event)),
-                Some(command) = commands.recv() => self.from_operator(command),
+                Some(command) = commands.recv() => self.obey(command),
                 else => return,
             };
             if let Some(input) = input {
@@ -217,9 +220,15 @@ impl<W: World> Task<W> {
             self.published.clone_from(&routes);
             self.parts.publisher.publish(routes);
         }
+        if *self.node.down() != self.lost {
+            for node in self.node.down().difference(&self.lost) {
+                self.parts.publisher.lost(*node);
+            }
+            self.lost.clone_from(self.node.down());
+        }
     }
 
-    fn from_disk(&mut self, written: Written) -> Input {
+    fn take_written(&mut self, written: Written) -> Input {
         let ticket = written.ticket;
         match written.outcome {
             Ok(()) => Input::Stored { ticket },
@@ -234,7 +243,7 @@ impl<W: World> Task<W> {
         }
     }
 
-    fn from_worker(&mut self, report: Report) -> Option<Input> {
+    fn take_report(&mut self, report: Report) -> Input {
         let Report { slot, revision, observed, address } = report;
         let key = (slot.clone(), revision.id);
         if let Some(address) = address {
@@ -246,10 +255,10 @@ impl<W: World> Task<W> {
             self.workers.remove(&id);
             self.containers.remove(&id);
         }
-        Some(Input::Observed { slot, revision, observed })
+        Input::Observed { slot, revision, observed }
     }
 
-    fn from_runtime(&mut self, ended: &Ended) -> Option<Input> {
+    fn take_ended(&mut self, ended: &Ended) -> Option<Input> {
         let (slot, revision) = self.containers.get(&ended.id)?.clone();
         let code = ended.exit.as_ref().map(|exit| exit.code);
         let oom = ended.exit.as_ref().is_some_and(|exit| exit.oom);
@@ -257,7 +266,7 @@ impl<W: World> Task<W> {
         Some(Input::Observed { slot, revision, observed })
     }
 
-    fn from_operator(&mut self, command: Command) -> Option<Input> {
+    fn obey(&mut self, command: Command) -> Option<Input> {
         let now = self.clock.now();
         // A closed reply channel is a caller that went away: nothing is lost.
         match command {
@@ -268,24 +277,29 @@ impl<W: World> Task<W> {
                 return Some(Input::Submit { ticket, entries });
             }
             Command::Restarting { reply } => {
-                let _ = reply.send(());
+                // A caller that went away loses nothing.
+                reply.send(()).ok();
                 return Some(Input::Restarting);
             }
-            Command::Overview { reply } => drop(reply.send(self.node.overview(now))),
+            Command::Overview { reply } => {
+                let mut overview = self.node.overview(now);
+                overview.problems.extend(self.parts.publisher.problems());
+                drop(reply.send(overview));
+            }
             Command::Why { slot, reply } => drop(reply.send(self.node.why(now, &slot))),
             Command::Record { key, reply } => {
-                drop(reply.send(self.node.catalogue().record(&key).cloned()))
+                drop(reply.send(self.node.catalogue().record(&key).cloned()));
             }
             Command::Records { reply } => {
-                drop(reply.send(self.node.catalogue().all().cloned().collect()))
+                drop(reply.send(self.node.catalogue().all().cloned().collect()));
             }
             Command::Events { tail, follow, reply } => {
-                drop(reply.send(self.journal.read(tail, follow)))
+                drop(reply.send(self.journal.read(tail, follow)));
             }
             Command::Replica { slot, reply } => drop(reply.send(self.replica(&slot))),
             Command::Backend { slot, target, reply } => {
-                let _ =
-                    reply.send(routes::local_backend(&self.node, &self.addresses, &slot, target));
+                let backend = routes::local_backend(&self.node, &self.addresses, &slot, target);
+                reply.send(backend).ok();
             }
         }
         None
@@ -302,6 +316,14 @@ impl<W: World> Task<W> {
         })?;
         let container = self.container_of(slot, best.revision);
         Some(LocalReplica { container, name: self.node.slot_name(slot) })
+    }
+
+    /// The outcome of a submission goes back to who asked.
+    fn reply(&mut self, output: Output) {
+        let Output::Submitted { ticket, stored_on, n_peers, refused, .. } = output else { return };
+        if let Some(reply) = self.waiting.remove(&ticket) {
+            drop(reply.send(Ok(Submitted { stored_on, n_peers, refused })));
+        }
     }
 }
 
@@ -322,16 +344,6 @@ fn from_gossip(event: gossip::Event) -> Input {
         }
         gossip::Event::Withdrawn { node, incarnation, key } => {
             Input::Withdrawn { node, incarnation, key }
-        }
-    }
-}
-
-impl<W: World> Task<W> {
-    /// The outcome of a submission goes back to who asked.
-    fn reply(&mut self, output: Output) {
-        let Output::Submitted { ticket, stored_on, n_peers, refused, .. } = output else { return };
-        if let Some(reply) = self.waiting.remove(&ticket) {
-            drop(reply.send(Ok(Submitted { stored_on, n_peers, refused })));
         }
     }
 }

@@ -16,6 +16,7 @@ mod listener;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,21 @@ pub enum Problem {
         /// What the kernel said.
         reason: String,
     },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Contested { route, winner } => write!(
+                f,
+                "port {} is published by the services {} and {}: only {} gets it",
+                route.published, route.service, winner.service, winner.service
+            ),
+            Self::Unbound { route, address, reason } => {
+                write!(f, "port {} is not served at {address}: {reason}", route.published)
+            }
+        }
+    }
 }
 
 /// What a route has carried since it was first served.

@@ -135,4 +135,8 @@ pub const PUBLISH_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 pub trait Publisher: Send + Sync + 'static {
     /// Replaces all that was published before. Cheap when nothing changed.
     fn publish(&self, routes: Vec<(Route, Vec<Backend>)>);
+    /// A node is down: connections to its replicas are closed, so that no client waits for one that will not answer.
+    fn lost(&self, node: NodeId);
+    /// What keeps ports from being served on this node, for people.
+    fn problems(&self) -> Vec<String>;
 }

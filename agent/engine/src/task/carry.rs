@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Task, World, Written};
 use crate::records;
-use crate::replica::{Job, Report};
+use crate::replica::{Job, Replica, Report};
 
 /// How a container stops whose definition is not known any more: as Docker's default does.
 const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -113,7 +113,8 @@ impl<W: World> Task<W> {
         let id = self.container_of(slot, revision);
         self.containers.insert(id.clone(), (slot.clone(), revision));
         if !self.workers.contains_key(&id) {
-            let (worker, life) = self.tools.worker(id.clone(), slot.clone(), revision);
+            let replica = Replica { id: id.clone(), slot: slot.clone(), revision };
+            let (worker, life) = self.tools.worker(replica);
             self.tasks.spawn("replica", life);
             self.workers.insert(id.clone(), worker);
         }
@@ -129,7 +130,8 @@ impl<W: World> Task<W> {
             return self.report(slot, revision, Observed::Probed { passed: true });
         };
         let id = self.container_of(slot, revision);
-        let life = self.tools.clone().probe(id, slot.clone(), revision, check.test, check.timeout);
+        let replica = Replica { id, slot: slot.clone(), revision };
+        let life = self.tools.clone().probe(replica, check.test, check.timeout);
         self.tasks.spawn("probe", life);
     }
 
@@ -175,7 +177,9 @@ impl<W: World> Task<W> {
             ("MESH_NODE".to_owned(), node.name.to_string()),
             ("MESH_RELEASE".to_owned(), format!("v{}", app.release.version)),
         ]);
-        if let Some(port) = spec.ports.first() {
+        if let Some(port) =
+            spec.ports.first().filter(|_| !spec.template.environment.contains_key("PORT"))
+        {
             environment.insert("PORT".to_owned(), port.target.to_string());
         }
         let index = name.rsplit('/').next().unwrap_or_default();
