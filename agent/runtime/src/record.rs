@@ -229,20 +229,32 @@ pub(crate) mod file {
 /// The name under which libcontainer knows every container, each in a directory of its own.
 pub(crate) const OCI_ID: &str = "container";
 
-/// Writes a file so that after a crash it is there whole or not at all.
+/// Writes a file so that even after a power cut it is there whole or not at all.
+pub(crate) fn write_durably<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    write_as(dir, name, value, true)
+}
+
+/// Writes a file that is of use to this boot only: whoever reads it sees it whole or not at all, and a power cut may empty it.
 pub(crate) fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
+    write_as(dir, name, value, false)
+}
+
+fn write_as<T: Serialize>(dir: &Path, name: &str, value: &T, durably: bool) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
     let temporary = dir.join(format!(".{name}.new"));
     let mut file = File::create(&temporary)?;
     file.write_all(&bytes)?;
-    file.sync_all()?;
+    if durably {
+        file.sync_all()?;
+    }
     fs::rename(&temporary, dir.join(name))?;
-    File::open(dir)?.sync_all()
+    if durably { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Reads a file; `None` when it is not there.
+/// Reads a file; `None` when it is not there, or empty after a power cut.
 pub(crate) fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<Option<T>> {
     match fs::read(dir.join(name)) {
+        Ok(bytes) if bytes.is_empty() => Ok(None),
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -282,7 +294,7 @@ mod tests {
             let tag = Tag { slot, revision, name: "shop/web/3".to_owned() };
             let dir = tempfile::tempdir().expect("a directory");
             let record = Record { version: VERSION, tag: StoredTag::of(&tag) };
-            super::write(dir.path(), file::RECORD, &record).expect("written");
+            super::write_durably(dir.path(), file::RECORD, &record).expect("written");
             let found: Record =
                 super::read(dir.path(), file::RECORD).expect("read").expect("there");
             assert_eq!(found.tag.read(), Some(tag));

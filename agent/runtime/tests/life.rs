@@ -1,11 +1,13 @@
 //! Starting, ending, stopping, finding again, removing.
 
+use std::fs;
 use std::time::Duration;
 
 use mesh_coordinator::spec::StopSignal;
 use mesh_ports::runtime::{
     ContainerError, ContainerId, Output, Runtime as _, StartError, State, Tag,
 };
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -126,7 +128,7 @@ fn a_container_does_not_outlive_its_shim() {
         kill(Pid::from_raw(node.shim(&container.id)), Signal::SIGKILL).expect("sent");
         assert_eq!(node.end_of(&container.id).await.exit, None);
         assert_eq!(node.state(&container.id).await, Some(State::Ended(None)));
-        let command = std::fs::read(format!("/proc/{}/cmdline", running.pid)).unwrap_or_default();
+        let command = fs::read(format!("/proc/{}/cmdline", running.pid)).unwrap_or_default();
         assert!(command.is_empty(), "it waits at most for somebody to take note of its end");
         assert_eq!(processes_with("600005"), Vec::<String>::new());
         let again = node.driver.start(&container).await.expect("started again");
@@ -206,21 +208,68 @@ fn a_shim_is_small_and_alone() {
         node.driver.start(&container).await.expect("started");
         node.until_logged(&container.id, "up").await;
         let shim = node.shim(&container.id);
-        let smaps = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("read");
+        let smaps = fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("read");
         let private: u64 = smaps
             .lines()
             .filter_map(|line| line.strip_prefix("Anonymous:"))
             .filter_map(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
             .sum();
         assert!(private <= 1024, "{private} KiB");
-        let status = std::fs::read_to_string(format!("/proc/{shim}/status")).expect("read");
+        let status = fs::read_to_string(format!("/proc/{shim}/status")).expect("read");
         assert!(status.contains("Threads:\t1\n"));
-        let cgroup = std::fs::read_to_string(format!("/proc/{shim}/cgroup")).expect("read");
+        let cgroup = fs::read_to_string(format!("/proc/{shim}/cgroup")).expect("read");
         let shims = format!("{}/shims", node.config.cgroup_parent);
         assert!(
             cgroup.contains(&format!("name=systemd:{shims}"))
                 || cgroup.contains(&format!("0::{shims}"))
         );
+        node
+    });
+}
+
+#[test]
+fn a_restart_of_the_host_ends_containers_and_keeps_their_files() {
+    on_a_node(|mut node: Node| async move {
+        let mut container = container("c", &["write", "/kept", "yes"]);
+        node.run(&container).await;
+        // What a power cut leaves: files of another boot, and directories in which nothing is mounted any more.
+        let (dir, run) = (node.config.root.join("c"), node.config.run.join("c"));
+        for mounted in [run.join("network"), run.join("rootfs")] {
+            umount2(&mounted, MntFlags::MNT_DETACH).expect("unmounted");
+        }
+        fs::remove_file(dir.join("exit.json")).expect("removed");
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("read");
+        let state = fs::read_to_string(dir.join("state.json")).expect("read");
+        let state = state.replace(boot.trim(), "another");
+        fs::write(dir.join("state.json"), state).expect("written");
+
+        let mut node = node.reopen().await;
+        assert_eq!(node.state(&container.id).await, Some(State::Ended(None)));
+        assert!(!run.exists());
+        container.template.command = Some(["cat", "/kept"].map(str::to_owned).to_vec());
+        assert_eq!(node.run(&container).await.code, 0);
+        let output = node.output(&container.id).await;
+        assert_eq!(output.last().map(|(_, line)| line.as_str()), Some("yes"));
+        node
+    });
+}
+
+#[test]
+fn a_start_that_was_killed_half_way_is_started_over() {
+    on_a_node(|node: Node| async move {
+        let container = container("c", LONG);
+        let first = node.driver.start(&container).await.expect("started");
+        // As if the shim had been killed before it wrote down what it had started.
+        let dir = node.config.root.join("c");
+        let shim = Pid::from_raw(node.shim(&container.id));
+        fs::remove_file(dir.join("state.json")).expect("removed");
+        assert_eq!(node.state(&container.id).await, Some(State::Ended(None)));
+        let refused = node.driver.start(&container).await.expect_err("the first shim has the lock");
+        assert!(refused.is_transient(), "{refused}");
+        kill(shim, Signal::SIGKILL).expect("sent");
+        let second = node.driver.start(&container).await.expect("started");
+        assert_ne!(first.pid, second.pid);
+        assert_eq!(node.state(&container.id).await, Some(State::Running(second)));
         node
     });
 }

@@ -77,7 +77,7 @@ async fn make_and_run<N: ContainerNetwork>(
     blocking(move || {
         make_private(&made.dir)?;
         make_private(&made.run)?;
-        record::write(&made.dir, file::RECORD, &record)
+        record::write_durably(&made.dir, file::RECORD, &record)
     })
     .await
     .map_err(|error| fault(format!("make the directories of {id}"), error))?;
@@ -166,7 +166,9 @@ async fn ask_shim<N: ContainerNetwork>(driver: &Driver<N>, place: &Place) -> io:
     let status = child.wait().await?;
     serde_json::from_slice(&answer).map_err(|error| {
         let said = String::from_utf8_lossy(&answer);
-        io::Error::other(format!("the shim ({status}) answered {said:?}: {error}"))
+        let log = fs::read_to_string(place.dir.join(file::SHIM_LOG)).unwrap_or_default();
+        let log = log.trim();
+        io::Error::other(format!("the shim ({status}) answered {said:?} ({error}): {log}"))
     })
 }
 

@@ -27,6 +27,9 @@ use crate::sys;
 const LOCK_ROUNDS: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
+/// How readily the kernel kills this process for want of memory.
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
 /// A running container.
 pub(super) struct Run {
     pub(super) state: State,
@@ -128,6 +131,7 @@ fn build(
         }
         (_, _, Err(errno)) => return Err(Fault::host("open pipes", errno)),
     };
+    let oom_score = fs::read_to_string(OOM_SCORE).unwrap_or_default();
     let mut container = ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default())
         .with_root_path(oci)
         .map_err(|error| Fault::host("prepare the container", error))?
@@ -140,6 +144,8 @@ fn build(
         .with_detach(true)
         .build()
         .map_err(|error| Fault::Host(chain("make the container", &error)))?;
+    // The builder has set the container's on this process too, which is to be as safe as the agent.
+    let (Ok(()) | Err(_)) = fs::write(OOM_SCORE, oom_score.trim());
     let init = container.pid().and_then(|pid| u32::try_from(pid.as_raw()).ok());
     let init = init.ok_or_else(|| Fault::Host("the container has no process".to_owned()))?;
     let state = state(plan, init).map_err(|error| Fault::host("look at the process", error))?;

@@ -83,6 +83,6 @@ fn finish(dir: &Path, plan: &Plan, state: &State) -> io::Result<()> {
     let (code, signal) = status;
     let ended_ms = record::now_ms();
     let exit = StoredExit { version: VERSION, code, signal, oom, ended_ms };
-    record::write(dir, file::EXIT, &exit)?;
+    record::write_durably(dir, file::EXIT, &exit)?;
     emptied
 }
