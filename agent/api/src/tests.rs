@@ -5,6 +5,7 @@ mod fakes;
 mod join;
 mod operator;
 mod peers;
+mod proxy;
 mod security;
 mod tunnel;
 mod world;

@@ -9,6 +9,7 @@ use mesh_ports::peer::{Blobs as _, Event, FetchError, Peers as _};
 use tokio::net::TcpListener;
 
 use super::fakes::digest_of;
+use super::proxy::{Proxy, Wire};
 use super::world::{BEAT, World, entry, eventually};
 use crate::client::fetch_from;
 
@@ -98,6 +99,62 @@ async fn a_refusal_at_one_of_several_addresses_says_nothing() {
     world.agents[0].peers.watch([ghost].into());
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(world.agents[0].events.try_recv().is_err());
+}
+
+/// The first agent watches the second over a wire.
+async fn watched_over_a_wire() -> (World, NodeId, Proxy) {
+    let mut world = World::of(2).await;
+    let watched = world.agents[1].id;
+    let proxy = Proxy::to(world.agents[1].address, &world.agents[0].tasks).await;
+    let address = proxy.address.to_string();
+    world.directory.peers.lock().unwrap().get_mut(&watched).unwrap().api = vec![address];
+    world.agents[0].peers.watch([watched].into());
+    world.agents[0].until(|event| matches!(event, Event::Heard { .. })).await;
+    (world, watched, proxy)
+}
+
+#[tokio::test]
+async fn a_cut_wire_is_silent_and_the_node_is_heard_when_it_is_mended() {
+    let (mut world, _watched, proxy) = watched_over_a_wire().await;
+    proxy.wire.send(Wire::Cut).unwrap();
+    tokio::time::sleep(BEAT * 2).await;
+    while world.agents[0].events.try_recv().is_ok() {}
+    // Long enough for the connection to be given up and to be tried again.
+    tokio::time::sleep(BEAT * 30).await;
+    assert!(world.agents[0].events.try_recv().is_err(), "neither heard nor refused");
+    proxy.wire.send(Wire::Whole).unwrap();
+    world.agents[0].until(|event| matches!(event, Event::Heard { .. })).await;
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_told_at_once_and_made_again() {
+    let (mut world, node, proxy) = watched_over_a_wire().await;
+    // A connection is whole for a moment before its end is worth a word.
+    tokio::time::sleep(BEAT).await;
+    proxy.wire.send(Wire::Reset).unwrap();
+    world.agents[0].until(|event| *event == Event::Refused { node }).await;
+    world.agents[0].until(|event| matches!(event, Event::Heard { .. })).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_keeps_a_bounded_number_of_messages() {
+    let mut world = World::of(2).await;
+    let (from, to) = (world.agents[0].id, world.agents[1].id);
+    let proxy = Proxy::to(world.agents[1].address, &world.agents[0].tasks).await;
+    proxy.wire.send(Wire::Cut).unwrap();
+    let address = proxy.address.to_string();
+    world.directory.peers.lock().unwrap().get_mut(&to).unwrap().api = vec![address];
+    for nonce in 0..10_000 {
+        world.agents[0].peers.send(to, Message::Probe { nonce });
+    }
+    proxy.wire.send(Wire::Whole).unwrap();
+    let mut n_arrived = 0;
+    while n_arrived == 0 || !world.agents[1].events.is_empty() {
+        world.agents[1].until(|event| is_about(event, from)).await;
+        n_arrived += 1;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!((1..=600).contains(&n_arrived), "{n_arrived}");
 }
 
 #[tokio::test]
