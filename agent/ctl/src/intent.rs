@@ -77,16 +77,18 @@ pub(crate) fn report_stored(
         return Ok(Outcome::Done);
     }
     let place = names.join(", ");
-    if submitted.n_peers == 0 {
-        let n_members = overview.nodes.len();
-        let why = if n_members > 1 { "no other node is alive" } else { "the mesh has one node" };
-        ui.note(format!("stored on {place} only, since {why}: it is lost with that disk"))?;
+    let n_others = overview.nodes.len().saturating_sub(1);
+    if n_others == 0 {
+        ui.note(format!(
+            "stored on {place} only, the one node of the mesh: it is lost with that disk"
+        ))?;
         return Ok(Outcome::Done);
     }
+    // Promise P1: whoever gets a 0 may lose any one node.
+    let (verb, nodes) = if n_others == 1 { ("has not", "node") } else { ("have not", "nodes") };
     ui.warn(format!(
-        "stored on one node only: {place}; none of the {} other live nodes has confirmed it yet. \
-         Look again with: agentctl status",
-        submitted.n_peers
+        "stored on one node only: {place}; the {n_others} other {nodes} {verb} confirmed it, so it is lost with that disk \
+         until they do: agentctl status"
     ))?;
     Ok(Outcome::Partly)
 }

@@ -55,6 +55,12 @@ pub(crate) enum CallError {
         /// What the agent said.
         reason: String,
     },
+    /// The node that runs the replica does not answer the agent that was asked. *What was asked for did not happen.*
+    #[error("its node does not answer: {reason}")]
+    NodeSilent {
+        /// What the agent says.
+        reason: String,
+    },
     /// The connection ended before the answer did. *Whether what was asked for happened is unknown.*
     #[error("the agent broke off: {reason}")]
     BrokenOff {
@@ -75,7 +81,7 @@ impl CallError {
             Self::Role { .. } => {
                 Some("agentctl status shows your role; an admin can give you another".to_owned())
             }
-            Self::BrokenOff { .. } => Some("agentctl status".to_owned()),
+            Self::BrokenOff { .. } | Self::NodeSilent { .. } => Some("agentctl status".to_owned()),
             Self::Refused { .. } => None,
         }
     }

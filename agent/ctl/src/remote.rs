@@ -139,13 +139,24 @@ impl From<Error> for CallError {
                 list.dedup();
                 Self::Unreachable(list)
             }
-            Error::Refused { reason } if reason.contains("role") => Self::Role { reason },
+            Error::Refused { reason } if reason.contains("needs the role") => Self::Role { reason },
             Error::Refused { reason }
             | Error::NotFound { reason }
             | Error::Invalid { reason }
             | Error::Busy { reason } => Self::Refused { reason },
             Error::Server { reason } => Self::BrokenOff { reason },
         }
+    }
+}
+
+/// What an error means when it is about a replica: the agent that was asked has answered a moment ago.
+fn of_node(error: Error) -> CallError {
+    match error {
+        Error::Unreachable { tried } => {
+            let reasons: Vec<String> = tried.into_iter().map(|(_, why)| why).collect();
+            CallError::NodeSilent { reason: reasons.join("; ") }
+        }
+        other => other.into(),
     }
 }
 
@@ -218,7 +229,7 @@ impl Mesh for Remote {
     async fn logs(&self, place: &Place, query: LogQuery) -> Result<Items<LogLine>, CallError> {
         let Place { node, slot } = place.clone();
         let wanted = LogsRequest { node, slot, query };
-        let stream = self.client().await?.logs(&wanted).await?;
+        let stream = self.client().await?.logs(&wanted).await.map_err(of_node)?;
         Ok(items(stream, |line| line))
     }
 
@@ -226,7 +237,7 @@ impl Mesh for Remote {
         let Place { node, slot } = place.clone();
         let (stdin, input) = mpsc::channel(STDIN_PIECES);
         let wanted = ExecRequest { node, slot, exec };
-        let stream = self.client().await?.exec(&wanted, input).await?;
+        let stream = self.client().await?.exec(&wanted, input).await.map_err(of_node)?;
         Ok(Session { stdin, output: items(stream, |piece| piece) })
     }
 

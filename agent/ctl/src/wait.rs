@@ -158,7 +158,7 @@ async fn unplaced<M: Mesh>(mesh: &M, slot: &SlotId) -> String {
         return "no node has taken it".to_owned();
     }
     let one =
-        |(reasons, nodes): (&String, &Vec<&str>)| format!("{} {reasons}", target::listed(nodes));
+        |(reasons, nodes): (&String, &Vec<&str>)| format!("{}: {reasons}", target::listed(nodes));
     let all: Vec<String> = refusals.iter().map(one).collect();
     format!("no node can hold it: {}", all.join("; "))
 }

@@ -72,7 +72,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         print(source, line, ui)?;
     }
     for (source, error) in &missing {
-        ui.warn(format!("the log of {} is missing: {error}", source.name))?;
+        ui.warn(format!("the log of {} on {} is missing: {error}", source.name, source.node))?;
     }
     Ok(match missing.len() {
         0 => Outcome::Done,
@@ -103,6 +103,8 @@ struct Source {
     place: Place,
     /// As people write it.
     name: String,
+    /// The name of the node.
+    node: String,
     /// What precedes each line.
     prefix: String,
 }
@@ -120,7 +122,8 @@ fn sources(overview: &Overview, target: &Target) -> Result<Vec<Source>, Failure>
                 _ => format!("{short} {}", claim.node_name),
             };
             let place = Place { node: claim.node, slot: slot.slot.clone() };
-            sources.push(Source { place, name: slot.name.clone(), prefix: label });
+            let (name, node) = (slot.name.clone(), claim.node_name.to_string());
+            sources.push(Source { place, name, node, prefix: label });
         }
     }
     let width = sources.iter().map(|source| source.prefix.len()).max().unwrap_or(0);

@@ -16,6 +16,9 @@ use crate::ui::{Mood, cell, table};
 /// The longest image name that is shown whole in a table of apps.
 const IMAGE_LEN_MAX: usize = 40;
 
+/// How much of a node's id is shown: enough to name it by, and it leaves room for the rest.
+const ID_SHOWN: usize = 8;
+
 /// A table of services, one line each.
 pub(crate) fn services(apps: &[&AppView]) -> Table {
     let columns =
@@ -180,7 +183,7 @@ fn node_row(node: &NodeView) -> Vec<Cell> {
         node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         Cell::new(node.name.to_string()),
-        Cell::new(node.id.to_string()),
+        Cell::new(node.id.to_string().chars().take(ID_SHOWN).collect::<String>()),
         cell(state, mood),
         Cell::new(node.n_claims),
         Cell::new(cpu),

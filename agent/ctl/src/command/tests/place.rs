@@ -121,7 +121,7 @@ async fn alone_in_the_mesh_is_said_and_is_no_failure() {
     fake.lonely.set(true);
     let ran = run(&fake, "agentctl place hello:1 --name hello").await;
     assert_eq!(ran.code, 0);
-    assert!(ran.err.contains("the mesh has one node"), "{}", ran.err);
+    assert!(ran.err.contains("the one node of the mesh"), "{}", ran.err);
     assert!(ran.out.contains("no failover: the mesh has one node"), "{}", ran.out);
 }
 
@@ -140,7 +140,7 @@ async fn replicas_that_nobody_takes_are_explained() {
     fake.fate.set(Fate::Unclaimed);
     let ran = run(&fake, "agentctl place hello:1 --name hello").await;
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("gamma the node has no label disk=ssd"), "{}", ran.err);
+    assert!(ran.err.contains("gamma: the node has no label disk=ssd"), "{}", ran.err);
 }
 
 #[tokio::test(start_paused = true)]
