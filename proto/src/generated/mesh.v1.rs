@@ -901,8 +901,10 @@ pub struct RequestStatement {
     #[prost(uint64, tag = "8")]
     pub expires_ms: u64,
 }
+/// Nothing to say.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Nothing {}
+/// Something that happened on a node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventItem {
     #[prost(uint64, tag = "1")]
@@ -928,6 +930,7 @@ pub mod event_item {
         Slot(super::SlotId),
     }
 }
+/// The last `tail` events, and new ones as they come if `follow` is set.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventsQuery {
     #[prost(uint32, tag = "1")]
@@ -935,6 +938,7 @@ pub struct EventsQuery {
     #[prost(bool, tag = "2")]
     pub follow: bool,
 }
+/// Lines of one replica's log. The signed request covers the other fields by their hash.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsRequest {
     #[prost(message, optional, tag = "1")]
@@ -946,6 +950,7 @@ pub struct LogsRequest {
     #[prost(bool, tag = "4")]
     pub follow: bool,
 }
+/// A line of a container's log, without its end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogLine {
     #[prost(uint64, tag = "1")]
@@ -955,6 +960,7 @@ pub struct LogLine {
     #[prost(bytes = "bytes", tag = "3")]
     pub text: ::prost::bytes::Bytes,
 }
+/// A command to run in one replica. The signed request covers the other fields by their hash.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecOpen {
     #[prost(message, optional, tag = "1")]
@@ -1007,6 +1013,7 @@ pub mod exec_piece {
         Exited(i32),
     }
 }
+/// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EventSeverity {
@@ -1039,6 +1046,7 @@ impl EventSeverity {
         }
     }
 }
+/// Which of the two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum OutputStream {
@@ -1068,6 +1076,7 @@ impl OutputStream {
         }
     }
 }
+/// What a node says that wants to join.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinOffer {
     #[prost(string, tag = "1")]
@@ -1080,6 +1089,7 @@ pub struct JoinOffer {
     #[prost(message, optional, tag = "4")]
     pub address: ::core::option::Option<SignedRecord>,
 }
+/// A part of the catalogue; the genesis record comes first.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinPiece {
     #[prost(message, repeated, tag = "1")]
@@ -1385,6 +1395,7 @@ pub mod join_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Who answers, and as whom it knows the caller.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhoAnswer {
     #[prost(bytes = "vec", tag = "1")]
@@ -1400,11 +1411,13 @@ pub struct WhoAnswer {
     #[prost(enumeration = "record::Role", tag = "6")]
     pub role: i32,
 }
+/// Records that are stored all or none.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitRequest {
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<SignedRecord>,
 }
+/// What became of submitted records.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitAnswer {
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -1414,6 +1427,7 @@ pub struct SubmitAnswer {
     #[prost(message, repeated, tag = "3")]
     pub refused: ::prost::alloc::vec::Vec<RefusedRecord>,
 }
+/// A record that was refused, and why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RefusedRecord {
     #[prost(bytes = "vec", tag = "1")]
@@ -1421,6 +1435,7 @@ pub struct RefusedRecord {
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
+/// A service of an app.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceRef {
     #[prost(bytes = "vec", tag = "1")]
@@ -1428,6 +1443,7 @@ pub struct ServiceRef {
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
 }
+/// The key of a record.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecordQuery {
     #[prost(
@@ -1474,12 +1490,14 @@ pub mod record_query {
         Image(::prost::alloc::string::String),
     }
 }
+/// The record that holds under a key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecordAnswer {
     /// Absent when no record holds under the key.
     #[prost(message, optional, tag = "1")]
     pub record: ::core::option::Option<SignedRecord>,
 }
+/// The whole mesh as one node sees it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OverviewAnswer {
     #[prost(bytes = "vec", tag = "1")]
@@ -1498,6 +1516,7 @@ pub struct OverviewAnswer {
     #[prost(map = "string, uint64", tag = "7")]
     pub removals: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
 }
+/// One member.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeItem {
     #[prost(bytes = "vec", tag = "1")]
@@ -1528,6 +1547,7 @@ pub struct NodeItem {
     #[prost(uint64, optional, tag = "12")]
     pub heard_ago_ns: ::core::option::Option<u64>,
 }
+/// One app.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AppItem {
     #[prost(bytes = "vec", tag = "1")]
@@ -1545,6 +1565,7 @@ pub struct AppItem {
     #[prost(message, repeated, tag = "7")]
     pub services: ::prost::alloc::vec::Vec<ServiceItem>,
 }
+/// One service.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServiceItem {
     #[prost(string, tag = "1")]
@@ -1578,6 +1599,7 @@ pub mod service_item {
         Global(super::Nothing),
     }
 }
+/// One slot.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SlotItem {
     #[prost(message, optional, tag = "1")]
@@ -1589,6 +1611,7 @@ pub struct SlotItem {
     #[prost(message, repeated, tag = "4")]
     pub claims: ::prost::alloc::vec::Vec<ClaimSeen>,
 }
+/// One claim.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClaimSeen {
     #[prost(bytes = "vec", tag = "1")]
@@ -1612,11 +1635,13 @@ pub struct ClaimSeen {
     #[prost(string, tag = "10")]
     pub detail: ::prost::alloc::string::String,
 }
+/// Why is this slot where it is?
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyRequest {
     #[prost(message, optional, tag = "1")]
     pub slot: ::core::option::Option<SlotId>,
 }
+/// Because of this.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhyAnswer {
     #[prost(message, optional, tag = "1")]
@@ -1626,6 +1651,7 @@ pub struct WhyAnswer {
     #[prost(message, repeated, tag = "3")]
     pub decisions: ::prost::alloc::vec::Vec<DecisionItem>,
 }
+/// A node as a place for a slot.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CandidateItem {
     #[prost(bytes = "vec", tag = "1")]
@@ -1641,6 +1667,7 @@ pub struct CandidateItem {
     #[prost(string, repeated, tag = "6")]
     pub refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Something that the answering node decided.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DecisionItem {
     #[prost(uint64, tag = "1")]
@@ -1648,6 +1675,7 @@ pub struct DecisionItem {
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
+/// An event, or a node that could not be asked.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MeshEvent {
     #[prost(oneof = "mesh_event::Item", tags = "1, 2")]
@@ -1664,6 +1692,7 @@ pub mod mesh_event {
         Silent(super::SilentNode),
     }
 }
+/// A node whose events are missing, and why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SilentNode {
     #[prost(bytes = "vec", tag = "1")]
@@ -1673,6 +1702,7 @@ pub struct SilentNode {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
+/// The next bytes of an archive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArchivePiece {
     #[prost(bytes = "bytes", tag = "1")]
@@ -1681,6 +1711,7 @@ pub struct ArchivePiece {
     #[prost(bool, tag = "2")]
     pub end: bool,
 }
+/// An image.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImageItem {
     #[prost(string, tag = "1")]
@@ -1690,6 +1721,7 @@ pub struct ImageItem {
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
 }
+/// What became of an archive.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PushAnswer {
     #[prost(message, repeated, tag = "1")]
@@ -1701,11 +1733,13 @@ pub struct PushAnswer {
     #[prost(uint32, tag = "3")]
     pub n_peers: u32,
 }
+/// The images that are complete on the answering node.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImagesAnswer {
     #[prost(message, repeated, tag = "1")]
     pub images: ::prost::alloc::vec::Vec<ImageItem>,
 }
+/// Whether a node serves, as the answering node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum NodeCondition {
@@ -2741,6 +2775,8 @@ pub mod operator_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What one agent's coordinator says to another's. Facts need no signature here: they are the caller's own, and the connection
+/// proves who that is.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Envelope {
     #[prost(oneof = "envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
@@ -2776,11 +2812,13 @@ pub mod envelope {
         Want(super::Hashes),
     }
 }
+/// "Are you there?"
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Probe {
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
 }
+/// "I am."
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Alive {
     #[prost(fixed64, tag = "1")]
@@ -2788,6 +2826,7 @@ pub struct Alive {
     #[prost(uint64, tag = "2")]
     pub incarnation: u64,
 }
+/// "You hold this slot better than I do: may I stop?"
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Yield {
     #[prost(message, optional, tag = "1")]
@@ -2797,6 +2836,7 @@ pub struct Yield {
     #[prost(fixed64, tag = "3")]
     pub nonce: u64,
 }
+/// "I serve this slot: stop."
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Keep {
     #[prost(message, optional, tag = "1")]
@@ -2804,21 +2844,25 @@ pub struct Keep {
     #[prost(fixed64, tag = "2")]
     pub nonce: u64,
 }
+/// Signed records. More than fit into one message travel in several.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Records {
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<SignedRecord>,
 }
+/// Hashes of records, 32 bytes each.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hashes {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+/// The hash of each bucket of a catalogue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Digest {
     #[prost(fixed64, repeated, tag = "1")]
     pub buckets: ::prost::alloc::vec::Vec<u64>,
 }
+/// What the sender has in buckets that differ.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Have {
     #[prost(uint32, repeated, tag = "1")]
@@ -2826,8 +2870,10 @@ pub struct Have {
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+/// Asks for heartbeats until the call is given up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {}
+/// A sign of life.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Beat {
     #[prost(uint64, tag = "1")]
@@ -2855,6 +2901,7 @@ pub mod tunnel_piece {
         End(super::Nothing),
     }
 }
+/// To which port of which replica a tunnel leads.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TunnelOpen {
     #[prost(message, optional, tag = "1")]
@@ -2862,6 +2909,7 @@ pub struct TunnelOpen {
     #[prost(uint32, tag = "2")]
     pub target: u32,
 }
+/// A blob, by its digest: `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BlobRequest {
     #[prost(string, tag = "1")]
@@ -2870,16 +2918,19 @@ pub struct BlobRequest {
     #[prost(uint64, tag = "2")]
     pub offset: u64,
 }
+/// Whether a blob is there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BlobAnswer {
     #[prost(bool, tag = "1")]
     pub present: bool,
 }
+/// The next bytes of a blob.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BlobPiece {
     #[prost(bytes = "bytes", tag = "1")]
     pub data: ::prost::bytes::Bytes,
 }
+/// An image, by the digest of its manifest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchImageRequest {
     #[prost(string, tag = "1")]
