@@ -8,13 +8,14 @@ use mesh_ports::directory::RecordCodec;
 use mesh_proto::v1;
 use mesh_proto::v1::join_client::JoinClient;
 use tokio_rustls::rustls::ClientConfig;
+use tonic::Status;
 
 use super::Error;
 use crate::convert::{message, value};
 use crate::dial::{self, Dial, Names};
 
 /// Asks the agent at `address` (`host:port`) to admit this node. `tls` proves this node's key and accepts only the agent that
-/// the token names. Every record of the answer was opened by `codec`.
+/// the token names. `timeout` is how long the agent may be silent. Every record of the answer was opened by `codec`.
 ///
 /// # Errors
 /// [`Error::Refused`] or [`Error::Invalid`] with the agent's reason, [`Error::Unreachable`] when it does not answer in time.
@@ -36,22 +37,22 @@ pub async fn join(
         invited: request.invited.0.to_vec(),
         address: Some(value::signed_to_wire(&request.address.signed)),
     };
-    let receive = async {
-        let mut client = JoinClient::new(link.channel);
-        let answer = client.join(offer).await;
-        let mut pieces = answer.map_err(|status| Error::of(&status, address))?.into_inner();
-        let (mut records, mut rejected) = (Vec::new(), Vec::new());
-        while let Some(piece) =
-            pieces.message().await.map_err(|status| Error::of(&status, address))?
-        {
-            records.extend(message::open(piece.records, codec, &mut rejected)?);
-        }
-        rejected.pop().map_or(Ok(Admitted { records }), |bad| {
+    let silent = |_elapsed| unreachable("does not answer".to_owned());
+    let failed = |status: Status| Error::of(&status, address);
+    let mut client = JoinClient::new(link.channel);
+    let answer = tokio::time::timeout(timeout, client.join(offer)).await.map_err(silent)?;
+    let mut pieces = answer.map_err(failed)?.into_inner();
+    let (mut records, mut rejected) = (Vec::new(), Vec::new());
+    // The limit is for silence, not for the whole: checking a large catalogue takes a slow host a while.
+    while let Some(piece) =
+        tokio::time::timeout(timeout, pieces.message()).await.map_err(silent)?.map_err(failed)?
+    {
+        records.extend(message::open(piece.records, codec, &mut rejected)?);
+    }
+    match rejected.pop() {
+        None => Ok(Admitted { records }),
+        Some(bad) => {
             Err(Error::Server { reason: format!("the agent sent a bad record: {}", bad.reason) })
-        })
-    };
-    match tokio::time::timeout(timeout, receive).await {
-        Ok(admitted) => admitted,
-        Err(_elapsed) => Err(unreachable("does not answer".to_owned())),
+        }
     }
 }
