@@ -1,5 +1,6 @@
 //! What this host lacks for containers, in words that say what to do.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -19,6 +20,12 @@ pub struct Need {
     pub why: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}); {}", self.what, self.why, self.remedy)
+    }
 }
 
 /// Capabilities that making a container takes, by number.

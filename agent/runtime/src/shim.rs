@@ -38,6 +38,7 @@ pub(crate) use self::rootfs::unmount;
 /// The whole life of `agent shim <dir>`; call it first in `main`, while the process has one thread.
 #[must_use]
 pub fn shim_main(dir: &Path) -> ExitCode {
+    sys::close_inherited();
     if dir.join(file::EXEC).exists() {
         return exec::run(dir);
     }

@@ -29,6 +29,16 @@ pub(crate) fn fork_single_threaded() -> io::Result<Side> {
     }
 }
 
+/// Closes whatever this process was started with beside its three streams: a socket that a service manager gave to the agent
+/// must not stay open in a process that outlives it. Only at the very start, when nothing of ours is open yet.
+pub(crate) fn close_inherited() {
+    // SAFETY: no object of this process owns a descriptor yet. A kernel without the call leaves them open, which does no harm
+    // to memory.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+    }
+}
+
 /// A descriptor that names the process `pid` for as long as it is open, and is readable once the process has ended.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the kernel checks both numbers.
