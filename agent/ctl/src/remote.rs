@@ -1,6 +1,7 @@
 //! The mesh over the network: one agent of those that the configuration file knows, the next when that one dies.
 //!
-//! Reads that found no agent are asked again of the others, once; what changes something is not, since it may have happened.
+//! What found no agent is asked again of the others, once: reads, and records, which are the same wherever they are handed in.
+//! Commands in containers and archives are not, since they may have begun.
 
 mod agents;
 
@@ -94,7 +95,7 @@ impl Remote {
     }
 
     /// Asks, and asks another agent when the first one is gone.
-    async fn read<T, F>(&self, ask: impl Fn(OperatorClient) -> F) -> Result<T, CallError>
+    async fn ask<T, F>(&self, ask: impl Fn(OperatorClient) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -151,12 +152,11 @@ impl From<Error> for CallError {
 
 /// What an error means when it is about a replica: the agent that was asked has answered a moment ago.
 fn of_node(error: Error) -> CallError {
-    match error {
-        Error::Unreachable { tried } => {
-            let reasons: Vec<String> = tried.into_iter().map(|(_, why)| why).collect();
-            CallError::NodeSilent { reason: reasons.join("; ") }
-        }
-        other => other.into(),
+    if let Error::Unreachable { tried } = error {
+        let reasons: Vec<String> = tried.into_iter().map(|(_, why)| why).collect();
+        CallError::NodeSilent { reason: reasons.join("; ") }
+    } else {
+        error.into()
     }
 }
 
@@ -178,19 +178,19 @@ impl Mesh for Remote {
     }
 
     async fn who(&self) -> Result<Who, CallError> {
-        let who = self.read(async |client: OperatorClient| client.who().await).await?;
+        let who = self.ask(async |client: OperatorClient| client.who().await).await?;
         Ok(Who { node_name: who.node_name.to_string(), version: who.version, role: who.role })
     }
 
     async fn overview(&self) -> Result<Overview, CallError> {
-        let overview = self.read(async |client: OperatorClient| client.overview().await).await?;
+        let overview = self.ask(async |client: OperatorClient| client.overview().await).await?;
         *self.seen.lock().await = Some(overview.clone());
         Ok(overview)
     }
 
     async fn why(&self, slot: &SlotId) -> Result<Option<Why>, CallError> {
         let answer = self
-            .read(async |client: OperatorClient| match client.why(slot).await {
+            .ask(async |client: OperatorClient| match client.why(slot).await {
                 Err(Error::NotFound { .. }) => Ok(None),
                 other => other.map(Some),
             })
@@ -199,7 +199,7 @@ impl Mesh for Remote {
     }
 
     async fn record(&self, key: &RecordKey) -> Result<Option<Entry>, CallError> {
-        let signed = self.read(async |client: OperatorClient| client.record(key).await).await?;
+        let signed = self.ask(async |client: OperatorClient| client.record(key).await).await?;
         let opened = signed.map(record::open).transpose();
         opened.map_err(|error| CallError::BrokenOff {
             reason: format!("it sent a record that is not right: {error}"),
@@ -211,13 +211,15 @@ impl Mesh for Remote {
         for record in &records {
             signed.push(self.sign(record)?.signed);
         }
-        Ok(self.client().await?.submit(&signed).await?)
+        // Signed records may be handed over again: the same bytes are the same record.
+        let signed = &signed;
+        self.ask(async |client: OperatorClient| client.submit(signed).await).await
     }
 
     async fn events(&self, tail: usize, follow: bool) -> Result<Items<Happened>, CallError> {
         let tail = u32::try_from(tail).unwrap_or(u32::MAX);
         let stream =
-            self.read(async |client: OperatorClient| client.events(tail, follow).await).await?;
+            self.ask(async |client: OperatorClient| client.events(tail, follow).await).await?;
         Ok(items(stream, |item| match item {
             EventsItem::Event(event) => Happened::Event(event),
             EventsItem::Silent(silent) => {
@@ -248,7 +250,7 @@ impl Mesh for Remote {
     }
 
     async fn images(&self) -> Result<Vec<Image>, CallError> {
-        self.read(async |client: OperatorClient| client.images().await).await
+        self.ask(async |client: OperatorClient| client.images().await).await
     }
 
     fn invite(&self, redeemer: PublicKey, address: String) -> Result<Invited, CallError> {

@@ -81,8 +81,13 @@ pub(crate) const fn replicas(mode: Mode) -> Option<u32> {
 
 /// The slowest failover measured on the claims that serve.
 pub(crate) fn last_failover(service: &ServiceView) -> Option<u32> {
+    running(service).filter_map(|claim| claim.failover_ms).max()
+}
+
+/// The claims that hold slots of a service, but for those of dead nodes.
+pub(crate) fn running(service: &ServiceView) -> impl Iterator<Item = &ClaimView> {
     let claims = service.slots.iter().flat_map(|slot| &slot.claims);
-    claims.filter(|claim| claim.phase.holds()).filter_map(|claim| claim.failover_ms).max()
+    claims.filter(|claim| claim.phase.holds() && claim.node_status != NodeStatus::Down)
 }
 
 /// How many slots hold a process that ended and must not be started again.

@@ -120,9 +120,8 @@ fn claim_state(slot: &SlotView, claim: &ClaimView) -> Cell {
 }
 
 fn holders(service: &ServiceView) -> String {
-    let claims = service.slots.iter().flat_map(|slot| &slot.claims);
-    let mut names: Vec<&str> =
-        claims.filter(|claim| claim.phase.holds()).map(|claim| claim.node_name.as_str()).collect();
+    let claims = of::running(service);
+    let mut names: Vec<&str> = claims.map(|claim| claim.node_name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() { "-".to_owned() } else { names.join(", ") }
