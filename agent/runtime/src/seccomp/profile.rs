@@ -75,7 +75,6 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_getrandom,
     libc::SYS_getresgid,
     libc::SYS_getresuid,
-    libc::SYS_getrlimit,
     libc::SYS_getrusage,
     libc::SYS_getsid,
     libc::SYS_getsockname,
@@ -214,7 +213,6 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_setresgid,
     libc::SYS_setresuid,
     libc::SYS_setreuid,
-    libc::SYS_setrlimit,
     libc::SYS_setsid,
     libc::SYS_setsockopt,
     libc::SYS_setuid,
@@ -232,7 +230,6 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_statx,
     libc::SYS_symlinkat,
     libc::SYS_sync,
-    libc::SYS_sync_file_range,
     libc::SYS_syncfs,
     libc::SYS_sysinfo,
     libc::SYS_tee,
@@ -279,7 +276,7 @@ const FUTEX_WAKE: i64 = 454;
 const FUTEX_WAIT: i64 = 455;
 const FUTEX_REQUEUE: i64 = 456;
 
-/// Allowed with any arguments, and only there on x86-64: older forms that newer processors never had.
+/// Allowed with any arguments, beside those: older forms that newer processors never had, and three whose numbers differ.
 #[cfg(target_arch = "x86_64")]
 pub(super) const ALLOWED_HERE: &[i64] = &[
     libc::SYS_access,
@@ -299,6 +296,7 @@ pub(super) const ALLOWED_HERE: &[i64] = &[
     libc::SYS_get_thread_area,
     libc::SYS_getdents,
     libc::SYS_getpgrp,
+    libc::SYS_getrlimit,
     libc::SYS_inotify_init,
     libc::SYS_lchown,
     libc::SYS_link,
@@ -316,9 +314,11 @@ pub(super) const ALLOWED_HERE: &[i64] = &[
     libc::SYS_rmdir,
     libc::SYS_select,
     libc::SYS_set_thread_area,
+    libc::SYS_setrlimit,
     libc::SYS_signalfd,
     libc::SYS_stat,
     libc::SYS_symlink,
+    libc::SYS_sync_file_range,
     libc::SYS_time,
     libc::SYS_unlink,
     libc::SYS_utime,
@@ -326,9 +326,17 @@ pub(super) const ALLOWED_HERE: &[i64] = &[
     libc::SYS_vfork,
 ];
 
-/// Allowed with any arguments, and only there on this processor.
+/// Allowed with any arguments, beside those; some by number, because the libc crate has no names for them here.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const ALLOWED_HERE: &[i64] = &[libc::SYS_renameat];
+pub(super) const ALLOWED_HERE: &[i64] =
+    &[libc::SYS_renameat, SYNC_FILE_RANGE, GETRLIMIT, SETRLIMIT];
+
+#[cfg(not(target_arch = "x86_64"))]
+const SYNC_FILE_RANGE: i64 = 84;
+#[cfg(not(target_arch = "x86_64"))]
+const GETRLIMIT: i64 = 163;
+#[cfg(not(target_arch = "x86_64"))]
+const SETRLIMIT: i64 = 164;
 
 /// Calls that make file system nodes, each with the place of its mode argument.
 #[cfg(target_arch = "x86_64")]
