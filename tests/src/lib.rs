@@ -1,1 +1,5 @@
 //! Simulator, end to end tests on real hosts, benchmarks, and tests of the source itself.
+
+pub mod e2e;
+pub mod lab;
+pub mod sim;

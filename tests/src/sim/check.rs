@@ -1,0 +1,114 @@
+//! What must hold: some of it always, some once the mesh was left alone for a while, some at the end. One file each.
+
+mod always_acked_is_stored;
+mod always_bounded;
+mod always_fair_starts;
+mod always_start_before_stop;
+mod finally_nothing_is_lost;
+mod settled_one_holder;
+mod settled_views_agree;
+
+use std::collections::BTreeMap;
+
+use mesh_coordinator::id::SlotId;
+
+use self::always_bounded::Rate;
+use super::World;
+use super::clock::{SECOND, Time};
+
+/// After so long without a disturbance a part of the mesh is in order. The longest way there: gossip finds forgotten nodes
+/// within 5 s and takes three rounds, catalogues meet, and a service of six replicas is replaced one by one.
+pub(crate) const SETTLE: Time = 45 * SECOND;
+/// How often a part that is in order is looked at.
+const LOOK_PERIOD: Time = 5 * SECOND;
+
+/// Something that should not have happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which checker noticed.
+    pub check: &'static str,
+    /// When, in microseconds.
+    pub at: u64,
+    /// What.
+    pub text: String,
+}
+
+/// What the checkers remember.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) violation: Option<Violation>,
+    /// Until when the loss of a replica of a slot was nobody's choice, or an operator's.
+    excused: BTreeMap<SlotId, Time>,
+    /// When it last changed who reaches whom, or who runs.
+    pub(crate) last_change: Time,
+    /// When something was last wrong with anything.
+    pub(crate) last_fault: Time,
+    rates: BTreeMap<usize, Rate>,
+}
+
+impl Checks {
+    /// Something befell a replica of `slot` that is no fault of the protocol.
+    pub(crate) fn excuse(&mut self, slot: &SlotId, at: Time) {
+        let excused = self.excused.entry(slot.clone()).or_default();
+        *excused = at.max(*excused);
+    }
+}
+
+impl World {
+    pub(crate) fn fail(&mut self, check: &'static str, text: String) {
+        if self.checks.violation.is_none() {
+            self.checks.violation = Some(Violation { check, at: self.now, text });
+        }
+    }
+
+    /// Looks at the parts of the mesh that were left alone for long enough.
+    pub(crate) fn look(&mut self) {
+        let calm = self.now.saturating_sub(self.calm_from);
+        if calm < SETTLE || calm % LOOK_PERIOD >= SECOND {
+            return;
+        }
+        for part in self.parts() {
+            self.coverage.settled += 1;
+            self.check_views(&part);
+            self.check_holders(&part);
+        }
+    }
+
+    /// The sets of members that all reach each other and nobody else.
+    fn parts(&self) -> Vec<Vec<usize>> {
+        let awake: Vec<usize> = (0..self.hosts.len())
+            .filter(|host| self.hosts[*host].is_awake() && !self.is_removed(*host))
+            .collect();
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        for host in &awake {
+            let part: Vec<usize> = awake
+                .iter()
+                .filter(|other| *other == host || self.net.are_linked(*host, **other))
+                .copied()
+                .collect();
+            if part.first() == Some(host) && self.is_closed(&part, &awake) {
+                parts.push(part);
+            }
+        }
+        parts
+    }
+
+    fn is_closed(&self, part: &[usize], awake: &[usize]) -> bool {
+        part.iter().all(|a| {
+            awake.iter().all(|b| {
+                if part.contains(b) {
+                    a == b || self.net.are_linked(*a, *b)
+                } else {
+                    !self.net.is_open(*a, *b) && !self.net.is_open(*b, *a)
+                }
+            })
+        })
+    }
+
+    /// Whether somebody who runs knows that this host is no member any more.
+    fn is_removed(&self, host: usize) -> bool {
+        let id = self.hosts[host].id;
+        let nodes = self.hosts.iter().filter_map(|other| other.node());
+        nodes.into_iter().any(|node| node.state().removed_nodes.contains(&id))
+    }
+}

@@ -1,0 +1,31 @@
+//! P1: what is acknowledged is on the disks that the acknowledgement names, and on a second one if there is any.
+
+use std::collections::BTreeSet;
+
+use mesh_coordinator::catalogue::Entry;
+use mesh_coordinator::id::NodeId;
+
+use super::World;
+use crate::sim::clock::SECOND;
+
+const CHECK: &str = "P1: acknowledged records are stored";
+/// Nothing was wrong for so long: a second disk answers.
+const QUIET: u64 = 12 * SECOND;
+
+impl World {
+    pub(crate) fn check_acked(&mut self, entry: &Entry, stored_on: &BTreeSet<NodeId>) {
+        let lacking = stored_on.iter().find(|node| {
+            let host = self.index.get(*node).map(|host| &self.hosts[*host]);
+            host.is_some_and(|host| !host.lost && !host.disk.contains_key(&entry.hash))
+        });
+        if let Some(node) = lacking {
+            self.fail(CHECK, format!("{:?} is not on the disk of {node}", entry.hash));
+        }
+        // The submission itself is a disturbance, of this moment.
+        let quiet = self.checks.last_fault + QUIET < self.now && self.net.is_whole();
+        let n_awake = self.hosts.iter().filter(|host| host.is_awake()).count();
+        if quiet && n_awake >= 3 && stored_on.len() == 1 && self.plan.loss_permille == 0 {
+            self.fail(CHECK, format!("{:?} is on one disk, and others are there", entry.hash));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The theorem: as long as nothing crashes, nobody who serves a wanted slot stops before somebody else serves it.
+
+use mesh_coordinator::id::{NodeId, Revision, SlotId, SlotIndex};
+use mesh_coordinator::node::Node;
+use mesh_coordinator::spec::ServiceSpec;
+
+use super::World;
+use crate::sim::clock::{SECOND, Time};
+
+const CHECK: &str = "C5: somebody serves before the other stops";
+/// A loss of a replica excuses those who counted on it for so long: a promise of 4 s, the drain, and the stop itself.
+const EXCUSE: Time = 12 * SECOND;
+
+impl World {
+    /// `host` is about to stop its replica of `slot`.
+    pub(crate) fn check_stop(&mut self, host: usize, slot: &SlotId, revision: Revision) {
+        let now = self.now;
+        let key = (slot.clone(), revision.id);
+        let serves = self.hosts[host].containers.get(&key).is_some_and(|it| it.serves(now));
+        if !serves {
+            return;
+        }
+        let Some(node) = self.hosts[host].node() else { return };
+        if !is_bound(node, self.hosts[host].id, slot) {
+            // An operator's will: it binds those who have not heard of it as little.
+            self.checks.excuse(slot, now);
+            return;
+        }
+        let others = self.hosts.iter().enumerate().any(|(other, it)| {
+            it.containers.iter().any(|((its_slot, its_revision), container)| {
+                let itself = other == host && *its_revision == revision.id;
+                its_slot == slot && !itself && container.serves(now)
+            })
+        });
+        if others {
+            self.coverage.reliefs += 1;
+            return;
+        }
+        let excused = self.checks.excused.get(slot).is_some_and(|at| at + EXCUSE >= now);
+        if !excused {
+            self.fail(CHECK, format!("n{host} stops the only replica of {slot:?}, {revision}"));
+        }
+    }
+}
+
+/// Whether the node is bound to go on with the slot until somebody else does.
+fn is_bound(node: &Node, id: NodeId, slot: &SlotId) -> bool {
+    let state = node.state();
+    if state.removed_nodes.contains(&id) {
+        return false;
+    }
+    let Some(app) = state.apps.get(&slot.app).filter(|app| app.wants(slot)) else { return false };
+    let has_own_port = |spec: &ServiceSpec| spec.host_ports().next().is_some();
+    let spec = app.release.spec.service(&slot.service);
+    if spec.is_none_or(has_own_port) {
+        return false;
+    }
+    match slot.index {
+        SlotIndex::Number(_) => true,
+        // Nobody else can hold it, so it stops with the node's being suited.
+        SlotIndex::Node(_) => state.nodes.get(&id).is_some_and(|member| {
+            let spec = spec.into_iter().flat_map(|spec| &spec.deploy.constraints);
+            !member.drained
+                && spec.into_iter().all(|it| it.admits(id, &member.name, &member.labels))
+        }),
+    }
+}

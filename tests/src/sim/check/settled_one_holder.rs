@@ -1,0 +1,174 @@
+//! P4 and A-1: each wanted slot that some node can hold is held by exactly one, and nothing else runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_coordinator::catalogue::State;
+use mesh_coordinator::fact::{Claim, Phase};
+use mesh_coordinator::id::{NodeId, Revision, SlotId, SlotIndex};
+use mesh_coordinator::spec::{Mode, Reservation, RestartPolicy, ServiceSpec};
+
+use super::World;
+use crate::sim::host::Process;
+
+const EMPTY: &str = "P4: no slot stays empty that somebody can hold";
+const DOUBLE: &str = "A-1: one holder for each slot";
+const RESTLESS: &str = "A-1: the holder is ready, current, and where it should be";
+const STRANGER: &str = "C12: nothing runs that nobody wants";
+
+/// What is known of one slot.
+struct Slot<'a> {
+    id: SlotId,
+    spec: &'a ServiceSpec,
+    current: Revision,
+}
+
+impl World {
+    pub(crate) fn check_holders(&mut self, part: &[usize]) {
+        let Some(node) = part.first().and_then(|host| self.hosts[*host].node()) else { return };
+        let state = node.state().clone();
+        let mut claims: BTreeMap<SlotId, Vec<(usize, Claim)>> = BTreeMap::new();
+        for host in part {
+            for claim in self.hosts[*host].node().into_iter().flat_map(|node| node.claims()) {
+                claims.entry(claim.slot.clone()).or_default().push((*host, claim.clone()));
+            }
+        }
+        let slots = self.slots(&state, part);
+        for slot in &slots {
+            let known = claims.get(&slot.id).map_or(&[][..], Vec::as_slice);
+            if let Some((check, text)) = self.judge(&state, part, slot, known) {
+                let known: Vec<_> =
+                    known.iter().map(|(host, it)| (host, it.revision, it.phase, it.yielding)).collect();
+                return self.fail(check, format!("{text}: {:?} {known:?}", slot.id));
+            }
+        }
+        let wanted: BTreeSet<&SlotId> = slots.iter().map(|slot| &slot.id).collect();
+        if let Some(text) = self.stranger(part, &wanted) {
+            self.fail(STRANGER, text);
+        }
+    }
+
+    fn slots<'a>(&self, state: &'a State, part: &[usize]) -> Vec<Slot<'a>> {
+        let mut slots = Vec::new();
+        for (uid, app) in state.apps.iter().filter(|(_, app)| app.running) {
+            for (name, spec) in &app.release.spec.services {
+                let current = app.revision(name, spec);
+                let slot = |index| SlotId { app: *uid, service: name.clone(), index };
+                let indices: Vec<SlotIndex> = match app.mode(name, spec) {
+                    Mode::Replicated(replicas) => (0..replicas).map(SlotIndex::Number).collect(),
+                    Mode::Global => {
+                        let ids = part.iter().map(|host| self.hosts[*host].id);
+                        ids.filter(|id| suits(state, *id, spec)).map(SlotIndex::Node).collect()
+                    }
+                };
+                slots.extend(indices.into_iter().map(|index| Slot { id: slot(index), spec, current }));
+            }
+        }
+        slots
+    }
+
+    /// What is wrong with a slot.
+    fn judge(
+        &self,
+        state: &State,
+        part: &[usize],
+        slot: &Slot<'_>,
+        known: &[(usize, Claim)],
+    ) -> Option<(&'static str, String)> {
+        let holding: Vec<&(usize, Claim)> =
+            known.iter().filter(|(_, claim)| claim.phase.holds()).collect();
+        let cooling = known.iter().any(|(_, claim)| claim.phase == Phase::Failed);
+        let others: Vec<usize> = part
+            .iter()
+            .filter(|host| !holding.iter().any(|(holder, _)| holder == *host))
+            .filter(|host| self.can_hold(state, **host, slot))
+            .copied()
+            .collect();
+        match holding.as_slice() {
+            [] if cooling || others.is_empty() => None,
+            [] => Some((EMPTY, format!("nobody holds it, and n{others:?} could"))),
+            [(host, claim)] => {
+                let runs_to_end = slot.spec.template.restart != RestartPolicy::Always;
+                let id = self.hosts[*host].id;
+                let at_rest = matches!(claim.phase, Phase::Ready | Phase::Ended) || runs_to_end;
+                let well = at_rest && claim.revision == slot.current;
+                let placed = suits(state, id, slot.spec) || others.is_empty() || cooling;
+                let key = (slot.id.clone(), claim.revision.id);
+                let process = self.hosts[*host].containers.get(&key).map(|it| it.process);
+                let runs = claim.phase != Phase::Ready || process == Some(Process::Running);
+                if (well || cooling) && placed && runs {
+                    None
+                } else {
+                    Some((RESTLESS, format!("n{host} holds it, {others:?} could, {process:?}")))
+                }
+            }
+            _ if cooling => None,
+            _ => Some((DOUBLE, "several hold it".to_owned())),
+        }
+    }
+
+    /// Whether a node has room for one more slot.
+    fn can_hold(&self, state: &State, host: usize, slot: &Slot<'_>) -> bool {
+        let it = &self.hosts[host];
+        let Some(node) = it.node() else { return false };
+        if !suits(state, it.id, slot.spec) {
+            return false;
+        }
+        if matches!(slot.id.index, SlotIndex::Node(owner) if owner != it.id) {
+            return false;
+        }
+        let mut reserved = Reservation::default();
+        let mut same = 0;
+        let held: BTreeSet<&SlotId> = node
+            .claims()
+            .filter(|claim| claim.phase.holds() && claim.slot != slot.id)
+            .map(|claim| &claim.slot)
+            .collect();
+        for other in held {
+            let app = state.apps.get(&other.app);
+            let Some(spec) = app.and_then(|app| app.release.spec.service(&other.service)) else {
+                continue;
+            };
+            reserved = reserved.plus(spec.deploy.reservation);
+            same += u32::from((other.app, &other.service) == (slot.id.app, &slot.id.service));
+            let mut ports = slot.spec.host_ports();
+            if ports.any(|port| spec.host_ports().any(|taken| taken == port)) {
+                return false;
+            }
+        }
+        reserved.plus(slot.spec.deploy.reservation).fits(it.capacity)
+            && slot.spec.deploy.replicas_per_node_max.is_none_or(|limit| same < limit)
+    }
+
+    /// A claim or a container that nobody wants.
+    fn stranger(&self, part: &[usize], wanted: &BTreeSet<&SlotId>) -> Option<String> {
+        for host in part {
+            let it = &self.hosts[*host];
+            let Some(node) = it.node() else { continue };
+            if let Some(claim) = node.claims().find(|claim| !wanted.contains(&claim.slot)) {
+                return Some(format!("n{host} claims {:?} {:?}", claim.slot, claim.phase));
+            }
+            let held = |key: &(SlotId, u64)| {
+                node.claims().any(|claim| (&claim.slot, claim.revision.id) == (&key.0, key.1))
+            };
+            let runs = it.containers.iter().find(|(key, container)| {
+                container.process == Process::Running && !held(key)
+            });
+            if let Some((key, _)) = runs {
+                return Some(format!("n{host} runs {key:?} without a claim"));
+            }
+        }
+        self.hosts.iter().enumerate().find_map(|(host, it)| {
+            let removed = it.node()?.state().removed_nodes.contains(&it.id);
+            let runs = it.containers.values().any(|it| it.process == Process::Running);
+            (removed && runs).then(|| format!("n{host} was removed, knows it, and goes on"))
+        })
+    }
+}
+
+/// Whether operators let the node hold replicas of the service.
+fn suits(state: &State, id: NodeId, spec: &ServiceSpec) -> bool {
+    state.nodes.get(&id).is_some_and(|node| {
+        let mut constraints = spec.deploy.constraints.iter();
+        !node.drained && constraints.all(|it| it.admits(id, &node.name, &node.labels))
+    })
+}

@@ -1,0 +1,275 @@
+//! Operators: they read the catalogue of some agent, and write what follows on it, as `agentctl` does.
+
+mod shop;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_coordinator::catalogue::{
+    Body, Catalogue, Drain, Entry, Genesis, Member, NodeLabels, Record, Release, Restart,
+    Run, Scale, SignedBytes, Stamp,
+};
+use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
+use mesh_coordinator::name::{AppName, NodeName, ServiceName};
+use mesh_coordinator::node::{Input, Output, Ticket};
+use mesh_coordinator::spec::{AppSpec, Labels, Mode};
+use mesh_coordinator::time::WallTime;
+
+use super::World;
+use super::clock::SECOND;
+use super::plan::Act;
+
+/// A member is removed only while so many are left.
+const MEMBERS_MIN: usize = 5;
+
+/// What an operator was promised.
+#[derive(Debug, Clone)]
+pub(crate) struct Acked {
+    pub(crate) entry: Entry,
+    /// Who is said to have it on its disk.
+    pub(crate) stored_on: BTreeSet<NodeId>,
+}
+
+/// All operators together: one key, many hands.
+#[derive(Debug, Clone)]
+pub(crate) struct Operator {
+    key: PublicKey,
+    pub(crate) mesh: MeshId,
+    n_entries: u64,
+    n_tickets: u64,
+    /// What was submitted and not yet answered, and the host that joins by it.
+    pending: BTreeMap<(usize, Ticket), (Entry, Option<usize>)>,
+    pub(crate) acked: Vec<Acked>,
+    /// Hosts that lost their disks.
+    lost: BTreeSet<NodeId>,
+}
+
+impl Operator {
+    /// The founder of a mesh, and the record of its birth.
+    pub(crate) fn new(seed: u64) -> (Self, Entry) {
+        let key = PublicKey(Hash::of(&[b"operator", &seed.to_be_bytes()]).0);
+        let mut operator = Self {
+            key,
+            mesh: MeshId(Hash([0; 32])),
+            n_entries: 0,
+            n_tickets: 0,
+            pending: BTreeMap::new(),
+            acked: Vec::new(),
+            lost: BTreeSet::new(),
+        };
+        let genesis = Body::Genesis(Genesis {
+            name: "sim".parse().expect("a name"),
+            root: key,
+            root_name: "root".parse().expect("a name"),
+            recovery: key,
+            nonce: [0; 16],
+        });
+        let entry = operator.write(None, WallTime(0), genesis);
+        operator.mesh = MeshId(entry.hash);
+        (operator, entry)
+    }
+
+    /// A record that follows on `parent`.
+    pub(crate) fn write(&mut self, parent: Option<&Entry>, written: WallTime, body: Body) -> Entry {
+        self.n_entries += 1;
+        let bytes = [&self.key.0[..8], &self.n_entries.to_be_bytes()].concat();
+        let signed = SignedBytes { bytes, signature: Signature([0; 64]) };
+        let record = Record {
+            mesh: self.mesh,
+            stamp: Stamp {
+                generation: parent.map_or(0, |parent| parent.record.stamp.generation) + 1,
+                written,
+                tie: 0,
+            },
+            parent: parent.map(|parent| parent.hash),
+            author: self.key,
+            body,
+        };
+        let hash = signed.digest();
+        Entry { record, signed, hash, invitation_verified: false }
+    }
+
+    pub(crate) fn lost(&mut self, node: NodeId) {
+        self.lost.insert(node);
+    }
+
+    /// Promised records of which at least one disk must be left.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = &Acked> {
+        self.acked.iter().filter(|acked| !acked.stored_on.is_subset(&self.lost))
+    }
+
+    /// The admission of a node, and what operators say of it.
+    pub(crate) fn admit(&mut self, key: PublicKey, name: &NodeName, labels: Labels) -> [Entry; 2] {
+        let member = Member { key, name: name.clone(), invitation: None, invited: None };
+        let labels = NodeLabels { node: NodeId::of(&key), labels, weight: 100 };
+        [
+            self.write(None, WallTime(0), Body::Member(member)),
+            self.write(None, WallTime(0), Body::Labels(labels)),
+        ]
+    }
+}
+
+impl World {
+    /// One act, and when the next one comes.
+    pub(crate) fn act(&mut self) {
+        if self.now >= self.plan.heal {
+            return;
+        }
+        let acts = self.plan.acts.clone();
+        if let Some(act) = self.rng.pick(&acts).copied() {
+            self.perform(act);
+        }
+        let pause = match self.rng.below(10) {
+            0 | 1 => self.rng.below(2 * SECOND),
+            2..=8 => self.spread(self.plan.act_pause),
+            _ => 80 * SECOND,
+        };
+        self.queue.at(self.now + pause, super::queue::Event::Act);
+    }
+
+    /// Does it through some agent that runs.
+    pub(crate) fn perform(&mut self, act: Act) {
+        let entries: Vec<usize> = (0..self.hosts.len())
+            .filter(|host| {
+                let id = self.hosts[*host].id;
+                self.hosts[*host].is_awake()
+                    && self.hosts[*host].node().is_some_and(|node| node.state().nodes.contains_key(&id))
+            })
+            .collect();
+        let Some(entry) = self.rng.pick(&entries).copied() else { return };
+        let Some(catalogue) = self.hosts[entry].node().map(|node| node.catalogue().clone()) else {
+            return;
+        };
+        if act == Act::Join {
+            return self.join(entry, &catalogue);
+        }
+        if let Some(body) = self.body(act, &catalogue) {
+            self.coverage.act(act);
+            self.submit(entry, &catalogue, body, None);
+        }
+    }
+
+    /// Writes `body` on top of what `catalogue` says, and hands it to the agent of `host`.
+    pub(crate) fn submit(
+        &mut self,
+        host: usize,
+        catalogue: &Catalogue,
+        body: Body,
+        joins: Option<usize>,
+    ) {
+        // An operator's own clock may be an hour off.
+        let off = self.rng.below(7_200_000);
+        let written = WallTime(self.hosts[0].clock.wall(self.now).0 + off - 3_600_000);
+        let parent = catalogue.record(&body.key()).cloned();
+        let entry = self.operator.write(parent.as_ref(), written, body);
+        self.operator.n_tickets += 1;
+        let ticket = Ticket(self.operator.n_tickets);
+        self.operator.pending.insert((host, ticket), (entry.clone(), joins));
+        self.disturb(0);
+        self.input(host, Input::Submit { ticket, entries: vec![entry] });
+    }
+
+    /// What became of a submission.
+    pub(crate) fn submitted(&mut self, host: usize, output: Output) {
+        let Output::Submitted { ticket, stored_on, n_peers, .. } = output else { return };
+        let Some((entry, joins)) = self.operator.pending.remove(&(host, ticket)) else { return };
+        if stored_on.is_empty() {
+            return;
+        }
+        let stored_on: BTreeSet<NodeId> = stored_on.into_iter().collect();
+        let alone = stored_on.len() == 1;
+        self.coverage.acked += 1;
+        let firm = !alone || n_peers == 0;
+        if firm {
+            self.coverage.acked_firmly += 1;
+        }
+        self.check_acked(&entry, &stored_on);
+        self.operator.acked.push(Acked { entry, stored_on });
+        if let (Some(new), Some(node)) = (joins, self.hosts[host].node()) {
+            let records: Vec<Entry> = node.catalogue().all().cloned().collect();
+            self.hosts[new].disk.extend(records.into_iter().map(|entry| (entry.hash, entry)));
+            self.boot_after(new, SECOND);
+        }
+    }
+
+    fn join(&mut self, entry: usize, catalogue: &Catalogue) {
+        if self.hosts.len() >= self.plan.n_hosts_max {
+            return;
+        }
+        self.coverage.act(Act::Join);
+        let new = self.add_host();
+        let member = Member {
+            key: self.hosts[new].key,
+            name: self.hosts[new].name.clone(),
+            invitation: None,
+            invited: None,
+        };
+        self.submit(entry, catalogue, Body::Member(member), Some(new));
+    }
+
+    fn body(&mut self, act: Act, catalogue: &Catalogue) -> Option<Body> {
+        let state = catalogue.state();
+        let uids: Vec<AppUid> = state.apps.keys().copied().collect();
+        let nodes: Vec<NodeId> = state.nodes.keys().copied().collect();
+        let node = self.rng.pick(&nodes).copied();
+        let app = self.rng.pick(&uids).copied();
+        match act {
+            Act::Place => return Some(self.place(catalogue)),
+            Act::Drain => {
+                let drained: Vec<NodeId> =
+                    nodes.iter().filter(|node| state.nodes[*node].drained).copied().collect();
+                let full = drained.len() * 3 >= nodes.len();
+                let node = if full { self.rng.pick(&drained).copied()? } else { node? };
+                return Some(Body::Drain(Drain { node, drained: !state.nodes[&node].drained }));
+            }
+            Act::Label => {
+                let labels = self.some_labels();
+                let weight = 50 + 50 * self.rng.below(3) as u32;
+                return Some(Body::Labels(NodeLabels { node: node?, labels, weight }));
+            }
+            Act::Leave => return self.leave(catalogue, node?),
+            Act::Scale | Act::Restart | Act::Run | Act::Remove | Act::Join => {}
+        }
+        let uid = app?;
+        let app = state.apps.get(&uid)?;
+        let services: Vec<ServiceName> = app.release.spec.services.keys().cloned().collect();
+        let service = self.rng.pick(&services).cloned()?;
+        match act {
+            Act::Scale => {
+                let spec = app.release.spec.service(&service)?;
+                matches!(spec.deploy.mode, Mode::Replicated(_)).then(|| {
+                    let replicas = self.rng.below(6) as u32;
+                    Body::Scale(Scale { app: uid, service, replicas })
+                })
+            }
+            Act::Restart => {
+                let count = app.restarts.get(&service).copied().unwrap_or(0) + 1;
+                Some(Body::Restart(Restart { app: uid, service, count }))
+            }
+            Act::Run => Some(Body::Run(Run { app: uid, running: !app.running })),
+            _ => Some(Body::AppRemoval { app: uid, name: app.release.spec.name.clone() }),
+        }
+    }
+
+    fn leave(&mut self, catalogue: &Catalogue, node: NodeId) -> Option<Body> {
+        let n_left = catalogue.state().nodes.len();
+        let lost = self.operator.lost.iter().find(|node| catalogue.state().nodes.contains_key(*node));
+        let node = lost.copied().unwrap_or(node);
+        let gone = lost.is_some();
+        (gone || n_left > MEMBERS_MIN)
+            .then_some(Body::MemberRemoval { node, destroyed: gone })
+    }
+
+    /// A new app, or a new release of one.
+    fn place(&mut self, catalogue: &Catalogue) -> Body {
+        let number = self.rng.below(self.plan.n_apps as u64);
+        let name: AppName = format!("app{number}").parse().expect("a name");
+        let uid = catalogue.state().uid(catalogue.mesh(), &name);
+        let before = catalogue.state().apps.get(&uid);
+        let version = before.map_or(0, |app| app.release.version) + 1;
+        let spec = match before {
+            None => AppSpec { services: self.new_services(number), name },
+            Some(app) => self.next_release(app.release.spec.clone()),
+        };
+        Body::App(Release { app: uid, version, spec })
+    }
+}

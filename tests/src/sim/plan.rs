@@ -1,0 +1,167 @@
+//! What kind of day a seed has: sizes, delays, and which faults happen at all.
+//!
+//! Each seed enables a random part of the faults ("swarm testing"; Groce and others, 2012): when everything happens in every
+//! run, what needs many quiet seconds never happens.
+
+use mesh_coordinator::prng::Prng;
+
+use super::clock::{MILLI, SECOND, Time};
+
+/// A kind of fault, or of change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Fault {
+    /// An agent is killed and comes back.
+    Crash,
+    /// An agent says that it restarts, and does.
+    Restart,
+    /// The same agent is killed again and again.
+    Storm,
+    /// A host loses power and comes back.
+    PowerOff,
+    /// A host is lost with its disk, for good.
+    Wipe,
+    /// An agent does nothing for a while (SIGSTOP, or a starved machine).
+    Pause,
+    /// Two hosts cannot reach each other.
+    Cut,
+    /// One host cannot reach another, which can reach it.
+    OneWay,
+    /// The mesh falls into two parts.
+    Split,
+    /// One host cannot reach anybody.
+    Isolate,
+    /// A wall clock steps.
+    ClockStep,
+    /// Containers start slowly or not at all.
+    BadRuntime,
+    /// A container ends by itself.
+    ContainerCrash,
+    /// Health checks of a container fail.
+    Sick,
+    /// A disk takes nothing.
+    FullDisk,
+    /// Several hosts lose power at once.
+    Blow,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Crash,
+        Self::Restart,
+        Self::Storm,
+        Self::PowerOff,
+        Self::Wipe,
+        Self::Pause,
+        Self::Cut,
+        Self::OneWay,
+        Self::Split,
+        Self::Isolate,
+        Self::ClockStep,
+        Self::BadRuntime,
+        Self::ContainerCrash,
+        Self::Sick,
+        Self::FullDisk,
+        Self::Blow,
+    ];
+}
+
+/// What an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Act {
+    /// Place an app, or a new release of it.
+    Place,
+    /// Change the number of replicas.
+    Scale,
+    /// Ask for a restart of a service.
+    Restart,
+    /// Stop an app, or start it again.
+    Run,
+    /// Remove an app; its name is placed again later.
+    Remove,
+    /// Drain a node, or end that.
+    Drain,
+    /// Change the labels of a node.
+    Label,
+    /// Admit a new node.
+    Join,
+    /// Remove a node.
+    Leave,
+}
+
+impl Act {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Place,
+        Self::Scale,
+        Self::Restart,
+        Self::Run,
+        Self::Remove,
+        Self::Drain,
+        Self::Label,
+        Self::Join,
+        Self::Leave,
+    ];
+}
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) n_hosts: usize,
+    pub(crate) n_hosts_max: usize,
+    pub(crate) n_apps: usize,
+    /// Containers per node that the reservations of the services leave room for.
+    pub(crate) roomy: bool,
+    /// The least way of a message.
+    pub(crate) delay: Time,
+    /// What is added at random.
+    pub(crate) jitter: Time,
+    pub(crate) loss_permille: u64,
+    pub(crate) repeat_permille: u64,
+    pub(crate) gossip_interval: Time,
+    pub(crate) flush: Time,
+    pub(crate) fetch: Time,
+    pub(crate) start: Time,
+    pub(crate) drift_ppm: i64,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) acts: Vec<Act>,
+    /// The usual pause between two strokes, and between two acts.
+    pub(crate) stroke_pause: Time,
+    pub(crate) act_pause: Time,
+    /// When everything is mended.
+    pub(crate) heal: Time,
+    /// When the run is over.
+    pub(crate) end: Time,
+}
+
+impl Plan {
+    /// The day of a seed.
+    pub(crate) fn draw(rng: &mut Prng) -> Self {
+        let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.chance(350)).collect();
+        if rng.chance(50) {
+            faults.clear();
+        }
+        let mut acts = vec![Act::Place, Act::Scale];
+        acts.extend(Act::ALL.into_iter().filter(|_| rng.chance(500)));
+        let n_hosts = 5 + rng.below(4) as usize;
+        Self {
+            n_hosts,
+            n_hosts_max: n_hosts + 2,
+            n_apps: 1 + rng.below(3) as usize,
+            roomy: rng.chance(800),
+            delay: 100 + rng.below(3) * rng.below(3) * MILLI,
+            jitter: 100 + rng.below(10) * MILLI,
+            loss_permille: rng.chance(400).then(|| 1 + rng.below(30)).unwrap_or_default(),
+            repeat_permille: rng.chance(400).then(|| 1 + rng.below(50)).unwrap_or_default(),
+            gossip_interval: [250, 250, 500, 1000][rng.below(4) as usize] * MILLI,
+            flush: 1 * MILLI + rng.below(20) * MILLI,
+            fetch: 200 * MILLI + rng.below(3_000) * MILLI,
+            start: 50 * MILLI + rng.below(800) * MILLI,
+            drift_ppm: rng.chance(500).then_some(10_000).unwrap_or(50),
+            faults,
+            acts,
+            stroke_pause: (2 + rng.below(28)) * SECOND,
+            act_pause: (5 + rng.below(45)) * SECOND,
+            heal: 480 * SECOND,
+            end: 600 * SECOND,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Scenes for tests that want one thing to happen, and not a whole day.
