@@ -17,6 +17,7 @@ use mesh_proto::v1::operator_client::OperatorClient as Wire;
 use mesh_proto::v1::peer_client::PeerClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_stream::empty;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -260,4 +261,79 @@ async fn strangers_leave_room_for_members() {
     eventually(|| agent.handle.n_connections() == 2).await;
     world.connect(&operator).await.who().await.unwrap();
     drop(clients);
+}
+
+/// The codes of all calls that members may make, in the name of `own`.
+async fn peer_calls(agent: &Agent, own: &Arc<KeyPair>) -> Vec<(&'static str, Option<Code>)> {
+    let mut peer = PeerClient::new(channel(agent, own).await);
+    let blob = || v1::BlobRequest { digest: super::fakes::digest_of(b""), offset: 0 };
+    let image = || v1::FetchImageRequest { digest: super::fakes::digest_of(b"") };
+    vec![
+        ("deliver", peer.deliver(empty()).await.err()),
+        ("watch", peer.watch(v1::WatchRequest {}).await.err()),
+        ("tunnel", peer.tunnel(empty()).await.err()),
+        ("has_blob", peer.has_blob(blob()).await.err()),
+        ("read_blob", peer.read_blob(blob()).await.err()),
+        ("fetch_image", peer.fetch_image(image()).await.err()),
+        ("events", peer.events(v1::EventsQuery::default()).await.err()),
+        ("logs", peer.logs(v1::LogsRequest::default()).await.err()),
+        ("exec", peer.exec(empty()).await.err()),
+    ]
+    .into_iter()
+    .map(|(call, status)| (call, status.map(|status| status.code())))
+    .collect()
+}
+
+/// The codes of all calls that operators may make, in the name of `own`; first those that a viewer may make.
+async fn operator_calls(agent: &Agent, own: &Arc<KeyPair>) -> Vec<(&'static str, Option<Code>)> {
+    let mut client = Wire::new(channel(agent, own).await);
+    let slot = || Some(convert::value::slot_to_wire(&slot(0)));
+    vec![
+        ("who", client.who(v1::Nothing {}).await.err()),
+        ("record", client.record(v1::RecordQuery::default()).await.err()),
+        ("catalogue", client.catalogue(v1::Nothing {}).await.err()),
+        ("overview", client.overview(v1::Nothing {}).await.err()),
+        ("why", client.why(v1::WhyRequest { slot: slot() }).await.err()),
+        ("events", client.events(v1::EventsQuery::default()).await.err()),
+        ("images", client.images(v1::Nothing {}).await.err()),
+        ("submit", client.submit(v1::SubmitRequest::default()).await.err()),
+        ("logs", client.logs(v1::LogsRequest::default()).await.err()),
+        ("exec", client.exec(empty()).await.err()),
+        ("push_image", client.push_image(empty()).await.err()),
+    ]
+    .into_iter()
+    .map(|(call, status)| (call, status.map(|status| status.code())))
+    .collect()
+}
+
+/// How many of the calls of operators a viewer may make.
+const N_READS: usize = 7;
+
+#[tokio::test]
+async fn every_call_asks_for_the_standing_of_the_caller() {
+    let world = World::of(2).await;
+    let agent = &world.agents[0];
+    let denied = Some(Code::PermissionDenied);
+    let member = Arc::clone(&world.agents[1].keys);
+    let viewer = world.operator(100, Role::Viewer);
+    let deployer = world.operator(101, Role::Deployer);
+    for nobody in [&keys(150), &viewer, &deployer] {
+        for (call, code) in peer_calls(agent, nobody).await {
+            assert_eq!(code, denied, "{call}");
+        }
+    }
+    for (call, code) in peer_calls(agent, &member).await {
+        assert_ne!(code, denied, "{call}");
+    }
+    for nobody in [&keys(150), &member] {
+        for (call, code) in operator_calls(agent, nobody).await {
+            assert_eq!(code, denied, "{call}");
+        }
+    }
+    for (place, (call, code)) in operator_calls(agent, &viewer).await.into_iter().enumerate() {
+        assert_eq!(code == denied, place >= N_READS, "{call}: {code:?}");
+    }
+    for (call, code) in operator_calls(agent, &deployer).await {
+        assert_ne!(code, denied, "{call}");
+    }
 }
