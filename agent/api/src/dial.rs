@@ -32,9 +32,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// quarter of an hour that is the kernel's default.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Bytes on their way in one stream and in one connection: enough for 1 Gbit/s at 30 ms.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Calls in progress on one connection. A peer's connection carries its tunnels, so this bounds published connections per peer.
+pub(crate) const CALLS_MAX: u32 = 1024;
+
+/// Bytes on their way in one call: enough for 1 Gbit/s at 4 ms, and for 100 Mbit/s at 40 ms.
+pub(crate) const STREAM_WINDOW: u32 = 512 << 10;
+
+/// Bytes on their way in one connection: what all calls together may have, so that tunnels whose readers are slow never hold
+/// back the others.
+pub(crate) const CONNECTION_WINDOW: u32 = CALLS_MAX * STREAM_WINDOW;
 
 /// Whom to connect.
 pub(crate) struct Dial<'a> {

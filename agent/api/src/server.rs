@@ -50,15 +50,13 @@ use self::order::Orders;
 use self::registry::Registry;
 use crate::client::PeerPool;
 use crate::convert::MESSAGE_LEN_MAX;
+use crate::dial::{CALLS_MAX, CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// Connections that are through their handshake and wait to be served: served at once, so a few are enough.
 const ACCEPTED: usize = 16;
 
 /// The longest list of headers of a call; ours are a few hundred bytes.
 const HEADERS_LEN_MAX: u32 = 16 << 10;
-
-/// Calls in progress on one connection. A peer's connection carries its tunnels, so this bounds published connections per peer.
-const CALLS_MAX: u32 = 1024;
 
 /// How often a connection with nothing to say is checked, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -306,8 +304,8 @@ fn router<W: Wiring>(config: Config, parts: Parts<W>, tasks: &Tasks) -> Router {
         .http2_max_header_list_size(HEADERS_LEN_MAX)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(PeerServer::new(service.clone()).max_decoding_message_size(MESSAGE_LEN_MAX))
         .add_service(
             OperatorServer::new(service.clone()).max_decoding_message_size(MESSAGE_LEN_MAX),

@@ -1,4 +1,4 @@
-//! The task that owns the connection to one peer.
+//! The task that owns one connection to a peer.
 //!
 //! ```text
 //! parked ──need──▶ connecting ──ok──▶ connected ──idle──▶ parked
@@ -11,7 +11,7 @@
 //! tells a dead agent (it refuses) from a dead host (it is silent).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_coordinator::id::{Incarnation, NodeId};
@@ -163,10 +163,15 @@ impl Link {
     async fn stay(&self, channel: Channel, needs: &mut Needs) -> Left {
         let Needs { inbox, calls, watched, waiting, callers: _, is_over: _ } = needs;
         let is_watched = watched.clone();
+        let called = Mutex::new(Instant::now());
+        let is_idle = || {
+            let called = called.lock().unwrap_or_else(PoisonError::into_inner);
+            !*is_watched.borrow() && called.elapsed() >= self.config.idle
+        };
         tokio::select! {
-            left = self.speak(channel.clone(), (waiting, inbox), &is_watched) => left,
+            left = self.speak(channel.clone(), (waiting, inbox), is_idle) => left,
             left = self.listen(channel.clone(), watched) => left,
-            left = lend(channel, calls) => left,
+            left = lend(channel, calls, &called) => left,
         }
     }
 
@@ -175,7 +180,7 @@ impl Link {
         &self,
         channel: Channel,
         (waiting, inbox): (&mut VecDeque<Queued>, &mut mpsc::Receiver<Queued>),
-        watched: &watch::Receiver<bool>,
+        is_idle: impl Fn() -> bool + Send,
     ) -> Left {
         let (sender, envelopes) = mpsc::channel(ENVELOPES);
         let mut client = PeerClient::new(channel);
@@ -196,8 +201,8 @@ impl Link {
             let (since, message) = match next {
                 Ok(Some(queued)) => queued,
                 Ok(None) => return Left::Unwanted,
-                Err(_elapsed) if *watched.borrow() => continue,
-                Err(_elapsed) => return Left::Idle,
+                Err(_elapsed) if is_idle() => return Left::Idle,
+                Err(_elapsed) => continue,
             };
             if since.elapsed() > self.config.message_age_max {
                 debug!(peer = %self.node, "a message became too old");
@@ -242,8 +247,13 @@ impl Link {
 }
 
 /// Hands the connection to whoever wants to call.
-async fn lend(channel: Channel, calls: &mut mpsc::Receiver<Caller>) -> Left {
+async fn lend(
+    channel: Channel,
+    calls: &mut mpsc::Receiver<Caller>,
+    called: &Mutex<Instant>,
+) -> Left {
     while let Some(caller) = calls.recv().await {
+        *called.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         // A caller that does not wait any more needs no answer.
         drop(caller.send(Ok(channel.clone())));
     }

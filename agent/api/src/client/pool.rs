@@ -1,8 +1,10 @@
 //! The connections of this agent to the others.
 //!
-//! One task for each peer owns the connection to it ([`link`](super::link)); all else is a handle. A connection is made when
-//! there is a reason (the peer is watched, a message waits, somebody wants to call) and given up when there has been none for a
-//! while.
+//! There are up to two to each peer: one for messages and heartbeats, and one for calls. What is called may be long (tunnels,
+//! blobs, logs), and a heartbeat that waits behind megabytes on a slow line would be taken for silence.
+//!
+//! One task owns each connection ([`link`](super::link)); all else is a handle. A connection is made when there is a reason (the
+//! peer is watched, a message waits, somebody wants to call) and given up when there has been none for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -92,10 +94,19 @@ struct Inner {
     tls_for: TlsFor,
     events: mpsc::Sender<Event>,
     tasks: Tasks,
-    handles: Mutex<BTreeMap<NodeId, Handle>>,
+    handles: Mutex<BTreeMap<(NodeId, Use), Handle>>,
 }
 
-/// The way to the task of one peer; the task ends when it is dropped.
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// Calls, which may be long.
+    Calls,
+    /// Messages and heartbeats, which are short and must not wait.
+    Messages,
+}
+
+/// The way to the task of one connection; the task ends when it is dropped.
 struct Handle {
     inbox: mpsc::Sender<Queued>,
     calls: mpsc::Sender<Caller>,
@@ -139,7 +150,7 @@ impl PeerPool {
     pub(crate) async fn peer(&self, node: NodeId) -> Result<PeerClient<Channel>, CallError> {
         let (caller, answer) = oneshot::channel();
         let error = |reason: &str| CallError { node, reason: reason.to_owned() };
-        self.with(node, |handle| handle.calls.try_send(caller))
+        self.with(node, Use::Calls, |handle| handle.calls.try_send(caller))
             .map_err(|_full_or_closed| error("too many calls wait for it"))?;
         // The names of a peer with several addresses take a share of the time limit each.
         let limit = self.inner.config.connect_timeout.saturating_mul(3);
@@ -153,10 +164,10 @@ impl PeerPool {
         }
     }
 
-    /// Does something with the handle of a peer, whose task is started if there is none.
-    fn with<T>(&self, node: NodeId, act: impl FnOnce(&Handle) -> T) -> T {
+    /// Does something with the handle of a connection, whose task is started if there is none.
+    fn with<T>(&self, node: NodeId, purpose: Use, act: impl FnOnce(&Handle) -> T) -> T {
         let mut handles = self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        act(handles.entry(node).or_insert_with(|| self.start(node)))
+        act(handles.entry((node, purpose)).or_insert_with(|| self.start(node)))
     }
 
     fn start(&self, node: NodeId) -> Handle {
@@ -182,19 +193,19 @@ impl PeerPool {
 impl Peers for PeerPool {
     fn send(&self, to: NodeId, message: Message) {
         let queued = (Instant::now(), message);
-        if !self.with(to, |handle| handle.inbox.try_send(queued).is_ok()) {
+        if !self.with(to, Use::Messages, |handle| handle.inbox.try_send(queued).is_ok()) {
             debug!(peer = %to, "a message was dropped");
         }
     }
 
     fn watch(&self, nodes: BTreeSet<NodeId>) {
         for node in &nodes {
-            self.with(*node, |handle| {
+            self.with(*node, Use::Messages, |handle| {
                 handle.watched.send_if_modified(|on| !std::mem::replace(on, true))
             });
         }
         let mut handles = self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.retain(|node, handle| {
+        handles.retain(|(node, _), handle| {
             let watched = nodes.contains(node);
             if !watched {
                 handle.watched.send_if_modified(|on| std::mem::replace(on, false));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mesh_ports::network::{Stream, TunnelError, Tunnels as _};
+use mesh_ports::peer::{Event, Peers as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -79,6 +80,40 @@ async fn a_slow_reader_holds_back_the_writer() {
     assert_eq!(n_written.load(Ordering::SeqCst), first, "nothing more is taken");
     assert!(first < 100_000_000, "{first}");
     drop(far);
+}
+
+#[tokio::test]
+async fn slow_readers_hold_back_neither_other_tunnels_nor_heartbeats() {
+    let mut world = World::of(2).await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let (near, far) = tunnel(&world).await;
+        let (mut reading, mut writing) = far.into_split();
+        // Either direction is filled until it takes no more.
+        world.agents[0]
+            .tasks
+            .spawn("writer", async move { while writing.write_all(&[0; 10_000]).await.is_ok() {} });
+        let (near_reading, mut near_writing) = tokio::io::split(near);
+        world.agents[0].tasks.spawn("writer", async move {
+            while near_writing.write_all(&[0; 10_000]).await.is_ok() {}
+        });
+        reading.readable().await.unwrap();
+        reading.read_u8().await.unwrap();
+        slow.push((near_reading, reading));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (mut near, mut far) = tunnel(&world).await;
+    let mut answer = [0; 5];
+    near.write_all(b"still").await.unwrap();
+    far.read_exact(&mut answer).await.unwrap();
+    far.write_all(&answer).await.unwrap();
+    near.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"still");
+    let node = world.agents[1].id;
+    world.agents[0].peers.watch([node].into());
+    for _ in 0..3 {
+        world.agents[0].until(|event| matches!(event, Event::Heard { .. })).await;
+    }
 }
 
 #[tokio::test]
