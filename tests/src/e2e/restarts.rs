@@ -1,0 +1,94 @@
+//! Agents that end, begin again, are replaced, or stand still: containers go on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::apps::{App, serves_on};
+use super::{Group, Story};
+use crate::lab::{Container, Lab, pause};
+
+pub(super) const GROUP: Group = Group {
+    name: "agents that end and begin again",
+    n_hosts: 3,
+    stories: &[
+        Story { name: "a killed agent finds its containers again", run: killed },
+        Story { name: "an agent is replaced by another build in place", run: replaced },
+        Story { name: "all agents restart at once", run: all_at_once },
+    ],
+};
+
+/// All containers of an app, by host.
+fn everywhere(lab: &Lab, app: &str) -> BTreeMap<usize, Vec<Container>> {
+    lab.hosts().map(|host| (host.number(), host.containers_of(app))).collect()
+}
+
+fn unmoved(lab: &Lab, app: &str, before: &BTreeMap<usize, Vec<Container>>) -> Result<()> {
+    let now = everywhere(lab, app);
+    ensure!(*before == now, "containers moved\nbefore: {before:?}\nnow: {now:?}");
+    Ok(())
+}
+
+fn killed(lab: &mut Lab) -> Result<()> {
+    let app = App::new("steady", 3, Some(8090));
+    app.place(lab)?;
+    let before = everywhere(lab, "steady");
+    let host = lab.host_mut(2)?;
+    host.kill_agent()?;
+    host.start(&["run"])?;
+    lab.until_serving(2)?;
+    lab.until_ready("steady", 3)?;
+    serves_on(lab, &[1, 2, 3], 8090)?;
+    // Long enough for a mistaken replacement to come to light.
+    pause(Duration::from_secs(3));
+    lab.until_ready("steady", 3)?;
+    unmoved(lab, "steady", &before)?;
+    app.remove(lab)
+}
+
+fn replaced(lab: &mut Lab) -> Result<()> {
+    let app = App::new("upgraded", 3, Some(8091));
+    app.place(lab)?;
+    let before = everywhere(lab, "upgraded");
+    for number in 1..=3 {
+        let host = lab.host(number)?;
+        let pid = host.agent_pid()?;
+        host.replace_program(lab.programs(), b"another build")?;
+        host.signal(Signal::SIGHUP)?;
+        pause(Duration::from_secs(1));
+        lab.until_serving(number)?;
+        ensure!(lab.host(number)?.agent_pid()? == pid, "the agent's process is another");
+        let program = std::fs::metadata(format!("/proc/{pid}/exe"))?.len();
+        let installed = std::fs::metadata(lab.host(number)?.program())?.len();
+        ensure!(program == installed, "host {number} still runs the old build");
+    }
+    lab.until_alive(3)?;
+    lab.until_ready("upgraded", 3)?;
+    unmoved(lab, "upgraded", &before)?;
+    serves_on(lab, &[1, 2, 3], 8091)?;
+    app.remove(lab)
+}
+
+fn all_at_once(lab: &mut Lab) -> Result<()> {
+    let app = App::new("together", 3, Some(8092));
+    app.place(lab)?;
+    let before = everywhere(lab, "together");
+    for number in 1..=3 {
+        lab.host_mut(number)?.kill_agent()?;
+    }
+    for number in 1..=3 {
+        lab.host_mut(number)?.start(&["run"])?;
+    }
+    for number in 1..=3 {
+        lab.until_serving(number)?;
+    }
+    lab.until_alive(3)?;
+    lab.until_ready("together", 3)?;
+    serves_on(lab, &[1, 2, 3], 8092)?;
+    pause(Duration::from_secs(3));
+    lab.until_ready("together", 3)?;
+    unmoved(lab, "together", &before)?;
+    app.remove(lab)
+}

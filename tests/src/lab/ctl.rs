@@ -1,0 +1,235 @@
+//! agentctl, as somebody at the desk types it.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Lab, PATIENCE, until};
+
+/// No command takes longer; it is an error of its own when one does.
+const SECONDS_MAX: &str = "150";
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What was typed after `agentctl`.
+    pub typed: String,
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed.
+    pub out: String,
+    /// What it complained of.
+    pub err: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// That the command did what it was told.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn done(self) -> Result<Self> {
+        ensure!(
+            self.code == 0,
+            "agentctl {} ended with {}: {}{}",
+            self.typed,
+            self.code,
+            self.out,
+            self.err
+        );
+        Ok(self)
+    }
+
+    /// The document that it printed.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.out).with_context(|| {
+            format!("agentctl {} printed no document: {}{}", self.typed, self.out, self.err)
+        })
+    }
+}
+
+/// A claim on a replica, as agentctl tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The replica.
+    pub slot: String,
+    /// The node's name.
+    pub node: String,
+    /// How the node is.
+    pub status: String,
+    /// How far the replica is.
+    pub phase: String,
+    /// Whether it runs the current definition.
+    pub current: bool,
+    /// The failover that brought it about.
+    pub failover_ms: Option<u64>,
+    /// The last error.
+    pub detail: String,
+    /// How often the container was started again.
+    pub restarts: u64,
+}
+
+impl Claim {
+    fn of(slot: &str, claim: &Value) -> Self {
+        let text = |name: &str| claim.get(name).and_then(Value::as_str).unwrap_or_default();
+        Self {
+            slot: slot.to_owned(),
+            node: text("node").to_owned(),
+            status: text("node_status").to_owned(),
+            phase: text("phase").to_owned(),
+            current: claim.get("current").and_then(Value::as_bool).unwrap_or(false),
+            failover_ms: claim.get("failover_ms").and_then(Value::as_u64),
+            detail: text("detail").to_owned(),
+            restarts: claim.get("restarts").and_then(Value::as_u64).unwrap_or(0),
+        }
+    }
+
+    /// Whether it serves on a node that lives.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.phase == "ready" && self.status != "down"
+    }
+}
+
+/// A command that goes on.
+#[derive(Debug)]
+pub struct Follower {
+    child: Child,
+    out: std::path::PathBuf,
+}
+
+impl Follower {
+    /// What it has printed until now.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap_or_default()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let (Ok(()) | Err(_)) = self.child.kill();
+        let (Ok(_) | Err(_)) = self.child.wait();
+        let (Ok(()) | Err(_)) = std::fs::remove_file(&self.out);
+    }
+}
+
+impl Lab {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.net.desk().display()))
+            .args(["timeout", "-k", "1", SECONDS_MAX])
+            .arg(self.programs.path("agentctl"))
+            .args(args)
+            .env("AGENTCTL_CONFIG", self.operator_config())
+            .env("HOME", self.dir.join("desk"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs agentctl at the desk.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ctl(&self, args: &[&str]) -> Result<Answer> {
+        let begun = Instant::now();
+        let ended = self.command(args).output().context("cannot run agentctl")?;
+        Ok(Answer {
+            typed: args.join(" "),
+            code: ended.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&ended.stdout).into_owned(),
+            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            took: begun.elapsed(),
+        })
+    }
+
+    /// Runs agentctl with one host's agent and no other.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ctl_at(&self, host: usize, args: &[&str]) -> Result<Answer> {
+        let agent = format!("10.77.0.{host}:7420");
+        let all: Vec<&str> = ["--agent", &agent].into_iter().chain(args.iter().copied()).collect();
+        self.ctl(&all)
+    }
+
+    /// Starts a command that does not end by itself.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn follow(&self, args: &[&str]) -> Result<Follower> {
+        static STARTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let out = self.dir.join(format!("desk/follow-{number}"));
+        let file = std::fs::File::create(&out)?;
+        let mut command = self.command(args);
+        command.stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().context("cannot run agentctl")?;
+        Ok(Follower { child, out })
+    }
+
+    /// All claims on the replicas of an app, as the agent of a host tells them; of any host if none is given.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn claims(&self, host: Option<usize>, app: &str) -> Result<Vec<Claim>> {
+        let args = ["ps", app, "--output", "json"];
+        let answer = match host {
+            Some(host) => self.ctl_at(host, &args)?,
+            None => self.ctl(&args)?,
+        };
+        let apps = answer.done()?.json()?;
+        let list = |value: &Value, name: &str| {
+            value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
+        };
+        let mut claims = Vec::new();
+        for app in list(&apps, "apps") {
+            for service in list(&app, "services") {
+                for slot in list(&service, "slots") {
+                    let name = slot.get("name").and_then(Value::as_str).unwrap_or_default();
+                    claims.extend(list(&slot, "claims").iter().map(|claim| Claim::of(name, claim)));
+                }
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Waits until an app has exactly `n` replicas that serve, each on one node.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn until_ready(&self, app: &str, n: usize) -> Result<()> {
+        until(PATIENCE, &format!("{app} has {n} replicas"), || {
+            let claims = self.claims(None, app)?;
+            let serving = claims.iter().filter(|claim| claim.serves()).count();
+            let others = claims.iter().filter(|claim| {
+                !claim.serves() && claim.status != "down" && claim.phase != "released"
+            });
+            ensure!(
+                serving == n && others.count() == 0,
+                "{}",
+                claims.iter().map(|claim| format!("{claim:?}\n")).collect::<String>()
+            );
+            Ok(true)
+        })
+    }
+
+    /// The host on which a replica serves.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn host_of(&self, app: &str, slot: &str) -> Result<usize> {
+        let claims = self.claims(None, app)?;
+        let claim = claims.iter().find(|claim| claim.slot == slot && claim.serves());
+        let claim = claim.with_context(|| format!("nobody serves {slot}"))?;
+        let number = claim.node.strip_prefix('n').and_then(|number| number.parse().ok());
+        number.with_context(|| format!("{} is no host of the lab", claim.node))
+    }
+}

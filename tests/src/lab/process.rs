@@ -1,0 +1,87 @@
+//! Processes as the kernel knows them: what runs is asked of it and not of the agents.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::wait::{Deadline, pause};
+
+/// A container's first process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Container {
+    /// The container's id.
+    pub id: String,
+    /// Its process.
+    pub pid: i32,
+    /// When that began, in the kernel's ticks: with the pid it is this process and no other.
+    pub started: u64,
+}
+
+/// All processes that there are.
+pub(super) fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn read(pid: i32, file: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Processes in the control groups of a node.
+pub(super) fn of_node(node: &str) -> Vec<i32> {
+    let group = format!("/agentmesh/{node}/");
+    all().filter(|pid| read(*pid, "cgroup").contains(&group)).collect()
+}
+
+/// Processes that were told of a directory, by their command line or their environment.
+pub(super) fn told_of(dir: &Path) -> Vec<i32> {
+    let dir = format!("{}/", dir.display());
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let knows = |pid: &i32| read(*pid, "cmdline").contains(&dir) || read(*pid, "environ").contains(&dir);
+    all().filter(|pid| *pid != own).filter(knows).collect()
+}
+
+/// The containers of a node.
+pub(super) fn containers(node: &str) -> Vec<Container> {
+    let mut found: Vec<Container> =
+        of_node(node).into_iter().filter_map(|pid| container(node, pid)).collect();
+    found.sort();
+    found
+}
+
+fn container(node: &str, pid: i32) -> Option<Container> {
+    let group = format!("/agentmesh/{node}/");
+    let groups = read(pid, "cgroup");
+    let id = groups.lines().filter_map(|line| line.split_once(&group)).map(|(_, id)| id);
+    let id = id.filter(|id| *id != "shims").last()?.to_owned();
+    // The first process of its own process namespace, one below ours.
+    let status = read(pid, "status");
+    let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    if inner.split_whitespace().nth(1) != Some("1") || status.contains("State:\tZ") {
+        return None;
+    }
+    let stat = read(pid, "stat");
+    let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(Container { id, pid, started })
+}
+
+/// Kills processes until there are none; `list` finds them anew each time, since one may have begun another.
+pub(super) fn kill_until_none(list: impl Fn() -> Vec<i32>) -> Result<()> {
+    let deadline = Deadline::after(std::time::Duration::from_secs(10));
+    loop {
+        let alive: Vec<i32> =
+            list().into_iter().filter(|pid| !read(*pid, "status").contains("State:\tZ")).collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        ensure!(!deadline.is_over(), "processes do not die: {alive:?}");
+        for pid in alive {
+            let (Ok(()) | Err(_)) = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        pause(std::time::Duration::from_millis(5));
+    }
+}
