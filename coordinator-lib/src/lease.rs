@@ -11,7 +11,6 @@ mod mine;
 mod need;
 mod order;
 
-pub(crate) use self::book::{Book, Held};
 pub(crate) use self::claims::{Claims, Effect, World};
 pub(crate) use self::mine::Mine;
 pub(crate) use self::need::wanted_slots;

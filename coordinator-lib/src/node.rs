@@ -3,12 +3,12 @@
 //! The driver feeds it [`Input`]s and carries out [`Output`]s in their order; it asks [`Node::next_deadline`] when to send
 //! [`Input::Wake`]. Nothing here waits, fails or looks at the world, so the simulator runs this very code.
 
+mod caution;
 mod io;
 mod records;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 pub use self::io::{Config, Input, Output, Ticket};
 use self::records::Desk;
@@ -20,27 +20,13 @@ use crate::lease::{Claims, Effect, World};
 use crate::membership::{Act, Membership};
 use crate::message::Message;
 use crate::prng::Prng;
-use crate::rules::{Rule, Rules};
+use crate::rules::Rules;
 use crate::time::{Instant, WallTime};
 use crate::view::NodeStatus;
 
 /// Up to this many members everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
 /// 32 messages of some 200 bytes are one burst of a few packets.
 const TELL_ALL_MAX: usize = 32;
-/// C1: a node that hears nobody starts by its own store after this time.
-const WARM_ALONE: Duration = Duration::from_secs(5);
-/// C1: a node that hears some, but not all members, listens for so long: five rounds of gossip at its usual interval.
-const WARM_LISTEN: Duration = Duration::from_millis(1250);
-/// C1: a peer that never completes its greeting does not keep others from serving.
-const WARM_MAX: Duration = Duration::from_secs(10);
-/// C9: deaths within this time count as one blow.
-const BLOW: Duration = Duration::from_secs(5);
-/// C9: after a blow nothing is claimed until nobody has died for so long.
-const SETTLE: Duration = Duration::from_secs(3);
-/// C9: a blow takes at least so many nodes …
-const BLOW_NODES_MIN: usize = 3;
-/// … and at least this share of the members, as a divisor.
-const BLOW_SHARE: usize = 5;
 /// How many decisions are remembered of each slot.
 const DECISIONS_MAX: usize = 32;
 
@@ -75,8 +61,6 @@ pub struct Node {
     began: Option<Instant>,
     first_heard: Option<Instant>,
     warm: bool,
-    /// Whether the others were told what this node has.
-    greeted: bool,
     deaths: VecDeque<Instant>,
     down: BTreeSet<NodeId>,
     watched: BTreeSet<NodeId>,
@@ -105,7 +89,6 @@ impl Node {
             began: None,
             first_heard: None,
             warm: false,
-            greeted: false,
             deaths: VecDeque::new(),
             down: BTreeSet::new(),
             watched: BTreeSet::new(),
@@ -217,9 +200,7 @@ impl Node {
     ) -> bool {
         match input {
             Input::Heard { node, incarnation } => {
-                if self.first_heard.is_none() {
-                    self.first_heard = Some(now);
-                }
+                self.first_heard.get_or_insert(now);
                 self.membership.on_heard(now, node, incarnation, acts);
                 false
             }
@@ -233,9 +214,7 @@ impl Node {
                 true
             }
             Input::GossipUp { node, incarnation } => {
-                if self.first_heard.is_none() {
-                    self.first_heard = Some(now);
-                }
+                self.first_heard.get_or_insert(now);
                 self.membership.on_gossip(now, node, incarnation, true);
                 true
             }
@@ -392,76 +371,6 @@ impl Node {
         self.claims.reconcile(&world, effects);
     }
 
-    /// C1: whether enough of the mesh was heard to know what is held already.
-    fn warm_up(&mut self, now: Instant) {
-        let Some(began) = self.began.filter(|_| !self.warm) else { return };
-        let peers: Vec<(NodeId, NodeStatus)> = self.membership.peers().collect();
-        let alive: Vec<NodeId> = self.membership.alive().collect();
-        let n_synced =
-            alive.iter().filter(|node| self.desk.exchange.synced().contains(node)).count();
-        let greeted = alive.iter().all(|node| self.claims.book.is_complete(*node))
-            && n_synced >= alive.len().min(3);
-        let deadline = match self.first_heard {
-            _ if peers.is_empty() => began,
-            None => began + WARM_ALONE,
-            Some(_) if greeted && alive.len() == peers.len() => began,
-            Some(heard) if greeted && !alive.is_empty() => heard + WARM_LISTEN,
-            Some(_) => began + WARM_MAX,
-        };
-        self.warm = deadline <= now || !self.rules.hold(Rule::WarmUp);
-        if !self.warm {
-            self.wake = Some(deadline);
-        }
-    }
-
-    /// C9: after many deaths at once it is better to see how many than to start everything on the first survivor.
-    fn is_settled(&mut self, now: Instant) -> bool {
-        while self.deaths.front().is_some_and(|at| now.since(*at) >= BLOW.max(SETTLE)) {
-            self.deaths.pop_front();
-        }
-        let n_members = self.membership.peers().count().saturating_add(1);
-        let blow =
-            self.deaths.len() >= BLOW_NODES_MIN && self.deaths.len() * BLOW_SHARE > n_members;
-        let until = self.deaths.back().filter(|_| blow).map(|last| *last + SETTLE);
-        if let Some(until) = until.filter(|until| *until > now && self.rules.hold(Rule::Settle)) {
-            self.wake = Some(self.wake.map_or(until, |wake| wake.min(until)));
-            return false;
-        }
-        true
-    }
-
-    fn note_deaths(&mut self, now: Instant, wall: WallTime, out: &mut Vec<Output>) {
-        let down: BTreeSet<NodeId> = self
-            .membership
-            .peers()
-            .filter(|(_, status)| *status == NodeStatus::Down)
-            .map(|(node, _)| node)
-            .collect();
-        for node in down.difference(&self.down) {
-            self.deaths.push_back(now);
-            let ago = self.membership.heard_ago(now, *node).map_or(0, |ago| ago.as_millis());
-            self.tell(
-                wall,
-                Severity::Warning,
-                Subject::Node(*node),
-                format!("down, last heard {ago} ms ago"),
-                out,
-            );
-        }
-        for node in self.down.difference(&down) {
-            if self.membership.status(*node).is_some() {
-                self.tell(
-                    wall,
-                    Severity::Info,
-                    Subject::Node(*node),
-                    "heard again".to_owned(),
-                    out,
-                );
-            }
-        }
-        self.down = down;
-    }
-
     /// Brings membership in line with the catalogue.
     fn meet_members(&mut self, now: Instant) {
         let members: BTreeSet<NodeId> = self.catalogue.state().nodes.keys().copied().collect();
@@ -507,7 +416,7 @@ impl Node {
         for act in acts {
             match act {
                 Act::Probe(to, nonce) => {
-                    out.push(Output::Send { to, message: Message::Probe { nonce } })
+                    out.push(Output::Send { to, message: Message::Probe { nonce } });
                 }
                 Act::Vote(vote) => {
                     out.push(Output::Publish(Fact::Vote(vote)));

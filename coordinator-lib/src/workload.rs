@@ -9,6 +9,8 @@
 //!                          │ too often      │ none wanted
 //!                          ▼                ▼
 //!                        Broken           Ended                any ── stop ──▶ Stopping ──▶ Removing ──▶ Gone
+//!                          ▲
+//!                          └── Halting ◀── halt ── any that runs
 //! ```
 //! The machine never starts anything itself: it says what it wants by [`Do`] and learns by [`Observed`] what became of it.
 
@@ -76,6 +78,7 @@ enum Stage {
     Running { since: Instant },
     BackOff { until: Instant },
     Ended,
+    Halting,
     Broken,
     Stopping,
     Removing,
@@ -203,6 +206,23 @@ impl Workload {
         }
     }
 
+    /// Stops it and keeps its files and its log, for whoever wants to know why.
+    pub fn halt(&mut self, out: &mut Vec<Do>) {
+        match self.stage {
+            Stage::Starting | Stage::Running { .. } => {
+                self.stage = Stage::Halting;
+                out.push(Do::Stop);
+            }
+            Stage::Queued | Stage::BackOff { .. } => self.stage = Stage::Broken,
+            Stage::Ended
+            | Stage::Halting
+            | Stage::Broken
+            | Stage::Stopping
+            | Stage::Removing
+            | Stage::Gone => {}
+        }
+    }
+
     /// Ends it: stops what runs and removes what is left.
     pub fn stop(&mut self, out: &mut Vec<Do>) {
         match self.stage {
@@ -214,6 +234,8 @@ impl Workload {
                 self.stage = Stage::Removing;
                 out.push(Do::Remove);
             }
+            // The stop is under way already; what follows it changes.
+            Stage::Halting => self.stage = Stage::Stopping,
             Stage::Stopping | Stage::Removing | Stage::Gone => {}
         }
     }
@@ -231,12 +253,15 @@ impl Workload {
             }
             (Observed::Probed { passed }, Stage::Running { .. }) => self.watch.result(now, passed),
             (Observed::Ended { code, oom }, Stage::Starting | Stage::Running { .. }) => {
-                self.ended(now, code, oom)
+                self.ended(now, code, oom);
             }
             // Whatever the start came to, the stop comes after it: both end with the container's removal.
             (Observed::Stopped | Observed::Ended { .. }, Stage::Stopping) => {
                 self.stage = Stage::Removing;
                 out.push(Do::Remove);
+            }
+            (Observed::Stopped | Observed::Ended { .. }, Stage::Halting) => {
+                self.stage = Stage::Broken;
             }
             (Observed::Removed, Stage::Removing) => self.stage = Stage::Gone,
             _ => {}
@@ -255,7 +280,15 @@ impl Workload {
                     out.push(Do::Probe);
                 }
             }
-            _ => {}
+            Stage::Queued
+            | Stage::Starting
+            | Stage::BackOff { .. }
+            | Stage::Ended
+            | Stage::Halting
+            | Stage::Broken
+            | Stage::Stopping
+            | Stage::Removing
+            | Stage::Gone => {}
         }
     }
 
@@ -265,7 +298,14 @@ impl Workload {
         match self.stage {
             Stage::BackOff { until } => Some(until),
             Stage::Running { .. } => self.watch.next_deadline(),
-            _ => None,
+            Stage::Queued
+            | Stage::Starting
+            | Stage::Ended
+            | Stage::Halting
+            | Stage::Broken
+            | Stage::Stopping
+            | Stage::Removing
+            | Stage::Gone => None,
         }
     }
 
@@ -281,9 +321,9 @@ impl Workload {
             (None, false) => "ended, and how is not known".to_owned(),
         };
         if restart::is_wanted(self.policy, code, self.in_a_row) {
-            self.again(now)
+            self.again(now);
         } else {
-            self.stage = Stage::Ended
+            self.stage = Stage::Ended;
         }
     }
 

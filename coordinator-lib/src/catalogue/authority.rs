@@ -235,7 +235,21 @@ impl Walk {
                     }
                     self.removed.entry(removal.key).or_insert(keep);
                 }
-                _ => {}
+                Body::Genesis(_)
+                | Body::Settings(_)
+                | Body::OperatorRemoval(_)
+                | Body::Invitation(_)
+                | Body::Member(_)
+                | Body::MemberRemoval { .. }
+                | Body::Address(_)
+                | Body::Labels(_)
+                | Body::Drain(_)
+                | Body::App(_)
+                | Body::AppRemoval { .. }
+                | Body::Scale(_)
+                | Body::Restart(_)
+                | Body::Run(_)
+                | Body::Image { .. } => {}
             }
         }
     }

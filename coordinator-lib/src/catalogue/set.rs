@@ -142,10 +142,9 @@ impl Catalogue {
     /// # Errors
     /// When it would be refused.
     pub fn judge(&self, entry: &Entry) -> Result<(), Refusal> {
-        let ours = match &entry.record.body {
-            Body::Genesis(_) => entry.hash == self.mesh.0,
-            _ => entry.record.mesh == self.mesh,
-        };
+        let is_genesis = matches!(entry.record.body, Body::Genesis(_));
+        let ours =
+            if is_genesis { entry.hash == self.mesh.0 } else { entry.record.mesh == self.mesh };
         if ours { self.authority.judge(entry) } else { Err(Refusal::OtherMesh) }
     }
 
@@ -186,7 +185,8 @@ impl Catalogue {
             waiting = refused.into_iter().map(|(entry, _)| entry).collect();
         }
         if outcomes.iter().any(|(_, outcome)| *outcome == Inserted::Applied) {
-            self.state = State::resolve(self.mesh, &self.records, &self.authority, self.records.rules);
+            self.state =
+                State::resolve(self.mesh, &self.records, &self.authority, self.records.rules);
         }
         outcomes
     }

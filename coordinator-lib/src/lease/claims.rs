@@ -16,7 +16,6 @@ use crate::fact::{Claim, FactKey, NodeFacts, Phase};
 use crate::id::{Incarnation, NodeId, Revision, SlotId};
 use crate::membership::Membership;
 use crate::placement::Place;
-use crate::prng::Prng;
 use crate::rules::{Rule, Rules};
 use crate::spec::{Reservation, Template};
 use crate::time::Instant;
@@ -76,7 +75,6 @@ pub(crate) struct Claims {
     /// How often this node failed with a slot, and when it failed last.
     failures: BTreeMap<(SlotId, u64), u32>,
     prefetched: BTreeSet<String>,
-    prng: Prng,
     nonce: u64,
     /// Earliest moment at which time alone changes something, found during the last look.
     wake: Option<Instant>,
@@ -91,7 +89,6 @@ impl Claims {
             needed: BTreeMap::new(),
             failures: BTreeMap::new(),
             prefetched: BTreeSet::new(),
-            prng: Prng::new(seed),
             nonce: seed,
             wake: None,
         }
@@ -127,6 +124,20 @@ impl Claims {
         self.mine.insert((slot, revision.id), mine);
     }
 
+    /// Another node's claim arrived.
+    pub(crate) fn put(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        incarnation: Incarnation,
+        claim: Claim,
+        confirmed: bool,
+    ) {
+        if node != self.me {
+            self.book.put(now, node, incarnation, claim, confirmed);
+        }
+    }
+
     /// Something became of a replica.
     pub(crate) fn observe(
         &mut self,
@@ -137,15 +148,18 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) {
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
-        let text = match &observed {
-            Observed::StartFailed { reason, .. } => Some(format!("cannot start: {reason}")),
-            Observed::Ended { .. } if !mine.workload.is_leaving() => Some(String::new()),
-            _ => None,
-        };
+        let was_leaving = mine.workload.is_leaving();
+        let failed = matches!(observed, Observed::StartFailed { .. });
+        let ended = matches!(observed, Observed::Ended { .. }) && !was_leaving;
         let mut jobs = Vec::new();
         mine.workload.handle(now, observed, &mut jobs);
+        let detail = mine.workload.detail();
+        let text = match (failed && !was_leaving, ended) {
+            (true, _) => Some(format!("cannot start: {detail}")),
+            (_, true) => Some(detail.to_owned()),
+            (false, false) => None,
+        };
         if let Some(text) = text {
-            let text = if text.is_empty() { mine.workload.detail().to_owned() } else { text };
             out.push(Effect::Note(slot.clone(), Some(Severity::Warning), text));
         }
         push_jobs(slot, revision, jobs, out);
@@ -159,14 +173,6 @@ impl Claims {
         self.seek(world, out);
         self.start_some(world, out);
         self.publish(world, out);
-    }
-
-    /// Gives up everything: this node is no member any more, or the host goes for good.
-    pub(crate) fn let_go(&mut self, now: Instant, why: &str, out: &mut Vec<Effect>) {
-        let keys: Vec<(SlotId, u64)> = self.mine.keys().cloned().collect();
-        for key in keys {
-            self.leave(now, &key, Duration::ZERO, why, out);
-        }
     }
 
     /// C8: starts what is queued, as far as there is room.
@@ -192,7 +198,8 @@ impl Claims {
         for (key, mine) in &mut self.mine {
             mine.refresh(now);
             // The claim was looked at before in this round, so the edge shows only against what the others know.
-            let was_ready = mine.published.as_ref().is_some_and(|known| known.phase == Phase::Ready);
+            let was_ready =
+                mine.published.as_ref().is_some_and(|known| known.phase == Phase::Ready);
             if mine.is_ready() && !was_ready {
                 mine.claim.failover_ms =
                     mine.orphaned.take().map_or(mine.claim.failover_ms, |orphaned| {
@@ -385,20 +392,4 @@ fn claim(slot: SlotId, revision: Revision, crowding: u32) -> Claim {
 
 fn push_jobs(slot: &SlotId, revision: Revision, jobs: Vec<Do>, out: &mut Vec<Effect>) {
     out.extend(jobs.into_iter().map(|job| Effect::Do(slot.clone(), revision, job)));
-}
-
-impl Claims {
-    /// Another node's claim arrived.
-    pub(crate) fn put(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        incarnation: Incarnation,
-        claim: Claim,
-        confirmed: bool,
-    ) {
-        if node != self.me {
-            self.book.put(now, node, incarnation, claim, confirmed);
-        }
-    }
 }

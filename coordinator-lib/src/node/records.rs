@@ -211,7 +211,15 @@ impl Node {
                 self.desk.exchange.on_have(from, buckets, hashes, &self.catalogue)
             }
             Message::Want(wanted) => Exchange::on_want(wanted, &self.catalogue),
-            _ => Vec::new(),
+            Message::Announce(_)
+            | Message::Vote(_)
+            | Message::Unvote(_)
+            | Message::Probe { .. }
+            | Message::Alive { .. }
+            | Message::Yield { .. }
+            | Message::Keep { .. }
+            | Message::Records(_)
+            | Message::Stored(_) => Vec::new(),
         };
         out.extend(answers.into_iter().map(|message| Output::Send { to: from, message }));
     }

@@ -49,7 +49,7 @@ impl Node {
         let app = self.catalogue.state().apps.get(&slot.app)?;
         let spec = app.release.spec.service(&slot.service)?;
         let current = app.revision(&slot.service, spec);
-        let ranked = self.claims.ranked(&world, slot, spec, current, &places);
+        let ranked = self.claims.ranked(slot, spec, current, &places);
         let candidates = ranked.into_iter().zip(0_u32..).map(|(ranked, position)| Candidate {
             node: ranked.node,
             node_name: self.name_of(ranked.node),

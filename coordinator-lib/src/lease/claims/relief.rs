@@ -18,8 +18,8 @@ use crate::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A promise binds for so long: twice the patience, so that no difference between two clocks' rates can matter.
 const KEEP: Duration = Duration::from_secs(4);
-/// The pause between two questions.
-const ASK_PAUSE: Duration = Duration::from_millis(500);
+/// The pause between two questions; only the answer to the last one counts, so it is longer than any round trip.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Claims {
     /// Gives way to a better claim, if there is one. Returns true when the claim was let go.
@@ -30,7 +30,7 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) -> bool {
         let now = world.now;
-        let Some(current) = self.current(world, &key.0) else { return false };
+        let Some(current) = world.current(&key.0) else { return false };
         let Some(mine) = self.mine.get(key) else { return false };
         let is_current = mine.claim.revision == current;
         match mine.claim.phase {
@@ -41,9 +41,7 @@ impl Claims {
                 self.leave(now, key, Duration::ZERO, why, out);
                 true
             }
-            Phase::Ready | Phase::Unhealthy => {
-                self.seek_relief(world, key, current, is_current, out)
-            }
+            Phase::Ready | Phase::Unhealthy => self.seek_relief(world, key, current, out),
             Phase::Failed | Phase::Released => false,
         }
     }
@@ -57,7 +55,7 @@ impl Claims {
         is_current: bool,
     ) -> Option<&'static str> {
         let mine = self.mine.get(key)?;
-        let me = self.contender(world, self.me, &mine.claim);
+        let me = world.contender(self.me, &mine.claim);
         let rivals: Vec<Contender<'_>> = self.rivals(world, &key.0, current).collect();
         let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
         let started = |rival: &Contender<'_>| rival.claim.phase != Phase::Intent;
@@ -65,8 +63,7 @@ impl Claims {
             let relieved = rivals.iter().any(started) && mine.claim.phase != Phase::Ended;
             return relieved.then_some("a newer claim is on its way, and this one never served");
         }
-        let (intent, abort) =
-            (world.rules.hold(Rule::Intent), world.rules.hold(Rule::AbortWorse));
+        let (intent, abort) = (world.rules.hold(Rule::Intent), world.rules.hold(Rule::AbortWorse));
         match mine.claim.phase {
             Phase::Intent if !intent => None,
             Phase::Starting | Phase::Ended if !abort => None,
@@ -82,7 +79,13 @@ impl Claims {
             Phase::Ended if rivals.iter().any(|rival| outranks(rival, &me)) => {
                 Some("a better claim exists")
             }
-            _ => None,
+            Phase::Intent
+            | Phase::Starting
+            | Phase::Ready
+            | Phase::Unhealthy
+            | Phase::Ended
+            | Phase::Failed
+            | Phase::Released => None,
         }
     }
 
@@ -92,11 +95,11 @@ impl Claims {
         world: &World<'_>,
         key: &(SlotId, u64),
         current: Revision,
-        is_current: bool,
         out: &mut Vec<Effect>,
     ) -> bool {
         let now = world.now;
         let Some(mine) = self.mine.get(key) else { return false };
+        let is_current = mine.claim.revision == current;
         if !world.rules.hold(Rule::SeekRelief) {
             return false;
         }
@@ -119,7 +122,7 @@ impl Claims {
             self.leave(now, key, DRAIN, "its successor on this node serves", out);
             return true;
         }
-        let me = self.contender(world, self.me, &mine.claim);
+        let me = world.contender(self.me, &mine.claim);
         let any = !is_current || mine.claim.yielding;
         let ready =
             self.rivals(world, &key.0, current).filter(|rival| rival.claim.phase == Phase::Ready);
@@ -170,7 +173,7 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) {
         let now = world.now;
-        let current = self.current(world, slot);
+        let current = world.current(slot);
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
         mine.refresh(now);
         let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
@@ -224,20 +227,22 @@ impl Claims {
                 && claim.phase.holds()
                 && !claim.yielding
         });
-        others.map(move |(node, held)| self.contender(world, node, &held.claim))
+        others.map(move |(node, held)| world.contender(node, &held.claim))
     }
+}
 
-    fn contender<'a>(&self, world: &World<'_>, node: NodeId, claim: &'a Claim) -> Contender<'a> {
+impl World<'_> {
+    fn contender<'a>(&self, node: NodeId, claim: &'a Claim) -> Contender<'a> {
         Contender {
             node,
-            weight: world.state.nodes.get(&node).map_or(100, |node| node.weight),
+            weight: self.state.nodes.get(&node).map_or(100, |node| node.weight),
             claim,
         }
     }
 
     /// The current revision of the slot's service; `None` when its app is not known.
-    pub(super) fn current(&self, world: &World<'_>, slot: &SlotId) -> Option<Revision> {
-        let app = world.state.apps.get(&slot.app)?;
+    fn current(&self, slot: &SlotId) -> Option<Revision> {
+        let app = self.state.apps.get(&slot.app)?;
         let spec = app.release.spec.service(&slot.service)?;
         Some(app.revision(&slot.service, spec))
     }

@@ -17,11 +17,11 @@ use crate::workload::Workload;
 
 /// How long each further rank waits for the one before it (C3): a direct announcement takes milliseconds, a busy machine and a
 /// lost packet make it a few hundred.
-pub const RANK_DELAY: Duration = Duration::from_millis(300);
+pub(super) const RANK_DELAY: Duration = Duration::from_millis(300);
 /// Ranks beyond this wait no longer: a mesh of 300 must not wait 90 seconds for its last resort.
 const RANK_DELAY_STEPS_MAX: u32 = 8;
 /// How long a claimant listens for objections before it starts (C4). Several round trips of a local network.
-pub const INTENT: Duration = Duration::from_millis(100);
+pub(super) const INTENT: Duration = Duration::from_millis(100);
 /// How many nodes fetch an image ahead of time, beside the holder.
 const PREFETCH_RANKS: usize = 2;
 
@@ -47,8 +47,7 @@ impl Claims {
                     self.consider(world, slot, spec, *current, need, &mut places, out);
                 }
                 // One replica at a time: the next is replaced when this one serves again.
-                turn &=
-                    is_renewed(&standings, *current) || !world.rules.hold(Rule::OneAtATime);
+                turn &= is_renewed(&standings, *current) || !world.rules.hold(Rule::OneAtATime);
             }
             self.prefetch(world, spec, slots, &places, out);
         }
@@ -70,7 +69,7 @@ impl Claims {
         if need == Need::Replacement && spec.host_ports().next().is_some() {
             return self.make_room(now, slot, current, out);
         }
-        let ranked = self.ranked(world, slot, spec, current, places);
+        let ranked = self.ranked(slot, spec, current, places);
         let suited = || ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
         if let Some(first) = suited().next() {
             // The slots behind this one rank as if its first had taken it: all come to the same distribution at once.
@@ -167,7 +166,6 @@ impl Claims {
     /// All nodes, ranked for `slot` as if nobody held it yet.
     pub(crate) fn ranked(
         &self,
-        world: &World<'_>,
         slot: &SlotId,
         spec: &ServiceSpec,
         current: Revision,

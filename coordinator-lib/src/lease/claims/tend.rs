@@ -16,6 +16,9 @@ use crate::time::Instant;
 pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
 /// A replica that is unhealthy for so long wants to be relieved (C13).
 pub(crate) const UNHEALTHY_MAX: Duration = Duration::from_secs(30);
+/// A replica that is unhealthy for so long and found nobody to relieve it is stopped, and started again after the pause: the
+/// same chance that it would have had elsewhere.
+const HOPELESS_MAX: Duration = Duration::from_secs(90);
 /// The pause after the first failure; it doubles with each further one (C6).
 const COOL_DOWN_MIN: Duration = Duration::from_secs(5);
 /// The longest pause.
@@ -160,20 +163,26 @@ impl Claims {
     /// C6, C13: a claim that does not get ready is given up for a while. Returns true when it was.
     fn fails(&mut self, world: &World<'_>, key: &(SlotId, u64), out: &mut Vec<Effect>) -> bool {
         let now = world.now;
-        let patience = READY_MAX + self.template(world, key).map_or(Duration::ZERO, start_period);
+        let patience = READY_MAX + Self::template(world, key).map_or(Duration::ZERO, start_period);
         let Some(mine) = self.mine.get(key) else { return false };
         let slow = mine.hold == Hold::Held
             && mine.claim.phase == Phase::Starting
             && !mine.workload.is_queued();
         let deadline = mine.unready.map(|unready| unready + patience).filter(|_| slow);
         let overdue = deadline.is_some_and(|deadline| deadline <= now);
-        if (!mine.workload.is_broken() && !overdue) || !world.rules.hold(Rule::GiveUp) {
-            if let Some(deadline) = deadline {
+        let hopeless = mine.workload.unhealthy_since().map(|since| since + HOPELESS_MAX);
+        let given_up = hopeless.is_some_and(|hopeless| hopeless <= now);
+        if (!mine.workload.is_broken() && !overdue && !given_up) || !world.rules.hold(Rule::GiveUp)
+        {
+            for deadline in deadline.into_iter().chain(hopeless) {
                 self.wake_at(now, deadline);
             }
             return false;
         }
         let reason = match mine.workload.detail() {
+            _ if given_up => {
+                format!("unhealthy for {} s, and nobody could take over", HOPELESS_MAX.as_secs())
+            }
             "" => format!("not ready after {} s", patience.as_secs()),
             detail => detail.to_owned(),
         };
@@ -189,6 +198,9 @@ impl Claims {
         let Some(mine) = self.mine.get_mut(key) else { return };
         mine.hold = Hold::Failed { until: now + pause };
         mine.claim.detail = bounded(reason);
+        let mut jobs = Vec::new();
+        mine.workload.halt(&mut jobs);
+        push_jobs(&key.0, mine.claim.revision, jobs, out);
         out.push(Effect::Note(
             key.0.clone(),
             Some(Severity::Error),
@@ -197,11 +209,7 @@ impl Claims {
         self.wake_at(now, now + pause);
     }
 
-    pub(super) fn template<'a>(
-        &self,
-        world: &World<'a>,
-        key: &(SlotId, u64),
-    ) -> Option<&'a Template> {
+    fn template<'a>(world: &World<'a>, key: &(SlotId, u64)) -> Option<&'a Template> {
         let app = world.state.apps.get(&key.0.app)?;
         Some(&app.release.spec.service(&key.0.service)?.template)
     }
