@@ -38,6 +38,13 @@ pub(crate) struct Waiting {
     pub(crate) timeout: Duration,
 }
 
+impl Waiting {
+    /// What was asked for in words, and that it was not waited for.
+    pub(crate) fn words(&self, change: String) -> String {
+        if self.detach { format!("{change}, not waiting until it is so") } else { change }
+    }
+}
+
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
     if matches!(cli.command, Command::Json) {

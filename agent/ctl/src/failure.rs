@@ -115,7 +115,9 @@ impl Failure {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let next = error.next();
-        Self { kind: Kind::Failed, text: error.to_string(), next }
+        let is_bad_input = matches!(error, CallError::Invalid { .. });
+        let kind = if is_bad_input { Kind::Usage } else { Kind::Failed };
+        Self { kind, text: error.to_string(), next }
     }
 }
 

@@ -12,6 +12,7 @@ use mesh_ports::runtime::Image;
 use crate::failure::Failure;
 use crate::mesh::Mesh;
 use crate::plan;
+use crate::target;
 
 /// What the command line says about an app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -138,7 +139,11 @@ pub(crate) async fn resolve<M: Mesh>(
             if names.len() == 1 { ("is", "the image") } else { ("are", "the images") };
         let list = names.join(", ");
         let first = names.first().copied().unwrap_or_default();
-        Failure::usage(format!("{which} {list} {verb} not on the mesh")).next(format!(
+        let known = present.iter().flatten().flat_map(|image| &image.names);
+        let known: Vec<&str> = known.map(String::as_str).collect();
+        let hint = target::nearest(first, &known)
+            .map_or_else(String::new, |name| format!(": did you mean {name}?"));
+        Failure::usage(format!("{which} {list} {verb} not on the mesh{hint}")).next(format!(
             "docker save {first} -o image.tar && agentctl image push image.tar; agentctl image ls shows what is there"
         ))
     })

@@ -49,6 +49,12 @@ pub(crate) enum CallError {
         /// What it said.
         reason: String,
     },
+    /// What was sent makes no sense to the agent. *What was asked for did not happen.*
+    #[error("{reason}")]
+    Invalid {
+        /// What it said.
+        reason: String,
+    },
     /// The operator's role is too low. *What was asked for did not happen.*
     #[error("your key may not do this: {reason}")]
     Role {
@@ -82,7 +88,7 @@ impl CallError {
                 Some("agentctl status shows your role; an admin can give you another".to_owned())
             }
             Self::BrokenOff { .. } | Self::NodeSilent { .. } => Some("agentctl status".to_owned()),
-            Self::Refused { .. } => None,
+            Self::Refused { .. } | Self::Invalid { .. } => None,
         }
     }
 }

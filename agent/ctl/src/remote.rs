@@ -141,10 +141,10 @@ impl From<Error> for CallError {
                 Self::Unreachable(list)
             }
             Error::Refused { reason } if reason.contains("needs the role") => Self::Role { reason },
-            Error::Refused { reason }
-            | Error::NotFound { reason }
-            | Error::Invalid { reason }
-            | Error::Busy { reason } => Self::Refused { reason },
+            Error::Refused { reason } | Error::NotFound { reason } | Error::Busy { reason } => {
+                Self::Refused { reason }
+            }
+            Error::Invalid { reason } => Self::Invalid { reason },
             Error::Server { reason } => Self::BrokenOff { reason },
         }
     }

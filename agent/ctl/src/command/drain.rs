@@ -33,7 +33,7 @@ pub(crate) struct UndrainArgs {
 
 /// Drains a node and waits until it holds nothing.
 pub(crate) async fn drain<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
-    let (outcome, change) = set(&args.node, true, mesh, ui).await?;
+    let (outcome, mut change) = set(&args.node, true, mesh, ui).await?;
     let overview = mesh.overview().await?;
     let node = target::node(&overview, &args.node)?;
     if node.status != NodeStatus::Alive {
@@ -53,6 +53,9 @@ pub(crate) async fn drain<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result
             })
         })
         .await?;
+    }
+    if change.stored.is_some() {
+        change.change = args.waiting.words(change.change);
     }
     change.print(ui)?;
     Ok(outcome)

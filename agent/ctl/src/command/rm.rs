@@ -41,6 +41,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         wait::until_gone(mesh, ui, app.uid, args.waiting.timeout).await?;
     }
     let stored = Some(of::stored(&submitted, &overview));
-    Change { change: format!("removed {}", app.name), stored, rollout: None }.print(ui)?;
+    let change = args.waiting.words(format!("removed {}", app.name));
+    Change { change, stored, rollout: None }.print(ui)?;
     Ok(outcome)
 }

@@ -83,7 +83,8 @@ pub(crate) async fn restart<M: Mesh>(
         rollout = Some(end.document());
     }
     let stored = Some(of::stored(&submitted, &overview));
-    Change { change: format!("restarted {}", args.target), stored, rollout }.print(ui)?;
+    let change = args.waiting.words(format!("restarted {}", args.target));
+    Change { change, stored, rollout }.print(ui)?;
     Ok(outcome)
 }
 
@@ -144,6 +145,7 @@ async fn set<M: Mesh>(
         wait::until_gone(mesh, ui, app.uid, args.waiting.timeout).await?;
     }
     let stored = Some(of::stored(&submitted, &overview));
+    let change = args.waiting.words(change);
     Change { change, stored, rollout }.print(ui)?;
     Ok(outcome)
 }

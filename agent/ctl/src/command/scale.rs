@@ -89,7 +89,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     }
     let stored = Some(of::stored(&submitted, &overview));
     let rollout = rollout.as_ref().map(Rollout::document);
-    Change { change: words, stored, rollout }.print(ui)?;
+    Change { change: args.waiting.words(words), stored, rollout }.print(ui)?;
     Ok(outcome)
 }
 
@@ -116,8 +116,10 @@ fn wanted<'a>(args: &Args, overview: &'a Overview) -> Result<Vec<Wanted<'a>>, Fa
             (None, [only]) => only,
             (None, _) => {
                 let Request { service, replicas, .. } = request;
+                let has = |app: &&AppView| target::service(app, service).is_ok();
+                let app = overview.apps.iter().find(has).map_or("APP", |app| app.name.as_str());
                 return Err(Failure::usage(format!("which app is {service} of?"))
-                    .next(format!("agentctl scale APP/{service}={replicas}")));
+                    .next(format!("agentctl scale {app}/{service}={replicas}")));
             }
         };
         let service = target::service(app, &request.service)?;

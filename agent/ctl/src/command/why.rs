@@ -30,7 +30,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         ui.json(&of::why(&why))?;
         return Ok(Outcome::Done);
     }
-    let wanted = if why.slot.wanted { "" } else { " (not wanted any more)" };
+    let wanted = if why.slot.wanted { "" } else { " (not wanted)" };
     ui.line(format!(
         "{}{wanted}, seen by {}",
         why.slot.name,

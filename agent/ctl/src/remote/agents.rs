@@ -74,3 +74,6 @@ pub(super) fn save(
     }
     contexts.save(path)
 }
+
+#[cfg(test)]
+mod tests;
