@@ -161,3 +161,6 @@ fn capacity(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,10 @@ async fn live(config: &Config) -> anyhow::Result<End> {
             return Err(error);
         }
     };
+    // Does nothing where no service manager asked for it.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "the service manager does not know that the agent serves");
+    }
     let end = wait(&tasks).await?;
     if matches!(end, End::Restart) {
         handle.announce_restart().await;
