@@ -322,10 +322,16 @@ impl Lab {
         self.net.at_desk(move || http::get(address, path, http::LIMIT))?
     }
 
-    /// Where agentctl finds the operator's key.
+    /// The operator's home directory, at the desk.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.dir.join("desk")
+    }
+
+    /// Where agentctl finds the operator's key: its usual place.
     #[must_use]
     pub fn operator_config(&self) -> PathBuf {
-        self.dir.join("desk/operator.toml")
+        self.home().join(".config/agentmesh/operator.json")
     }
 
     /// Leaves everything as it is when the lab is dropped.

@@ -95,6 +95,7 @@ impl Host {
             .env("MESH_CPU", "2")
             .env("MESH_MEMORY", (1_u64 << 30).to_string())
             .env("HOME", &self.dir)
+            .env_remove("XDG_CONFIG_HOME")
             .envs(&self.settings)
             .stdin(Stdio::null())
             .current_dir("/");
