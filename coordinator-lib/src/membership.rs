@@ -202,7 +202,7 @@ impl Membership {
         out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.renew(incarnation);
+        out.extend(peer.renew(incarnation).map(Act::Unvote));
         peer.heard = Some(now);
         peer.refused = None;
         peer.probe = None;
@@ -259,12 +259,13 @@ impl Membership {
         node: NodeId,
         incarnation: Incarnation,
         up: bool,
+        out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
-        peer.renew(incarnation);
+        out.extend(peer.renew(incarnation).map(Act::Unvote));
         peer.gossip_up = Some(up);
         self.judge(now);
     }

@@ -215,11 +215,11 @@ impl Node {
             }
             Input::GossipUp { node, incarnation } => {
                 self.first_heard.get_or_insert(now);
-                self.membership.on_gossip(now, node, incarnation, true);
+                self.membership.on_gossip(now, node, incarnation, true, acts);
                 true
             }
             Input::GossipDown { node, incarnation } => {
-                self.membership.on_gossip(now, node, incarnation, false);
+                self.membership.on_gossip(now, node, incarnation, false, acts);
                 true
             }
             Input::Published { node, incarnation, fact } => {
@@ -284,7 +284,7 @@ impl Node {
         let template = app
             .and_then(|app| app.release.spec.service(&slot.service))
             .map(|spec| spec.template.clone());
-        self.claims.adopt(now, slot.clone(), revision, template.as_ref());
+        self.claims.adopt(now, slot.clone(), revision, template.as_ref(), ended.is_some());
         if let Some(code) = ended {
             let observed = crate::workload::Observed::Ended { code, oom: false };
             self.claims.observe(now, &slot, revision, observed, effects);

@@ -95,6 +95,8 @@ pub struct Workload {
     in_a_row: u32,
     restarts: u32,
     detail: String,
+    /// Its definition is not known, or not yet.
+    stray: bool,
 }
 
 impl Workload {
@@ -108,6 +110,7 @@ impl Workload {
             in_a_row: 0,
             restarts: 0,
             detail: String::new(),
+            stray: false,
         }
     }
 
@@ -121,7 +124,7 @@ impl Workload {
         workload
     }
 
-    /// A container whose definition is not known: it can only be stopped.
+    /// A container whose definition is not known: it can only be stopped, unless the definition arrives.
     #[must_use]
     pub fn stray(now: Instant) -> Self {
         Self {
@@ -131,7 +134,29 @@ impl Workload {
             in_a_row: 0,
             restarts: 0,
             detail: String::new(),
+            stray: true,
         }
+    }
+
+    /// The definition of a stray has arrived: from now on it is a replica like others.
+    pub fn recognise(&mut self, now: Instant, template: &Template) {
+        if !self.stray {
+            return;
+        }
+        let mut workload = Self::adopted(template, now);
+        match self.stage {
+            Stage::Running { .. } => {}
+            Stage::Ended => workload.ended(now, None, false),
+            Stage::Queued
+            | Stage::Starting
+            | Stage::BackOff { .. }
+            | Stage::Halting
+            | Stage::Broken
+            | Stage::Stopping
+            | Stage::Removing
+            | Stage::Gone => return,
+        }
+        *self = workload;
     }
 
     /// Whether it waits for leave to start. The claim decides when; see [`Workload::start`].

@@ -36,8 +36,6 @@ use crate::{address, life};
 
 /// News that wait for the engine: a burst of every peer at once.
 const EVENTS: usize = 4_096;
-/// The gossip interval of a mesh that has no settings: the shortest of the table in `coordinator-lib/LEASES.md`.
-const GOSSIP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a node is before its parts are.
 struct Seed {
@@ -156,7 +154,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         Inboxes { runtime: containers.events, gossip: gossip_news, peers: peer_news },
         tasks,
     );
-    let clock = seed.clock;
+    let (clock, pace) = (seed.clock, gossip.clone());
     let parts = server::Parts {
         control: Arc::new(handle.clone()),
         runtime: containers.runtime,
@@ -171,6 +169,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         incarnation: Arc::new(move || gossip.incarnation()),
     };
     serve_api(config, &seed, parts, tasks).await?;
+    tasks.spawn("interval", follow_interval(Arc::clone(&seed.directory), pace));
     tasks.spawn(
         "address",
         tell_address(seed.identity, handle.clone(), advertised, seed.membership, clock),
@@ -222,7 +221,7 @@ async fn start_gossip(
         incarnation: seed.incarnation,
         bind: config.listen,
         advertise,
-        interval: GOSSIP_INTERVAL,
+        interval: seed.directory.gossip_interval(),
         grace: Duration::from_secs(15 * 60),
         contact_interval: Duration::from_secs(10),
         medium: mesh_gossip::Medium::Udp,
@@ -291,6 +290,24 @@ fn node_config(seed: &Seed, capacity: mesh_coordinator::spec::Reservation) -> no
             restarting: false,
         },
         seed: seed_bytes,
+    }
+}
+
+/// Gossips at the pace that the mesh wants, also when it grows.
+async fn follow_interval(directory: Arc<Live>, gossip: mesh_gossip::Handle) {
+    let mut changes = directory.changes();
+    let mut interval = directory.gossip_interval();
+    while changes.changed().await.is_ok() {
+        let wanted = directory.gossip_interval();
+        if wanted == interval {
+            continue;
+        }
+        match gossip.set_interval(wanted).await {
+            Ok(()) => interval = wanted,
+            Err(error) => {
+                warn!(error = %mesh_telemetry::Chain(&error), "gossip keeps its interval");
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Role, State};
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey};
@@ -24,6 +25,7 @@ struct Snapshot {
     operators: BTreeMap<PublicKey, Role>,
     removed: BTreeSet<PublicKey>,
     removed_nodes: BTreeSet<NodeId>,
+    gossip_interval: Duration,
 }
 
 impl Live {
@@ -64,9 +66,16 @@ impl Live {
                 .collect(),
             removed: state.removed_operators.clone(),
             removed_nodes: state.removed_nodes.clone(),
+            gossip_interval: state.gossip_interval(),
         };
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The pause between two rounds of gossip that the mesh wants.
+    #[must_use]
+    pub fn gossip_interval(&self) -> Duration {
+        self.snapshot().gossip_interval
     }
 
     /// Tells of every change: the value counts them.

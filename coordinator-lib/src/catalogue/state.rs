@@ -1,6 +1,7 @@
 //! What holds: the resolved form of the catalogue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::authority::Authority;
 use super::record::{
@@ -112,6 +113,25 @@ pub struct State {
 }
 
 impl State {
+    /// The pause between two rounds of gossip: what the mesh's settings say, else by its size.
+    ///
+    /// What gossip costs a node grows with the number of nodes and falls with the pause; the steps keep it near 50 KB/s.
+    /// Detection does not depend on it, see [`crate::membership`].
+    #[must_use]
+    pub fn gossip_interval(&self) -> Duration {
+        let by_size = match self.nodes.len() {
+            0..=30 => 250,
+            31..=100 => 500,
+            101..=500 => 1_000,
+            _ => 2_000,
+        };
+        let ms = self
+            .settings
+            .as_ref()
+            .map_or(by_size, |settings| u64::from(settings.gossip_interval_ms));
+        Duration::from_millis(ms)
+    }
+
     /// The identity that an app of this name has now, or would get.
     #[must_use]
     pub fn uid(&self, mesh: MeshId, name: &AppName) -> AppUid {

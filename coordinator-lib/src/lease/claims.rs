@@ -104,19 +104,21 @@ impl Claims {
         self.wake
     }
 
-    /// A container of an earlier life of this agent was found running. Its claim stands again at once.
+    /// A container of an earlier life of this agent was found. If it runs its claim stands again at once. If it has `ended`,
+    /// somebody else may serve by now, so that it is no more than an intent until the others were heard (C1).
     pub(crate) fn adopt(
         &mut self,
         now: Instant,
         slot: SlotId,
         revision: Revision,
         template: Option<&Template>,
+        ended: bool,
     ) {
         let workload = template
             .map_or_else(|| Workload::stray(now), |template| Workload::adopted(template, now));
         let mut mine = Mine::new(
             claim(slot.clone(), revision, self.crowding(&slot)),
-            Hold::Held,
+            if ended { Hold::Intent { until: now } } else { Hold::Held },
             workload,
             now,
         );
@@ -175,8 +177,11 @@ impl Claims {
         self.publish(world, out);
     }
 
-    /// C8: starts what is queued, as far as there is room.
+    /// C1, C8: starts what is queued, once the others were heard and as far as there is room.
     fn start_some(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        if !world.warm {
+            return;
+        }
         let limit = if world.rules.hold(Rule::StartsMax) { STARTS_MAX } else { usize::MAX };
         let mut room = limit
             .saturating_sub(self.mine.values().filter(|mine| mine.workload.is_starting()).count());

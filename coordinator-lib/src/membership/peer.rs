@@ -52,16 +52,18 @@ impl Peer {
         }
     }
 
-    /// A higher incarnation refutes what was said of the lower one (M5).
-    pub(super) fn renew(&mut self, incarnation: Incarnation) {
-        if self.incarnation.is_none_or(|known| incarnation > known) {
-            self.incarnation = Some(incarnation);
-            self.votes.clear();
-            self.my_vote = None;
-            self.refused = None;
-            self.probe = None;
-            self.announced = false;
+    /// A higher incarnation refutes what was said of the lower one (M5). Returns this node's own vote about that, which is now
+    /// to be taken back.
+    pub(super) fn renew(&mut self, incarnation: Incarnation) -> Option<Vote> {
+        if self.incarnation.is_some_and(|known| incarnation <= known) {
+            return None;
         }
+        self.incarnation = Some(incarnation);
+        self.votes.clear();
+        self.refused = None;
+        self.probe = None;
+        self.announced = false;
+        self.my_vote.take()
     }
 
     /// Whether it was heard within `patience`. A node that was never heard gets as long from when it became known.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Node, Output, TELL_ALL_MAX, Ticket};
-use crate::catalogue::{Entry, Exchange, Inserted, Refusal};
+use crate::catalogue::{Entry, Exchange, Inserted, RecordKey, Refusal};
 use crate::event::{Severity, Subject};
 use crate::id::{Hash, NodeId};
 use crate::message::Message;
@@ -265,11 +265,24 @@ impl Node {
             if !void.is_empty() {
                 out.push(Output::Erase(void));
             }
+            self.part_from_removed(out);
             self.meet_members(now);
             self.rewatch(out);
             out.push(Output::Changed);
         }
         outcomes
+    }
+
+    /// Tells members that were just removed so, as long as they are still spoken to: they have to stop what they run.
+    fn part_from_removed(&self, out: &mut Vec<Output>) {
+        let removed = &self.catalogue.state().removed_nodes;
+        for (node, _) in self.membership.peers().filter(|(node, _)| removed.contains(node)) {
+            let record = self.catalogue.record(&RecordKey::MemberRemoval(node)).cloned();
+            out.extend(record.map(|record| Output::Send {
+                to: node,
+                message: Message::Records(vec![record]),
+            }));
+        }
     }
 
     fn push(&mut self, entries: &[Entry], except: Option<NodeId>, out: &mut Vec<Output>) {

@@ -60,8 +60,11 @@ impl Claims {
         let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
         let started = |rival: &Contender<'_>| rival.claim.phase != Phase::Intent;
         if !is_current || mine.claim.yielding {
-            let relieved = rivals.iter().any(started) && mine.claim.phase != Phase::Ended;
-            return relieved.then_some("a newer claim is on its way, and this one never served");
+            let next = self.mine.get(&(key.0.clone(), current.id)).filter(|_| !is_current);
+            let relieved = rivals.iter().any(started)
+                || next.is_some_and(|next| next.is_held() && next.claim.phase != Phase::Intent)
+                || (!is_current && mine.claim.phase == Phase::Intent);
+            return relieved.then_some("a newer claim takes over, and this one does not serve");
         }
         let (intent, abort) = (world.rules.hold(Rule::Intent), world.rules.hold(Rule::AbortWorse));
         match mine.claim.phase {

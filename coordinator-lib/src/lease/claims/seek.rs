@@ -42,18 +42,23 @@ impl Claims {
             for slot in slots {
                 let standings = self.standings(world, slot);
                 let need = Need::of(&standings, *current);
+                let mut possible = true;
                 if need != Need::Nothing && (need != Need::Replacement || turn) {
                     needed.insert(slot.clone());
-                    self.consider(world, slot, spec, *current, need, &mut places, out);
+                    possible = self.consider(world, slot, spec, *current, need, &mut places, out);
                 }
-                // One replica at a time: the next is replaced when this one serves again.
-                turn &= is_renewed(&standings, *current) || !world.rules.hold(Rule::OneAtATime);
+                // One replica at a time: the next is replaced when this one serves again. Nobody waits for a slot that no node
+                // can hold now.
+                turn &= is_renewed(&standings, *current)
+                    || (need == Need::Holder && !possible)
+                    || !world.rules.hold(Rule::OneAtATime);
             }
             self.prefetch(world, spec, slots, &places, out);
         }
         self.needed.retain(|slot, _| needed.contains(slot));
     }
 
+    /// Takes the slot if this node's time for it has come. Returns whether any node can hold it.
     #[expect(clippy::too_many_arguments, reason = "all of it is the one slot under consideration")]
     fn consider(
         &mut self,
@@ -64,10 +69,11 @@ impl Claims {
         need: Need,
         places: &mut BTreeMap<NodeId, Place>,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let now = world.now;
         if need == Need::Replacement && spec.host_ports().next().is_some() {
-            return self.make_room(now, slot, current, out);
+            self.make_room(now, slot, current, out);
+            return true;
         }
         let ranked = self.ranked(slot, spec, current, places);
         let suited = || ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
@@ -78,18 +84,22 @@ impl Claims {
             }
         }
         let since = *self.needed.entry(slot.clone()).or_insert(now);
-        let Some(position) = suited().position(|ranked| ranked.node == self.me) else { return };
+        let possible = suited().next().is_some();
+        let Some(position) = suited().position(|ranked| ranked.node == self.me) else {
+            return possible;
+        };
         let position = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
         let delays = if world.rules.hold(Rule::RankDelay) { position } else { 0 };
         let due = since + RANK_DELAY.saturating_mul(delays);
         if !world.warm || !world.settled {
-            return;
+            return possible;
         }
         if due > now {
             self.wake_at(now, due);
-            return;
+        } else {
+            self.take(world, slot, spec, current, need, out);
         }
-        self.take(world, slot, spec, current, need, out);
+        possible
     }
 
     /// Takes a slot.

@@ -75,9 +75,12 @@ impl Claims {
         mine.refresh(now);
         let duty = self.duty(world, key);
         if !matches!(duty, Duty::Stray)
+            && let Some(template) = self.template(world, key)
             && let Some(mine) = self.mine.get_mut(key)
         {
             mine.stray = None;
+            mine.workload.recognise(now, template);
+            mine.refresh(now);
         }
         match duty {
             Duty::Leave(why) => return self.leave(now, key, DRAIN, why, out),
@@ -93,7 +96,7 @@ impl Claims {
         }
         let Some(mine) = self.mine.get_mut(key) else { return };
         if let Hold::Intent { until } = mine.hold {
-            if until <= now {
+            if until <= now && world.warm {
                 mine.hold = Hold::Held;
                 out.push(Effect::Note(key.0.clone(), None, "nobody objects: starts".to_owned()));
             } else {
@@ -148,7 +151,8 @@ impl Claims {
 
     fn set_yielding(&mut self, key: &(SlotId, u64), yielding: bool) {
         if let Some(mine) = self.mine.get_mut(key) {
-            mine.claim.yielding = yielding;
+            // What has ended serves nobody: whoever took it over would run it again.
+            mine.claim.yielding = yielding && mine.claim.phase != Phase::Ended;
         }
     }
 
