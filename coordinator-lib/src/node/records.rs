@@ -104,8 +104,9 @@ impl Node {
         submission.stored = Some(now);
         submission.pushed = now;
         let entries = submission.entries.clone();
-        self.apply(now, entries.clone(), out);
+        // Before they hold here: a member that they remove is told so, and lets go of what it runs.
         self.push(&entries, None, out);
+        self.apply(now, entries, out);
         if self.n_alive() == 0 || !self.rules.hold(Rule::SecondDisk) {
             self.acknowledge(ticket, out);
         }

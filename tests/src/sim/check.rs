@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Whether somebody who runs knows that this host is no member any more.
-    fn is_removed(&self, host: usize) -> bool {
+    pub(crate) fn is_removed(&self, host: usize) -> bool {
         let id = self.hosts[host].id;
         let nodes = self.hosts.iter().filter_map(|other| other.node());
         nodes.into_iter().any(|node| node.state().removed_nodes.contains(&id))

@@ -182,7 +182,7 @@ impl World {
         if firm {
             self.coverage.acked_firmly += 1;
         }
-        self.check_acked(&entry, &stored_on);
+        self.check_acked(host, &entry, &stored_on);
         self.operator.acked.push(Acked { entry, stored_on });
         if let (Some(new), Some(node)) = (joins, self.hosts[host].node()) {
             let records: Vec<Entry> = node.catalogue().all().cloned().collect();

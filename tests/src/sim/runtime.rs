@@ -16,7 +16,7 @@ impl World {
         let key = (slot.clone(), revision.id);
         match job {
             Do::Start => self.check_start(host, slot, revision),
-            Do::Stop => self.check_stop(host, slot, revision),
+            Do::Stop => self.check_release(host, slot, revision),
             Do::Probe => return self.probe(host, key),
             Do::Remove => {}
         }
@@ -24,8 +24,6 @@ impl World {
             self.coverage.starts += 1;
             let containers = &mut self.hosts[host].containers;
             containers.entry(key.clone()).or_insert_with(|| Container::new(revision)).stopping = false;
-        } else if let Some(container) = self.hosts[host].containers.get_mut(&key) {
-            container.stopping = true;
         }
         let life = self.hosts[host].life;
         let Some(agent) = &mut self.hosts[host].agent else { return };

@@ -313,6 +313,9 @@ impl World {
     }
 
     fn claimed(&mut self, host: usize, claim: &Claim) {
+        if claim.phase == Phase::Released {
+            self.check_release(host, &claim.slot, claim.revision);
+        }
         if claim.phase != Phase::Ready {
             return;
         }

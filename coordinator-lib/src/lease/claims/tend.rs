@@ -75,7 +75,7 @@ impl Claims {
         mine.refresh(now);
         let duty = self.duty(world, key);
         if !matches!(duty, Duty::Stray)
-            && let Some(template) = self.template(world, key)
+            && let Some(template) = Self::template(world, key)
             && let Some(mine) = self.mine.get_mut(key)
         {
             mine.stray = None;

@@ -13,7 +13,7 @@ const CHECK: &str = "P1: acknowledged records are stored";
 const QUIET: u64 = 12 * SECOND;
 
 impl World {
-    pub(crate) fn check_acked(&mut self, entry: &Entry, stored_on: &BTreeSet<NodeId>) {
+    pub(crate) fn check_acked(&mut self, host: usize, entry: &Entry, stored_on: &BTreeSet<NodeId>) {
         let lacking = stored_on.iter().find(|node| {
             let host = self.index.get(*node).map(|host| &self.hosts[*host]);
             host.is_some_and(|host| !host.lost && !host.disk.contains_key(&entry.hash))
@@ -24,7 +24,7 @@ impl World {
         // The submission itself is a disturbance, of this moment.
         let quiet = self.checks.last_fault + QUIET < self.now && self.net.is_whole();
         let n_awake = self.hosts.iter().filter(|host| host.is_awake()).count();
-        if quiet && n_awake >= 3 && stored_on.len() == 1 && self.plan.loss_permille == 0 {
+        if quiet && !self.is_removed(host) && n_awake >= 3 && stored_on.len() == 1 && self.plan.loss_permille == 0 {
             self.fail(CHECK, format!("{:?} is on one disk, and others are there", entry.hash));
         }
     }

@@ -35,7 +35,7 @@ impl World {
     /// Somebody else who serves the slot and has been in touch with `host` for long.
     fn serving_holder(&self, host: usize, slot: &SlotId, revision: Revision) -> Option<usize> {
         let long = self.now.saturating_sub(IN_TOUCH);
-        if self.checks.last_change > long || self.hosts[host].agent.as_ref()?.started > long {
+        if self.checks.last_change > long || self.is_removed(host) || self.hosts[host].agent.as_ref()?.started > long {
             return None;
         }
         (0..self.hosts.len()).filter(|other| *other != host).find(|other| {
@@ -46,7 +46,7 @@ impl World {
                     && claim.phase == Phase::Ready
                     && !claim.yielding
             });
-            serves && agent.started <= long && self.net.are_linked(host, *other)
+            serves && agent.started <= long && !self.is_removed(*other) && self.net.are_linked(host, *other)
         })
     }
 }

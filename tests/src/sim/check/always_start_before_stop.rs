@@ -12,11 +12,13 @@ const CHECK: &str = "C5: somebody serves before the other stops";
 const EXCUSE: Time = 12 * SECOND;
 
 impl World {
-    /// `host` is about to stop its replica of `slot`.
-    pub(crate) fn check_stop(&mut self, host: usize, slot: &SlotId, revision: Revision) {
+    /// `host` lets go of its replica of `slot`: from now on nobody may count on it.
+    pub(crate) fn check_release(&mut self, host: usize, slot: &SlotId, revision: Revision) {
         let now = self.now;
         let key = (slot.clone(), revision.id);
-        let serves = self.hosts[host].containers.get(&key).is_some_and(|it| it.serves(now));
+        let Some(container) = self.hosts[host].containers.get_mut(&key) else { return };
+        let serves = container.serves(now);
+        container.stopping = true;
         if !serves {
             return;
         }
