@@ -32,6 +32,8 @@ enum End {
 
 /// Serves until it is told to stop.
 pub(crate) fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    // First of all, since nothing may be made in a directory that belongs to no mesh.
+    Home::new(&config.data_dir).load_membership()?;
     checks::demand(config)?;
     raise_file_limit();
     let program = std::env::current_exe().context("cannot find this program's own file")?;
