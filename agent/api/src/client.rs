@@ -9,14 +9,16 @@ mod operator;
 mod pool;
 mod requests;
 mod tunnels;
+mod value;
 
 pub(crate) use self::blobs::fetch_from;
 pub use self::error::Error;
 pub(crate) use self::error::reason;
 pub use self::items::Items;
 pub use self::joining::join;
-pub use self::operator::{
-    Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, OperatorClient, Pushed, Silent, Who,
-};
+pub use self::operator::OperatorClient;
 pub(crate) use self::pool::CallError;
 pub use self::pool::{PeerPool, PoolConfig, TlsFor};
+pub use self::value::{
+    Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, Pushed, Silent, Who,
+};

@@ -3,21 +3,16 @@
 //! The agents that the operator knows are tried in order, each next one after a moment, so that a dead first one costs little.
 //! What concerns one replica is signed for the node that runs it: the agent on the way only passes it on.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use mesh_coordinator::catalogue::{RecordKey, Role, SignedBytes};
-use mesh_coordinator::event::Event;
-use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
-use mesh_coordinator::name::{MeshName, NodeName};
+use mesh_coordinator::catalogue::{RecordKey, SignedBytes};
+use mesh_coordinator::id::SlotId;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_ports::control::Submitted;
-use mesh_ports::request::RequestSigner;
-use mesh_ports::runtime::{Exec, ExecOutput, Image, LogLine, LogQuery};
+use mesh_ports::runtime::{ExecOutput, Image, LogLine};
 use mesh_proto::v1;
 use mesh_proto::v1::operator_client::OperatorClient as Wire;
 use tokio::io::AsyncRead;
@@ -27,8 +22,8 @@ use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::pool::TlsFor;
 use super::requests::order;
+use super::value::{Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, Pushed, Who};
 use super::{Error, Items};
 use crate::convert::{
     ANSWER_LEN_MAX, event, exec, key, overview, request, required, value, who, why,
@@ -40,104 +35,6 @@ const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The bytes in a piece of an archive.
 const PIECE_LEN: usize = 64 << 10;
-
-/// Where an agent is, and by which key it is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentAddress {
-    /// The key that it must prove to have.
-    pub key: PublicKey,
-    /// `host:port` of its API; an IPv6 address is in brackets.
-    pub address: String,
-}
-
-/// How an operator proves who it is.
-#[derive(Clone)]
-pub struct Access {
-    /// The mesh.
-    pub mesh: MeshId,
-    /// The TLS configuration with the operator's key that accepts only an agent with this key.
-    pub tls_for: TlsFor,
-    /// Signs what concerns one replica.
-    pub signer: Arc<dyn RequestSigner>,
-    /// The wall clock, for the expiry of signed requests.
-    pub clock: Arc<dyn Fn() -> mesh_coordinator::time::WallTime + Send + Sync>,
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("operator", &self.signer.key()).finish_non_exhaustive()
-    }
-}
-
-/// Who answers, and as whom it knows the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Who {
-    /// The mesh.
-    pub mesh: MeshId,
-    /// What people call it.
-    pub mesh_name: MeshName,
-    /// The agent's node.
-    pub node: NodeId,
-    /// Its name.
-    pub node_name: NodeName,
-    /// The version of the agent.
-    pub version: String,
-    /// What the caller may do.
-    pub role: Role,
-}
-
-/// What became of an archive of images.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pushed {
-    /// The images in it.
-    pub images: Vec<Image>,
-    /// The nodes that have all of them, the asked one first.
-    pub stored_on: Vec<NodeId>,
-    /// How many other members were believed to live; zero when the node is alone.
-    pub n_peers: u32,
-}
-
-/// A node whose events are missing in an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Silent {
-    /// Which.
-    pub node: NodeId,
-    /// Its name.
-    pub name: NodeName,
-    /// Why.
-    pub reason: String,
-}
-
-/// A piece of the answer to [`OperatorClient::events`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EventsItem {
-    /// What happened.
-    Event(Event),
-    /// A node that could not be asked.
-    Silent(Silent),
-}
-
-/// Which log is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogsRequest {
-    /// The node that runs the replica, as the overview says it.
-    pub node: NodeId,
-    /// The replica.
-    pub slot: SlotId,
-    /// Which lines.
-    pub query: LogQuery,
-}
-
-/// Which command is to run where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecRequest {
-    /// The node that runs the replica, as the overview says it.
-    pub node: NodeId,
-    /// The replica.
-    pub slot: SlotId,
-    /// The command.
-    pub exec: Exec,
-}
 
 /// A connection to one agent, used in an operator's name. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
