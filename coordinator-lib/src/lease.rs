@@ -4,6 +4,7 @@
 //! the container and says when it serves. Two nodes that hold one slot find out by gossip; both know which claim is better, and
 //! the worse one asks the better one before it stops. The rules C1 to C13, why they are safe and how fast they are, is written
 //! down in `LEASES.md`.
+#![doc = include_str!("../LEASES.md")]
 
 mod book;
 mod claims;
