@@ -80,7 +80,7 @@ pub struct Silent {
     pub reason: String,
 }
 
-/// A piece of the answer to [`OperatorClient::events`].
+/// A piece of the answer to [`OperatorClient::events`](super::OperatorClient::events).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventsItem {
     /// What happened.
