@@ -6,7 +6,11 @@
 
 mod apps;
 mod everyday;
+mod members;
+mod power;
 mod restarts;
+mod splits;
+mod traffic;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,7 +36,15 @@ struct Group {
     stories: &'static [Story],
 }
 
-const GROUPS: &[Group] = &[everyday::GROUP, restarts::GROUP];
+const GROUPS: &[Group] = &[
+    everyday::GROUP,
+    traffic::GROUP,
+    restarts::GROUP,
+    power::GROUP,
+    power::TWO,
+    splits::GROUP,
+    members::GROUP,
+];
 
 /// Runs the stories whose name holds one of the arguments, or all.
 #[must_use]
@@ -70,6 +82,11 @@ fn all() -> impl Iterator<Item = (&'static Group, &'static Story)> {
 fn say(line: &str) {
     // Nobody may be reading, and the exit code tells the rest.
     let (Ok(()) | Err(_)) = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Says what a story measured.
+fn note(text: &str) {
+    say(&format!("               {text}"));
 }
 
 #[derive(Debug, Default)]

@@ -283,6 +283,14 @@ impl Lab {
         self.until_serving(number)
     }
 
+    /// A host with nothing on it is connected again; its agent is not started.
+    ///
+    /// # Errors
+    /// When the machine refuses.
+    pub fn plug_in(&mut self, number: usize) -> Result<()> {
+        self.net.renew(number)
+    }
+
     /// Nothing that `from` sends reaches `to` any more; the other way stays open.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub(super) struct App {
     pub(super) name: String,
     pub(super) replicas: usize,
     pub(super) port: Option<u16>,
+    /// Its health check.
+    pub(super) health: String,
     /// More lines of the service, each with its own indentation below it.
     pub(super) more: String,
     /// More lines of its `deploy`.
@@ -47,6 +49,8 @@ impl App {
             name: name.to_owned(),
             replicas,
             port,
+            health: "{test: [CMD, /hello, health], interval: 500ms, timeout: 2s, retries: 3}"
+                .to_owned(),
             more: String::new(),
             deploy: format!("replicas: {replicas}\n"),
         }
@@ -68,10 +72,10 @@ impl App {
 services:
   web:
     image: hello:1
-    healthcheck: {{test: [CMD, /hello, health], interval: 500ms, timeout: 2s, retries: 3}}
+    healthcheck: {}
     stop_grace_period: 2s
 ",
-            self.name
+            self.name, self.health
         );
         if let Some(port) = self.port {
             let (Ok(()) | Err(_)) = writeln!(text, "    ports: [\"{port}:8080\"]");
@@ -121,6 +125,19 @@ pub(super) fn serves_on(lab: &Lab, hosts: &[usize], port: u16) -> Result<()> {
         until(Duration::from_secs(20), &format!("host {host} serves port {port}"), || {
             Ok(lab.http(*host, port, "/")?.status == 200)
         })?;
+    }
+    Ok(())
+}
+
+/// That every replica of an app has a container somewhere, as the kernel knows it.
+pub(super) fn at_least_one(lab: &Lab, app: &str, n: usize) -> Result<()> {
+    let running: Vec<_> = lab.hosts().flat_map(|host| host.containers_of(app)).collect();
+    for index in 0..n {
+        let prefix = format!("{app}-web-{index}-");
+        ensure!(
+            running.iter().any(|one| one.id.starts_with(&prefix)),
+            "nobody runs {app}/web/{index}: {running:?}"
+        );
     }
     Ok(())
 }

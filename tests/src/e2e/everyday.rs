@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::apps::{App, serves_on};
 use super::{Group, Story, nothing};
@@ -15,6 +15,11 @@ pub(super) const GROUP: Group = Group {
     stories: &[
         Story { name: "a placed app serves on every host", run: placed_app_serves },
         Story { name: "logs and exec work from any agent for any replica", run: logs_and_exec },
+        Story { name: "agentctl asks another agent when the first is dead", run: dead_first },
+        Story { name: "a stranger's key is refused", run: stranger },
+        Story { name: "resources and constraints are respected", run: limits_of_nodes },
+        Story { name: "a failing health check is reported", run: unhealthy },
+        Story { name: "a container that eats too much is reported and restarted", run: greedy },
         Story { name: "rm leaves nothing on any host", run: rm_leaves_nothing },
     ],
 };
@@ -80,4 +85,75 @@ fn rm_leaves_nothing(lab: &mut Lab) -> Result<()> {
         Ok(left.is_empty())
     });
     nothing(left).and(looked)
+}
+
+fn dead_first(lab: &mut Lab) -> Result<()> {
+    lab.ctl(&["nodes"])?.done()?;
+    for number in [1, 2] {
+        lab.host_mut(number)?.kill_agent()?;
+    }
+    let told = lab.ctl(&["status"])?.done()?;
+    ensure!(told.took < Duration::from_secs(10), "it took {:?}", told.took);
+    for number in [1, 2] {
+        lab.host_mut(number)?.start(&["run"])?;
+        lab.until_serving(number)?;
+    }
+    lab.until_alive(3)
+}
+
+/// Whoever has another mesh's operator key and this mesh's address gets nothing.
+fn stranger(lab: &mut Lab) -> Result<()> {
+    let other = lab.dir().join("desk/stranger.json");
+    let ours: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(lab.operator_config())?)?;
+    ensure!(ours.is_object(), "{ours}");
+    std::fs::copy(lab.operator_config(), &other)?;
+    bail!("{}", ours);
+}
+
+fn limits_of_nodes(lab: &mut Lab) -> Result<()> {
+    // Each host has 1 GiB: one replica of 600 MiB fits on each, and a fourth nowhere.
+    let heavy = App::new("heavy", 4, None)
+        .deployed("resources: {reservations: {memory: 600M}}\n");
+    let path = heavy.write(lab)?;
+    let placed = lab.ctl(&["place", "--yes", "--timeout", "20s", &path])?;
+    ensure!(placed.code == 3, "one replica too many: {placed:?}");
+    let said = format!("{}{}", placed.out, placed.err);
+    ensure!(said.contains("no node can hold it"), "the reason is not told: {said}");
+    lab.until_ready("heavy", 3)?;
+    heavy.remove(lab)?;
+    lab.ctl(&["node", "label", "n2", "disk=ssd"])?.done()?;
+    let picky = App::new("picky", 3, None)
+        .deployed("placement: {constraints: [\"node.labels.disk == ssd\"]}\n");
+    picky.place(lab)?;
+    let n = lab.host(2)?.containers_of("picky").len();
+    ensure!(n == 3, "{n} of 3 replicas are on the node with the label");
+    lab.ctl(&["node", "label", "n2", "disk-"])?.done()?;
+    picky.remove(lab)
+}
+
+fn unhealthy(lab: &mut Lab) -> Result<()> {
+    let mut app = App::new("sick", 1, None);
+    app.health = "{test: [CMD, /hello, nonsense], interval: 300ms, timeout: 1s, retries: 2}".to_owned();
+    let path = app.write(lab)?;
+    let placed = lab.ctl(&["place", "--yes", "--timeout", "15s", &path])?;
+    ensure!(placed.code == 1, "place: {placed:?}");
+    let said = format!("{}{}", placed.out, placed.err).to_lowercase();
+    ensure!(said.contains("health") , "the reason is not told: {said}");
+    app.remove(lab)
+}
+
+fn greedy(lab: &mut Lab) -> Result<()> {
+    let app = App::new("greedy", 1, Some(8083)).with("mem_limit: 24M\n");
+    app.place(lab)?;
+    serves_on(lab, &[1], 8083)?;
+    let (Ok(_) | Err(_)) = lab.http(1, 8083, "/eat?mb=64");
+    until(PATIENCE, "the end is reported", || {
+        let events = lab.ctl(&["events"])?.out.to_lowercase();
+        Ok(events.contains("greedy/web/0") && events.contains("memory"))
+    })?;
+    lab.until_ready("greedy", 1)?;
+    let claims = lab.claims(None, "greedy")?;
+    ensure!(claims.iter().any(|claim| claim.restarts > 0), "it was not restarted: {claims:?}");
+    serves_on(lab, &[1, 2, 3], 8083)?;
+    app.remove(lab)
 }

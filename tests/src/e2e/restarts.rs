@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
-use super::apps::{App, serves_on};
+use super::apps::{App, at_least_one, serves_on};
 use super::{Group, Story};
-use crate::lab::{Container, Lab, pause};
+use crate::lab::{Container, Deadline, Lab, PATIENCE, pause, until};
 
 pub(super) const GROUP: Group = Group {
     name: "agents that end and begin again",
@@ -17,6 +17,8 @@ pub(super) const GROUP: Group = Group {
         Story { name: "a killed agent finds its containers again", run: killed },
         Story { name: "an agent is replaced by another build in place", run: replaced },
         Story { name: "all agents restart at once", run: all_at_once },
+        Story { name: "an agent stands still for 10 seconds", run: |lab| stands_still(lab, 10) },
+        Story { name: "an agent stands still for a minute", run: |lab| stands_still(lab, 60) },
     ],
 };
 
@@ -90,5 +92,30 @@ fn all_at_once(lab: &mut Lab) -> Result<()> {
     pause(Duration::from_secs(3));
     lab.until_ready("together", 3)?;
     unmoved(lab, "together", &before)?;
+    app.remove(lab)
+}
+
+fn stands_still(lab: &mut Lab, seconds: u64) -> Result<()> {
+    let app = App::new("still", 3, Some(8093));
+    app.place(lab)?;
+    lab.host(3)?.signal(Signal::SIGSTOP)?;
+    let deadline = Deadline::after(Duration::from_secs(seconds));
+    let watched = || {
+        while !deadline.is_over() {
+            at_least_one(lab, "still", 3)?;
+            pause(Duration::from_millis(50));
+        }
+        serves_on(lab, &[1, 2], 8093)
+    };
+    let seen = watched();
+    lab.host(3)?.signal(Signal::SIGCONT)?;
+    seen?;
+    until(PATIENCE, "every replica runs once", || {
+        at_least_one(lab, "still", 3)?;
+        Ok(everywhere(lab, "still").values().map(Vec::len).sum::<usize>() == 3)
+    })?;
+    lab.until_alive(3)?;
+    lab.until_ready("still", 3)?;
+    serves_on(lab, &[1, 2, 3], 8093)?;
     app.remove(lab)
 }

@@ -201,6 +201,16 @@ impl Lab {
         Ok(claims)
     }
 
+    /// Within which time a dead node's replicas of an app are claimed elsewhere, as agentctl prints it.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn bound(&self, app: &str) -> Result<Duration> {
+        let apps = self.ctl(&["ps", app, "--output", "json"])?.done()?.json()?;
+        let bound = apps.pointer("/apps/0/services/0/failover_bound_ms").and_then(Value::as_u64);
+        bound.map(Duration::from_millis).with_context(|| format!("{app} has no bound"))
+    }
+
     /// Waits until an app has exactly `n` replicas that serve, each on one node.
     ///
     /// # Errors

@@ -1,0 +1,118 @@
+//! Nodes that join, are removed, or were away for long.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::apps::{App, remove};
+use super::{Group, Story};
+use crate::lab::{Lab, PATIENCE, pause, until};
+
+pub(super) const GROUP: Group = Group {
+    name: "nodes that come and go",
+    n_hosts: 3,
+    stories: &[
+        Story { name: "a global service extends to a node that joins while others place", run: grow },
+        Story { name: "a removed node is refused at once", run: removed },
+        Story { name: "an agent that was off for a year rejoins", run: year_off },
+    ],
+};
+
+/// A year, in seconds.
+const YEAR: &str = "31536000";
+
+fn grow(lab: &mut Lab) -> Result<()> {
+    let mut global = App::new("everywhere", 3, None);
+    global.deploy = "mode: global\n".to_owned();
+    global.place(lab)?;
+    let token = lab.token()?;
+    let paths: Vec<String> = (0..6)
+        .map(|number| App::new(&format!("busy{number}"), 2, None).write(lab))
+        .collect::<Result<_>>()?;
+    for (number, path) in paths.iter().enumerate() {
+        lab.ctl(&["place", "--yes", "--detach", path])?.done()?;
+        if number == 2 {
+            lab.add_host(4)?;
+            lab.join_with(4, &token)?;
+        }
+    }
+    lab.until_alive(4)?;
+    lab.until_ready("everywhere", 4)?;
+    for number in 0..6 {
+        lab.until_ready(&format!("busy{number}"), 2)?;
+    }
+    ensure!(!lab.host(4)?.containers_of("everywhere").is_empty(), "host 4 runs no container");
+    for number in 0..6 {
+        remove(lab, &format!("busy{number}"))?;
+    }
+    remove(lab, "everywhere")
+}
+
+/// Connections of a host's agent with the API of others, either way.
+fn connections(lab: &Lab, host: usize, with: usize) -> Result<usize> {
+    let pid = lab.host(host)?.agent_pid()?;
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    // Addresses are in the order of the machine's bytes, as the kernel keeps them.
+    let peer = format!("{:02X}004D0A:", with);
+    let api = format!(":{:04X}", 7420);
+    let is_one = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (own, other, state) = (words.next(), words.next(), words.next());
+        let (own, other) = (own.unwrap_or_default(), other.unwrap_or_default());
+        state == Some("01") && other.starts_with(&peer) && (own.ends_with(&api) || other.ends_with(&api))
+    };
+    Ok(table.lines().filter(is_one).count())
+}
+
+fn removed(lab: &mut Lab) -> Result<()> {
+    if lab.host(4).is_err() {
+        lab.add_host(4)?;
+        lab.join(4)?;
+        lab.until_alive(4)?;
+    }
+    let app = App::new("spread", 4, None);
+    app.place(lab)?;
+    ensure!(connections(lab, 1, 4)? > 0, "host 1 has no connection with host 4 to close");
+    lab.ctl(&["node", "rm", "--yes", "n4"])?.done()?;
+    until(Duration::from_secs(10), "no connection with the removed node is open", || {
+        Ok((1..=3).map(|host| connections(lab, host, 4)).sum::<Result<usize>>()? == 0)
+    })?;
+    until(PATIENCE, "the others run its replicas", || {
+        let claims = lab.claims(Some(1), "spread")?;
+        Ok(claims.iter().filter(|claim| claim.serves() && claim.node != "n4").count() == 4)
+    })?;
+    // Neither it nor a new life of it gets in again.
+    lab.host_mut(4)?.kill_agent()?;
+    lab.host_mut(4)?.start(&["run"])?;
+    pause(Duration::from_secs(3));
+    ensure!((1..=3).all(|host| connections(lab, host, 4).is_ok_and(|n| n == 0)), "it got in");
+    ensure!(lab.n_alive()? == 3, "the removed node counts as alive");
+    lab.power_off(4)?;
+    app.remove(lab)
+}
+
+fn year_off(lab: &mut Lab) -> Result<()> {
+    lab.power_off(3)?;
+    // The year passes for all of them; the two that live restart sometime in it.
+    for number in 1..=3 {
+        let settings = &mut lab.host_mut(number)?.settings;
+        settings.insert("MESH_WALL_CLOCK_OFFSET".to_owned(), YEAR.to_owned());
+    }
+    for number in 1..=2 {
+        let host = lab.host_mut(number)?;
+        host.stop_agent()?;
+        host.start(&["run"])?;
+        lab.until_serving(number)?;
+    }
+    lab.until_alive(2)?;
+    let app = App::new("news", 3, None);
+    let path = app.write(lab)?;
+    lab.ctl(&["place", "--yes", &path])?.done()?;
+    lab.power_on(3)?;
+    lab.until_alive(3)?;
+    lab.until_ready("news", 3)?;
+    let told = lab.ctl_at(3, &["ps", "news"])?.done()?;
+    ensure!(told.out.contains("news/web"), "host 3 does not know what happened: {told:?}");
+    app.remove(lab)
+}
