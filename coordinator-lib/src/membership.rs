@@ -72,6 +72,8 @@ pub(crate) struct Membership {
     /// Until then patience is doubled (M4).
     doubtful_until: Instant,
     nonce: u64,
+    /// What a change of the observers made necessary, and nobody has fetched yet.
+    pending: Vec<Act>,
     /// Bumped with every change of anybody's status, so that others know when to look again.
     epoch: u64,
 }
@@ -99,6 +101,7 @@ impl Membership {
             looked: Instant::ZERO,
             doubtful_until: Instant::ZERO,
             nonce: 0,
+            pending: Vec::new(),
             epoch: 0,
         }
     }
@@ -124,12 +127,20 @@ impl Membership {
             }
         }
         if changed {
-            self.reassign();
+            self.reassign(now);
         }
     }
 
+    /// Hands over what has become necessary besides what the calls themselves said.
+    pub(crate) fn take_pending(&mut self, out: &mut Vec<Act>) {
+        out.append(&mut self.pending);
+    }
+
     /// Who watches whom, from the members that are not down: with dead observers counted a node could end with none.
-    fn reassign(&mut self) {
+    ///
+    /// Whoever does not watch any more hears nothing more, so it has no opinion either; and whoever begins to watch has to
+    /// listen first.
+    fn reassign(&mut self, now: Instant) {
         let standing: BTreeSet<NodeId> = self
             .peers
             .iter()
@@ -137,8 +148,18 @@ impl Membership {
             .map(|(node, _)| *node)
             .chain([self.me])
             .collect();
+        let me = self.me;
         for (node, peer) in &mut self.peers {
+            let before = peer.observers.contains(&me);
             peer.observers = observers_of(*node, &standing);
+            let after = peer.observers.contains(&me);
+            if before && !after {
+                peer.votes.remove(&me);
+                peer.probe = None;
+                self.pending.extend(peer.my_vote.take().map(Act::Unvote));
+            } else if after && !before {
+                peer.since = now;
+            }
         }
         self.epoch = self.epoch.wrapping_add(1);
     }
@@ -370,7 +391,7 @@ impl Membership {
             .peers
             .iter()
             .filter(|(_, peer)| {
-                peer.status != NodeStatus::Down && peer.my_vote.is_none() && peer.is_plausible(now)
+                peer.status != NodeStatus::Down && peer.may_judge(now, self.me)
             })
             .map(|(node, _)| *node)
             .chain([self.me])
@@ -384,7 +405,7 @@ impl Membership {
             peer.status = status;
         }
         if fallen {
-            self.reassign();
+            self.reassign(now);
         } else if changed {
             self.epoch = self.epoch.wrapping_add(1);
         }

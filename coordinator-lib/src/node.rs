@@ -175,6 +175,7 @@ impl Node {
         let mut acts = Vec::new();
         let mut effects = Vec::new();
         let matters = self.take_in(now, wall, input, &mut acts, &mut effects, out);
+        self.membership.take_pending(&mut acts);
         self.carry_out_acts(acts, out);
         let changed = self.membership.epoch() != epoch;
         if changed {

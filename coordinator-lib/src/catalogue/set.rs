@@ -108,6 +108,11 @@ impl Catalogue {
         self.records.best(key, |entry| self.authority.judge(entry).is_ok())
     }
 
+    /// The record of `author` under `key`.
+    pub(crate) fn of_author(&self, key: &RecordKey, author: &PublicKey) -> Option<&Entry> {
+        self.records.by_key.get(key)?.get(author)
+    }
+
     /// All records, the genesis record first.
     pub fn all(&self) -> impl Iterator<Item = &Entry> {
         self.records.all()

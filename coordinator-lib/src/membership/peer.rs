@@ -12,7 +12,7 @@ use crate::view::NodeStatus;
 
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// Since when it is known here.
+    /// Since when it is known here, or watched by this node, or since when this node is awake again.
     pub(super) since: Instant,
     pub(super) incarnation: Option<Incarnation>,
     /// When it was heard directly; `None` when never.
@@ -66,17 +66,26 @@ impl Peer {
         self.my_vote.take()
     }
 
-    /// Whether it was heard within `patience`. A node that was never heard gets as long from when it became known.
-    pub(super) fn is_heard(&self, now: Instant, patience: Duration) -> bool {
-        now.since(self.heard.unwrap_or(self.since)) < patience
+    /// From when on silence counts.
+    fn last_sign(&self) -> Instant {
+        self.heard.map_or(self.since, |heard| heard.max(self.since))
     }
 
-    /// Whether its own opinion of others may be waited for: heard a moment ago, or alive by gossip where it is not watched.
-    pub(super) fn is_plausible(&self, now: Instant) -> bool {
-        match self.heard {
-            Some(heard) => now.since(heard) < SILENCE,
-            None => self.gossip_up == Some(true),
-        }
+    /// Whether it was heard within `patience`. A node that was never heard gets as long from when it became known.
+    pub(super) fn is_heard(&self, now: Instant, patience: Duration) -> bool {
+        now.since(self.last_sign()) < patience
+    }
+
+    /// Whether its own opinion of others is waited for: not while it is accused itself; else when it was heard a moment ago, or
+    /// lives by gossip where this node does not watch it.
+    pub(super) fn may_judge(&self, now: Instant, me: NodeId) -> bool {
+        let accused = self.my_vote.is_some() || self.votes.len() >= 2;
+        let plausible = if self.observers.contains(&me) {
+            self.heard.is_some() && self.is_heard(now, SILENCE)
+        } else {
+            self.gossip_up == Some(true)
+        };
+        plausible && !accused
     }
 
     pub(super) fn judge(
@@ -146,7 +155,7 @@ impl Peer {
 
     /// The moments at which something about this peer may change by time alone.
     pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> [Option<Instant>; 3] {
-        let last = self.heard.unwrap_or(self.since);
+        let last = self.last_sign();
         let watching = self.observers.contains(&me);
         let step = match (self.my_vote, self.probe) {
             (Some(_), _) => self.voted + VOTE_PERIOD,

@@ -38,6 +38,8 @@ pub(super) struct Desk {
     submissions: BTreeMap<Ticket, Submission>,
     /// Records from peers that are being stored, and who is told when they are.
     receiving: BTreeMap<Ticket, (NodeId, Vec<Hash>)>,
+    /// Records from peers that count here and are not on this disk, or not yet.
+    unstored: BTreeSet<Hash>,
     n_received: u64,
     exchanged: Instant,
 }
@@ -60,13 +62,15 @@ impl Node {
     /// An operator's records: judged as a whole, stored here first, then elsewhere, then acknowledged (P1).
     pub(super) fn on_submit(&mut self, ticket: Ticket, entries: Vec<Entry>, out: &mut Vec<Output>) {
         let mut trial = self.catalogue.clone();
-        let refused: Vec<(Hash, String)> = trial
-            .extend(entries.clone())
-            .into_iter()
-            .filter_map(|(entry, outcome)| match outcome {
-                Inserted::Refused(refusal) => Some((entry.hash, refusal.to_string())),
-                Inserted::Applied | Inserted::Known => None,
-            })
+        let judged = trial.extend(entries.clone()).into_iter().map(|(entry, outcome)| {
+            let refusal = match outcome {
+                Inserted::Refused(refusal) => Some(refusal),
+                Inserted::Applied | Inserted::Known => self.catalogue.check_step(&entry).err(),
+            };
+            (entry.hash, refusal)
+        });
+        let refused: Vec<(Hash, String)> = judged
+            .filter_map(|(hash, refusal)| refusal.map(|refusal| (hash, refusal.to_string())))
             .collect();
         if !refused.is_empty() {
             let n_peers = self.n_alive();
@@ -97,6 +101,9 @@ impl Node {
         out: &mut Vec<Output>,
     ) -> bool {
         if let Some((from, hashes)) = self.desk.receiving.remove(&ticket) {
+            for hash in &hashes {
+                self.desk.unstored.remove(hash);
+            }
             out.push(Output::Send { to: from, message: Message::Stored(hashes) });
             return false;
         }
@@ -170,10 +177,13 @@ impl Node {
         let outcomes = self.apply(now, entries, out);
         let mut known = Vec::new();
         let mut fresh = Vec::new();
+        let mut again = Vec::new();
         for (entry, outcome) in outcomes {
             match outcome {
                 Inserted::Applied => fresh.push(entry),
-                Inserted::Known => known.push(entry.hash),
+                Inserted::Known if self.is_stored(&entry) => known.push(entry.hash),
+                // It counts already, but the disk did not take it, or not yet. A better one than it will do as well.
+                Inserted::Known => again.extend(self.standing(&entry).cloned()),
                 // The author's own record may still be on its way, and the exchange brings this one again.
                 Inserted::Refused(Refusal::UnknownAuthor(_)) => {}
                 Inserted::Refused(refusal) => {
@@ -185,21 +195,38 @@ impl Node {
         if !known.is_empty() {
             out.push(Output::Send { to: from, message: Message::Stored(known) });
         }
-        if fresh.is_empty() {
-            return false;
-        }
-        let ticket = Ticket(RECEIVED | self.desk.n_received);
-        self.desk.n_received = self.desk.n_received.wrapping_add(1) & (RECEIVED - 1);
-        self.desk.receiving.insert(ticket, (from, fresh.iter().map(|entry| entry.hash).collect()));
-        if self.membership.peers().count() > TELL_ALL_MAX {
+        let news = !fresh.is_empty();
+        if self.membership.peers().count() > TELL_ALL_MAX && news {
             self.push(&fresh, Some(from), out);
         }
+        fresh.append(&mut again);
+        if !fresh.is_empty() {
+            self.receive(from, fresh, out);
+        }
+        news
+    }
+
+    /// Stores records of a peer, and tells it when they are on the disk.
+    fn receive(&mut self, from: NodeId, fresh: Vec<Entry>, out: &mut Vec<Output>) {
+        let ticket = Ticket(RECEIVED | self.desk.n_received);
+        self.desk.n_received = self.desk.n_received.wrapping_add(1) & (RECEIVED - 1);
+        let hashes: Vec<Hash> = fresh.iter().map(|entry| entry.hash).collect();
+        self.desk.unstored.extend(&hashes);
+        self.desk.receiving.insert(ticket, (from, hashes));
         if !self.rules.hold(Rule::StoreBeforeAnswer) {
             let hashes = fresh.iter().map(|entry| entry.hash).collect();
             out.push(Output::Send { to: from, message: Message::Stored(hashes) });
         }
         out.push(Output::Store { ticket, entries: fresh });
-        true
+    }
+
+    /// The record of the same author that stands for `entry` here: itself, or a better one.
+    fn standing(&self, entry: &Entry) -> Option<&Entry> {
+        self.catalogue.of_author(&entry.record.body.key(), &entry.record.author)
+    }
+
+    fn is_stored(&self, entry: &Entry) -> bool {
+        self.standing(entry).is_none_or(|standing| !self.desk.unstored.contains(&standing.hash))
     }
 
     pub(super) fn on_exchange(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) {

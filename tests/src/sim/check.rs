@@ -43,6 +43,8 @@ pub(crate) struct Checks {
     pub(crate) last_change: Time,
     /// When something was last wrong with anything.
     pub(crate) last_fault: Time,
+    /// When each host last published a claim, or took one back.
+    pub(crate) claimed: BTreeMap<usize, Time>,
     rates: BTreeMap<usize, Rate>,
 }
 

@@ -55,6 +55,9 @@ impl Gossip {
 
 impl World {
     pub(crate) fn gossip_publish(&mut self, author: usize, fact: Fact) {
+        if let FactKey::Claim(..) = fact.key() {
+            self.checks.claimed.insert(author, self.now);
+        }
         let space = &mut self.gossip.spaces[author];
         space.version += 1;
         space.facts.insert(fact.key(), (space.version, fact));
@@ -62,6 +65,9 @@ impl World {
     }
 
     pub(crate) fn gossip_withdraw(&mut self, author: usize, key: FactKey) {
+        if let FactKey::Claim(..) = key {
+            self.checks.claimed.insert(author, self.now);
+        }
         self.gossip.spaces[author].facts.remove(&key);
         self.gossip_spread(author);
     }

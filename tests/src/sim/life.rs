@@ -159,6 +159,7 @@ impl World {
         agent.paused = false;
         agent.beats_from = now;
         let backlog = std::mem::take(&mut agent.backlog);
+        self.checks.last_change = now;
         self.disturb(0);
         // Its own timers and what the others said come in no certain order.
         if self.rng.chance(300) {

@@ -255,8 +255,12 @@ impl World {
         let lost = self.operator.lost.iter().find(|node| catalogue.state().nodes.contains_key(*node));
         let node = lost.copied().unwrap_or(node);
         let gone = lost.is_some();
+        let admitted = catalogue.all().filter(|entry| {
+            matches!(entry.record.body, Body::Member(_)) && NodeId::of(&entry.record.author) == node
+        });
+        let keep = admitted.map(|entry| KeptRecord { hash: entry.hash }).collect();
         (gone || n_left > MEMBERS_MIN)
-            .then_some(Body::MemberRemoval { node, destroyed: gone })
+            .then_some(Body::MemberRemoval { node, keep, destroyed: gone })
     }
 
     /// A new app, or a new release of one.

@@ -1,9 +1,9 @@
 //! P1: what is acknowledged is on the disks that the acknowledgement names, and on a second one if there is any.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::NodeId;
+use mesh_coordinator::id::{Hash, NodeId};
 
 use super::World;
 use crate::sim::clock::SECOND;
@@ -16,7 +16,7 @@ impl World {
     pub(crate) fn check_acked(&mut self, host: usize, entry: &Entry, stored_on: &BTreeSet<NodeId>) {
         let lacking = stored_on.iter().find(|node| {
             let host = self.index.get(*node).map(|host| &self.hosts[*host]);
-            host.is_some_and(|host| !host.lost && !host.disk.contains_key(&entry.hash))
+            host.is_some_and(|host| !host.lost && !has(&host.disk, entry))
         });
         if let Some(node) = lacking {
             self.fail(CHECK, format!("{:?} is not on the disk of {node}", entry.hash));
@@ -28,4 +28,11 @@ impl World {
             self.fail(CHECK, format!("{:?} is on one disk, and others are there", entry.hash));
         }
     }
+}
+
+/// Whether a disk has the record, or a better one that stands for it.
+fn has(disk: &BTreeMap<Hash, Entry>, entry: &Entry) -> bool {
+    let key = entry.record.body.key();
+    disk.contains_key(&entry.hash)
+        || disk.values().any(|it| it.record.body.key() == key && it.order() > entry.order())
 }

@@ -91,7 +91,9 @@ impl World {
                 let id = self.hosts[*host].id;
                 let at_rest = matches!(claim.phase, Phase::Ready | Phase::Ended) || runs_to_end;
                 let well = at_rest && claim.revision == slot.current;
-                let placed = suits(state, id, slot.spec) || others.is_empty() || cooling;
+                // What has ended is a note of that, and takes no room.
+                let is_note = claim.phase == Phase::Ended;
+                let placed = suits(state, id, slot.spec) || others.is_empty() || cooling || is_note;
                 let key = (slot.id.clone(), claim.revision.id);
                 let process = self.hosts[*host].containers.get(&key).map(|it| it.process);
                 let runs = claim.phase != Phase::Ready || process == Some(Process::Running);

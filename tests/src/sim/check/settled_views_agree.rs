@@ -8,10 +8,14 @@ use mesh_coordinator::node::Node;
 use mesh_coordinator::view::NodeStatus;
 
 use super::World;
+use crate::sim::clock::{SECOND, Time};
 
 const CATALOGUES: &str = "P5: catalogues agree";
 const STATUS: &str = "views: members see each other live";
 const CLAIMS: &str = "views: everybody knows who claims what";
+
+/// News of claims take no longer: three rounds at the slowest interval, and a lost message.
+const NEWS: Time = 10 * SECOND;
 
 type Held = BTreeSet<(SlotId, u64, Phase, bool)>;
 
@@ -37,6 +41,10 @@ impl World {
         }
         for (host, node) in &nodes {
             for (other, holder) in nodes.iter().filter(|(other, _)| other != host) {
+                let claimed = self.checks.claimed.get(other).copied().unwrap_or(0);
+                if claimed + NEWS > self.now {
+                    continue;
+                }
                 let id = self.hosts[*other].id;
                 let told: Held =
                     node.known_claims().filter(|(it, _)| *it == id).map(|(_, it)| held(it)).collect();
