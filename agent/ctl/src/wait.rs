@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_coordinator::id::{AppUid, SlotId};
-use mesh_coordinator::view::{AppView, Overview, ServiceView};
+use mesh_coordinator::view::{AppView, ClaimView, Overview, ServiceView};
 use tokio::time::Instant;
 
 pub(crate) use self::progress::Progress;
@@ -170,43 +170,55 @@ pub(crate) async fn until_gone<M: Mesh>(
     app: AppUid,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let left = |overview: &Overview| {
-        let apps = overview.apps.iter().filter(|view| view.uid == app);
-        let slots = apps.flat_map(|app| &app.services).flat_map(|service| &service.slots);
-        slots.flat_map(|slot| &slot.claims).filter(|claim| claim.phase.holds()).count()
-    };
-    until_none(mesh, ui, timeout, left).await
+    until_none(mesh, ui, timeout, |overview| held(overview, |slot, _| slot.app == app)).await
 }
 
-/// Waits until `left` counts no replica any more.
+/// The replicas for which `is_meant` holds, as `app/service/index on node`.
+pub(crate) fn held(
+    overview: &Overview,
+    is_meant: impl Fn(&SlotId, &ClaimView) -> bool,
+) -> Vec<String> {
+    let services = overview.apps.iter().flat_map(|app| &app.services);
+    let mut names = Vec::new();
+    for slot in services.flat_map(|service| &service.slots) {
+        let claims = slot.claims.iter().filter(|claim| claim.phase.holds());
+        let claims = claims.filter(|claim| is_meant(&slot.slot, claim));
+        names.extend(claims.map(|claim| format!("{} on {}", slot.name, claim.node_name)));
+    }
+    names
+}
+
+/// Waits until `left` names no replica any more.
 pub(crate) async fn until_none<M: Mesh>(
     mesh: &M,
     ui: &mut Ui,
     timeout: Duration,
-    left: impl Fn(&Overview) -> usize,
+    left: impl Fn(&Overview) -> Vec<String>,
 ) -> Result<(), Failure> {
     let begun = Instant::now();
     let progress = Progress::start(ui, "waiting for the mesh");
     let mut patience = Patience::new();
-    let mut last = None;
+    let mut last: Vec<String> = Vec::new();
     loop {
         if let Some(overview) = patience.judge(mesh.overview().await)? {
-            let n = left(&overview);
-            if n == 0 {
+            let now = left(&overview);
+            if now.is_empty() {
                 return Ok(());
             }
-            if last.replace(n) != Some(n) {
-                progress
-                    .say(ui, &format!("  {n} replica{} left", if n == 1 { "" } else { "s" }))?;
+            if now.len() != last.len() {
+                let plural = if now.len() == 1 { "" } else { "s" };
+                progress.say(ui, &format!("  {} replica{plural} left", now.len()))?;
             }
+            last = now;
         }
         if begun.elapsed() >= timeout {
+            let names: Vec<&str> = last.iter().map(String::as_str).collect();
             return Err(Failure::failed(format!(
-                "after {} {} replicas are still there",
+                "after {} there is still {}",
                 humantime::format_duration(timeout),
-                last.map_or_else(|| "some".to_owned(), |n| n.to_string())
+                target::listed(&names)
             ))
-            .next("agentctl ps"));
+            .next("agentctl status"));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

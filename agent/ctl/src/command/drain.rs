@@ -46,11 +46,16 @@ pub(crate) async fn drain<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result
         let id = node.id;
         wait::until_none(mesh, ui, args.waiting.timeout, |overview| {
             let node = overview.nodes.iter().find(|node| node.id == id);
-            // A drain that has not arrived yet says nothing about what is left.
-            node.map_or(0, |node| {
-                let left = usize::try_from(node.n_claims).unwrap_or(usize::MAX);
-                if node.drained { left } else { left.max(1) }
-            })
+            match node.filter(|node| !node.drained || node.n_claims > 0) {
+                None => Vec::new(),
+                // A drain that has not arrived yet says nothing about what is left.
+                Some(node) if !node.drained => vec![format!("{}, not drained yet", node.name)],
+                Some(node) => {
+                    let held = wait::held(overview, |_, claim| claim.node == id);
+                    let count = || vec![format!("{} replicas on {}", node.n_claims, node.name)];
+                    if held.is_empty() { count() } else { held }
+                }
+            }
         })
         .await?;
     }

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// The replica, as app/service/index; less is enough when there is only one.
     #[arg(value_name = "SLOT")]
     slot: Target,
-    /// Who runs it, user[:group]; the container's user if not given.
+    /// Who runs it, as USER or USER:GROUP; the container's user if not given.
     #[arg(short, long)]
     user: Option<String>,
     /// Where it starts; the container's working directory if not given.

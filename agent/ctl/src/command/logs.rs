@@ -5,11 +5,13 @@
 
 mod follow;
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use mesh_coordinator::fact::Phase;
+use mesh_coordinator::id::Revision;
 use mesh_coordinator::time::WallTime;
-use mesh_coordinator::view::{ClaimView, Overview};
+use mesh_coordinator::view::{ClaimView, Overview, SlotView};
 use mesh_ports::runtime::{LogLine, LogQuery, Output};
 use tokio_stream::StreamExt as _;
 
@@ -101,6 +103,8 @@ async fn past<M: Mesh>(
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     place: Place,
+    /// Which definition its container was made from: another one is another log.
+    revision: Revision,
     /// As people write it.
     name: String,
     /// The name of the node.
@@ -114,16 +118,19 @@ fn sources(overview: &Overview, target: &Target) -> Result<Vec<Source>, Failure>
     let mut sources = Vec::new();
     for slot in target::slots(overview, target)? {
         let short = slot.name.split_once('/').map_or(slot.name.as_str(), |(_, rest)| rest);
-        let claims = slot.claims.iter().filter(|claim| claim.phase != Phase::Released);
-        let claims: Vec<&ClaimView> = claims.collect();
+        let claims = asked_first(slot);
         for claim in &claims {
-            let label = match claims.len() {
+            let prefix = match claims.len() {
                 1 => short.to_owned(),
                 _ => format!("{short} {}", claim.node_name),
             };
-            let place = Place { node: claim.node, slot: slot.slot.clone() };
-            let (name, node) = (slot.name.clone(), claim.node_name.to_string());
-            sources.push(Source { place, name, node, prefix: label });
+            sources.push(Source {
+                place: Place { node: claim.node, slot: slot.slot.clone() },
+                revision: claim.revision,
+                name: slot.name.clone(),
+                node: claim.node_name.to_string(),
+                prefix,
+            });
         }
     }
     let width = sources.iter().map(|source| source.prefix.len()).max().unwrap_or(0);
@@ -131,6 +138,17 @@ fn sources(overview: &Overview, target: &Target) -> Result<Vec<Source>, Failure>
         source.prefix = format!("{:<width$} | ", source.prefix);
     }
     Ok(sources)
+}
+
+/// Of each node that claims the slot the claim whose container the node shows: a ready one, else the newest.
+fn asked_first(slot: &SlotView) -> Vec<&ClaimView> {
+    let claims = slot.claims.iter().filter(|claim| claim.phase != Phase::Released);
+    let mut claims: Vec<&ClaimView> = claims.collect();
+    claims.sort_by_key(|claim| {
+        (claim.node, claim.phase != Phase::Ready, Reverse(claim.revision.number))
+    });
+    claims.dedup_by_key(|claim| claim.node);
+    claims
 }
 
 fn print(source: &Source, line: &LogLine, ui: &mut Ui) -> Result<(), Failure> {

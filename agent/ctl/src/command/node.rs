@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-use mesh_coordinator::catalogue::{Body, NodeLabels, RecordKey};
+use mesh_coordinator::catalogue::{Body, KeptRecord, NodeLabels, RecordKey};
+use mesh_coordinator::id::NodeId;
 use mesh_coordinator::spec::LabelKey;
-use mesh_coordinator::view::{NodeStatus, NodeView};
+use mesh_coordinator::view::{NodeStatus, NodeView, Overview};
 
 use super::Change;
 use crate::failure::{Failure, Outcome};
@@ -142,13 +143,29 @@ async fn remove<M: Mesh>(
         .next(format!("agentctl drain {0} && agentctl node rm {0}", node.name)));
     }
     ui.consent_for_good(&meaning(node, destroyed), args.yes)?;
-    let body = Body::MemberRemoval { node: node.id, destroyed };
+    let keep = admitted_by(node, &overview, mesh).await?;
+    let body = Body::MemberRemoval { node: node.id, keep, destroyed };
     let submitted = intent::submit(mesh, vec![body]).await?;
     let outcome = intent::report_stored(&submitted, &overview, ui)?;
     let stored = Some(of::stored(&submitted, &overview));
     let verb = if destroyed { "forgot" } else { "removed" };
     Change { change: format!("{verb} {}", node.name), stored, rollout: None }.print(ui)?;
     Ok(outcome)
+}
+
+/// The records of the members that joined through `node`: they stay, and whoever joins through it later does not.
+async fn admitted_by<M: Mesh>(
+    node: &NodeView,
+    overview: &Overview,
+    mesh: &M,
+) -> Result<Vec<KeptRecord>, Failure> {
+    let mut keep = Vec::new();
+    for other in overview.nodes.iter().filter(|other| other.id != node.id) {
+        let entry = mesh.record(&RecordKey::Member(other.id)).await?;
+        let entry = entry.filter(|entry| NodeId::of(&entry.record.author) == node.id);
+        keep.extend(entry.map(|entry| KeptRecord { hash: entry.hash }));
+    }
+    Ok(keep)
 }
 
 /// What it means to remove a node.

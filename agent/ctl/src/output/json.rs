@@ -1,6 +1,6 @@
 //! The shape of every JSON document that agentctl prints: a promise to scripts.
 //!
-//! Fields are only ever added. Each shape is declared once, with its documentation, by [`shapes`], so that `agentctl json` and
+//! Fields are only ever added. Each shape is declared once, with its documentation, by the macro `shapes`, so that `agentctl json` and
 //! `JSON.md` are made from what is really printed.
 
 mod markdown;

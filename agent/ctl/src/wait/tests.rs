@@ -104,12 +104,12 @@ async fn agents_that_fall_silent_for_a_moment_are_waited_for() {
     let (fake, captured) = (Fake::new(), Captured::default());
     let mut ui = captured.ui(Format::Text, None);
     fake.silent_for.set(8);
-    super::until_none(&fake, &mut ui, Duration::from_secs(60), |_| 0).await.unwrap();
+    super::until_none(&fake, &mut ui, Duration::from_secs(60), |_| Vec::new()).await.unwrap();
     fake.silent_for.set(1_000);
     let counted = Cell::new(0);
     let count = |_: &_| {
         counted.set(counted.get() + 1);
-        0
+        Vec::new()
     };
     let failure = super::until_none(&fake, &mut ui, Duration::from_secs(60), count).await;
     assert_eq!((failure.unwrap_err().code(), counted.get()), (1, 0));

@@ -78,7 +78,7 @@ async fn a_drain_that_does_not_end_fails_in_time() {
     fake.nodes.borrow_mut()[0].n_claims = 2;
     let ran = run(&fake, "agentctl drain alpha --timeout 10s").await;
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("2 replicas are still there"), "{}", ran.err);
+    assert!(ran.err.contains("there is still 2 replicas on alpha"), "{}", ran.err);
 }
 
 #[tokio::test(start_paused = true)]
