@@ -194,12 +194,14 @@ async fn serve_api(
         beat_interval: HEARTBEAT,
         limits: Limits::default(),
     };
+    let outgoing = parts.peers.clone();
     let bound = server::serve(api, parts, tasks).await.context("cannot serve")?;
     info!(address = %bound.address, "serving");
     let mut changes = seed.directory.changes();
     tasks.spawn("recheck", async move {
         while changes.changed().await.is_ok() {
             bound.handle.recheck();
+            outgoing.recheck();
         }
     });
     Ok(())

@@ -137,6 +137,12 @@ impl PeerPool {
         }
     }
 
+    /// Closes the connections to nodes that are no members any more; to be called when the directory changed.
+    pub fn recheck(&self) {
+        let mut handles = self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|(node, _), _| self.inner.directory.peer(*node).is_some());
+    }
+
     /// Who is who.
     pub(crate) fn directory(&self) -> &dyn Directory {
         self.inner.directory.as_ref()
