@@ -5,7 +5,7 @@ mod shop;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::{
-    Body, Catalogue, Drain, Entry, Genesis, Member, NodeLabels, Record, Release, Restart,
+    Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Record, Release, Restart,
     Run, Scale, SignedBytes, Stamp,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
