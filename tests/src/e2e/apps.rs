@@ -56,6 +56,7 @@ impl App {
         }
     }
 
+
     pub(super) fn with(mut self, more: &str) -> Self {
         self.more = more.to_owned();
         self

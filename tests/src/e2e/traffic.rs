@@ -14,6 +14,7 @@ pub(super) const GROUP: Group = Group {
     n_hosts: 3,
     stories: &[
         Story { name: "a drain loses no request of a client that retries once", run: drain },
+        Story { name: "an update and a scaling lose no request either", run: update },
         Story { name: "thirty apps are placed at once", run: thirty },
     ],
 };
@@ -36,6 +37,25 @@ fn drain(lab: &mut Lab) -> Result<()> {
     lab.until_ready("drained", 3)?;
     lab.ctl(&["undrain", "n2"])?.done()?;
     app.remove(lab)
+}
+
+fn update(lab: &mut Lab) -> Result<()> {
+    let app = App::new("updated", 3, Some(8131));
+    app.place(lab)?;
+    serves_on(lab, &[1, 2, 3], 8131)?;
+    let load = Load::start(lab, &[1, 2, 3], 8131, 4, Duration::from_secs(2));
+    pause(Duration::from_millis(500));
+    let next = app.clone().with("environment: {COLOUR: green}\n");
+    next.place(lab)?;
+    lab.ctl(&["scale", "--yes", "updated/web=6"])?.done()?;
+    lab.until_ready("updated", 6)?;
+    lab.ctl(&["scale", "--yes", "updated/web=2"])?.done()?;
+    lab.until_ready("updated", 2)?;
+    pause(Duration::from_millis(500));
+    let (tally, reason) = load.stop()?;
+    note(&format!("{tally:?}"));
+    ensure!(tally.lost == 0, "requests were lost: {tally:?}: {reason}");
+    remove(lab, "updated")
 }
 
 fn thirty(lab: &mut Lab) -> Result<()> {
