@@ -7,10 +7,12 @@ use crate::fact::{Claim, FactKey, Phase};
 use crate::id::{Incarnation, NodeId, SlotId};
 use crate::time::Instant;
 
-/// A claim that was announced directly and that gossip has not confirmed after this time was taken back in between.
+/// What was announced directly and what gossip has not confirmed after this time was outdated when it came.
 const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
 /// A claimant that only intends for so long has no room to start (C8): somebody else may.
 pub(super) const INTENT_MAX: Duration = Duration::from_secs(10);
+/// The most claims that are remembered of one node, ten times what a big host runs: a node that makes up more is not believed.
+const CLAIMS_MAX: usize = 4_096;
 
 /// Somebody else's claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +21,18 @@ pub(crate) struct Held {
     incarnation: Incarnation,
     /// Since when it is in its phase, as seen here.
     pub(crate) since: Instant,
-    /// False while it is known only by a direct announcement.
-    confirmed: bool,
+    /// What gossip says of it; `None` while it is known only by a direct announcement.
+    confirmed: Option<Claim>,
+    /// When it was last announced or confirmed.
+    put: Instant,
+}
+
+impl Held {
+    /// Until when it counts without a word of gossip; `None` when gossip says the same.
+    fn expires(&self) -> Option<Instant> {
+        let agreed = self.confirmed.as_ref() == Some(&self.claim);
+        (!agreed).then(|| self.put + UNCONFIRMED_TTL)
+    }
 }
 
 /// The claims of all other nodes, by slot.
@@ -34,7 +46,8 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// A claim arrived, by gossip (`confirmed`) or directly.
+    /// A claim arrived, by gossip (`confirmed`) or directly. Each may overtake the other. What comes directly counts at once, and
+    /// gossip has the last word.
     pub(crate) fn put(
         &mut self,
         now: Instant,
@@ -47,10 +60,14 @@ impl Book {
             return;
         }
         let key = claim.key();
+        let all = (node, FactKey::Claim(0, 0))..=(node, FactKey::Claim(u64::MAX, u64::MAX));
+        if !self.index.contains_key(&(node, key)) && self.index.range(all).count() >= CLAIMS_MAX {
+            return;
+        }
         let claims = self.slots.entry(claim.slot.clone()).or_default();
         let before =
             claims.get(&(node, claim.revision.id)).filter(|held| held.incarnation == incarnation);
-        // An announcement may overtake or be overtaken by gossip; a phase never goes back to an intent.
+        // A phase never goes back to an intent.
         let stale = before.is_some_and(|held| {
             !confirmed && claim.phase == Phase::Intent && held.claim.phase != Phase::Intent
         });
@@ -59,9 +76,14 @@ impl Book {
         }
         let same_phase = before.filter(|held| held.claim.phase == claim.phase);
         let since = same_phase.map_or(now, |held| held.since);
-        let confirmed = confirmed || before.is_some_and(|held| held.confirmed);
+        let confirmed = if confirmed {
+            Some(claim.clone())
+        } else {
+            before.and_then(|held| held.confirmed.clone())
+        };
         self.index.insert((node, key), claim.slot.clone());
-        claims.insert((node, claim.revision.id), Held { claim, incarnation, since, confirmed });
+        let held = Held { incarnation, since, confirmed, put: now, claim };
+        claims.insert((node, held.claim.revision.id), held);
     }
 
     /// A node took a fact back.
@@ -95,12 +117,20 @@ impl Book {
         self.retain(|holder, _| holder != node);
     }
 
-    /// Drops announcements that gossip never confirmed.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        let due = |held: &Held| !held.confirmed && now.since(held.since) >= UNCONFIRMED_TTL;
+    /// Goes back to what gossip says where announcements were never confirmed. Returns when to look again.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let due = |held: &Held| held.expires().is_some_and(|expires| expires <= now);
         if self.slots.values().any(|claims| claims.values().any(due)) {
-            self.retain(|_, held| !due(held));
+            self.retain(|_, held| held.confirmed.is_some() || !due(held));
+            let held = self.slots.values_mut().flat_map(BTreeMap::values_mut);
+            for held in held.filter(|held| due(held)) {
+                if let Some(confirmed) = held.confirmed.clone() {
+                    held.since = now;
+                    held.claim = confirmed;
+                }
+            }
         }
+        self.all().filter_map(|(_, held)| held.expires()).min()
     }
 
     /// The claims of one slot.
@@ -142,5 +172,46 @@ impl Book {
         for (slot, node, revision) in dropped {
             self.remove(&slot, node, revision);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What one node can make others remember.
+
+    use super::{Book, CLAIMS_MAX};
+    use crate::fact::{Claim, Phase};
+    use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+    use crate::time::Instant;
+
+    fn claim(number: u32) -> Claim {
+        Claim {
+            slot: SlotId {
+                app: AppUid([0; 16]),
+                service: "web".parse().unwrap(),
+                index: SlotIndex::Number(number),
+            },
+            revision: Revision { number: 1, id: 1 },
+            phase: Phase::Ready,
+            yielding: false,
+            crowding: 0,
+            failover_ms: None,
+            restarts: 0,
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_node_that_makes_up_claims_fills_only_its_own_share() {
+        let [liar, honest] = [1, 2].map(|n| NodeId::of(&PublicKey([n; 32])));
+        let mut book = Book::default();
+        let mut put = |node, number, confirmed| {
+            book.put(Instant::ZERO, node, Incarnation(1), claim(number), confirmed);
+        };
+        (0..10_000).for_each(|number| put(liar, number, number % 2 == 0));
+        put(liar, 3, true);
+        put(honest, 9_999, true);
+        assert_eq!(book.all().filter(|(node, _)| *node == liar).count(), CLAIMS_MAX);
+        assert_eq!(book.of(&claim(9_999).slot).count(), 1, "others are still heard");
     }
 }

@@ -170,7 +170,9 @@ impl Claims {
     /// Everything that time, news or the catalogue ask for.
     pub(crate) fn reconcile(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
         self.wake = None;
-        self.book.expire(world.now);
+        if let Some(expires) = self.book.expire(world.now) {
+            self.wake_at(world.now, expires);
+        }
         self.tend(world, out);
         self.seek(world, out);
         self.start_some(world, out);
