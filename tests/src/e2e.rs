@@ -105,7 +105,7 @@ impl Runner {
         for group in GROUPS {
             let stories: Vec<&Story> = group.stories.iter().filter(|one| is_wanted(one)).collect();
             if !stories.is_empty() {
-                say(&format!("{}", group.name));
+                say(group.name);
                 self.group(group, &stories)?;
             }
         }
@@ -138,7 +138,7 @@ impl Runner {
             if told.is_err() {
                 keep_logs(&own, story.name);
                 let left = own.close();
-                self.tell(story.name, begun, told.and(left.map(drop)));
+                self.tell(story.name, begun, told.and_then(|()| left.map(drop)));
             } else {
                 self.tell(story.name, begun, told);
                 lab = Some(own);

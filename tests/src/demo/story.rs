@@ -32,7 +32,9 @@ pub(super) fn tell(is_kept: bool) -> Result<()> {
         show_ways(&lab)?;
         lab.keep();
     } else {
-        screen::shown("deploy/demo --keep leaves all of this running, and says how to play with it.");
+        screen::shown(
+            "deploy/demo --keep leaves all of this running, and says how to play with it.",
+        );
         let left = lab.close()?;
         ensure!(left.is_empty(), "left behind: {}", left.join(", "));
         screen::shown("Everything that was started has been removed.");
@@ -99,7 +101,9 @@ fn place_app(lab: &Lab) -> Result<()> {
     let placing = Instant::now();
     shows(lab, &["place", "deploy/examples/hello"])?;
     let seconds = placing.elapsed().as_secs_f64();
-    screen::shown(&format!("{seconds:.1} s until all replicas were ready. Every host answers on the port:"));
+    screen::shown(&format!(
+        "{seconds:.1} s until all replicas were ready. Every host answers on the port:"
+    ));
     for number in 1..=3 {
         until(PATIENCE, "every host answers", || Ok(lab.http(number, PORT, "/")?.status == 200))?;
         screen::typed("desk", &format!("curl http://10.77.0.{number}:{PORT}/"));
@@ -127,7 +131,8 @@ fn lose_power(lab: &mut Lab) -> Result<(Duration, Tally)> {
     until(PATIENCE, "the replicas run elsewhere", || {
         let claims = lab.claims(Some(2), "hello")?;
         failover = off.elapsed();
-        let serving = claims.iter().filter(|claim| claim.serves() && claim.node != format!("n{VICTIM}"));
+        let serving =
+            claims.iter().filter(|claim| claim.serves() && claim.node != format!("n{VICTIM}"));
         Ok(serving.count() == 3)
     })?;
     screen::shown(&format!(
@@ -172,7 +177,8 @@ fn show_ways(lab: &Lab) -> Result<()> {
         ),
     )?;
     let on = dir.join("on");
-    let inside = format!("name={}-$1; shift; exec nsenter --net=/run/netns/$name \"$@\"", lab.name());
+    let inside =
+        format!("name={}-$1; shift; exec nsenter --net=/run/netns/$name \"$@\"", lab.name());
     write_program(&on, &format!("#!/bin/sh\n{inside}\n"))?;
     let ctl = ctl.display();
     for (command, why) in [

@@ -56,7 +56,6 @@ impl App {
         }
     }
 
-
     pub(super) fn with(mut self, more: &str) -> Self {
         self.more = more.to_owned();
         self

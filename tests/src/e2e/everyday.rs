@@ -123,8 +123,7 @@ fn stranger(lab: &mut Lab) -> Result<()> {
 
 fn limits_of_nodes(lab: &mut Lab) -> Result<()> {
     // Each host has 1 GiB: one replica of 600 MiB fits on each, and a fourth nowhere.
-    let heavy = App::new("heavy", 4, None)
-        .deployed("resources: {reservations: {memory: 600M}}\n");
+    let heavy = App::new("heavy", 4, None).deployed("resources: {reservations: {memory: 600M}}\n");
     let path = heavy.write(lab)?;
     let placed = lab.ctl(&["place", "--yes", "--timeout", "20s", &path])?;
     ensure!(placed.code == 3, "one replica too many: {placed:?}");
@@ -144,12 +143,13 @@ fn limits_of_nodes(lab: &mut Lab) -> Result<()> {
 
 fn unhealthy(lab: &mut Lab) -> Result<()> {
     let mut app = App::new("sick", 1, None);
-    app.health = "{test: [CMD, /hello, nonsense], interval: 300ms, timeout: 1s, retries: 2}".to_owned();
+    app.health =
+        "{test: [CMD, /hello, nonsense], interval: 300ms, timeout: 1s, retries: 2}".to_owned();
     let path = app.write(lab)?;
     let placed = lab.ctl(&["place", "--yes", "--timeout", "15s", &path])?;
     ensure!(placed.code == 1, "place: {placed:?}");
     let said = format!("{}{}", placed.out, placed.err).to_lowercase();
-    ensure!(said.contains("health") , "the reason is not told: {said}");
+    ensure!(said.contains("health"), "the reason is not told: {said}");
     app.remove(lab)
 }
 

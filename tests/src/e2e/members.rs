@@ -13,7 +13,10 @@ pub(super) const GROUP: Group = Group {
     name: "nodes that come and go",
     n_hosts: 3,
     stories: &[
-        Story { name: "a global service extends to a node that joins while others place", run: grow },
+        Story {
+            name: "a global service extends to a node that joins while others place",
+            run: grow,
+        },
         Story { name: "a removed node is refused at once", run: removed },
         Story { name: "an agent that was off for a year rejoins", run: year_off },
     ],
@@ -54,13 +57,15 @@ fn connections(lab: &Lab, host: usize, with: usize) -> Result<usize> {
     let pid = lab.host(host)?.agent_pid()?;
     let table = fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
     // Addresses are in the order of the machine's bytes, as the kernel keeps them.
-    let peer = format!("{:02X}004D0A:", with);
+    let peer = format!("{with:02X}004D0A:");
     let api = format!(":{:04X}", 7420);
     let is_one = |line: &&str| {
         let mut words = line.split_whitespace().skip(1);
         let (own, other, state) = (words.next(), words.next(), words.next());
         let (own, other) = (own.unwrap_or_default(), other.unwrap_or_default());
-        state == Some("01") && other.starts_with(&peer) && (own.ends_with(&api) || other.ends_with(&api))
+        state == Some("01")
+            && other.starts_with(&peer)
+            && (own.ends_with(&api) || other.ends_with(&api))
     };
     Ok(table.lines().filter(is_one).count())
 }

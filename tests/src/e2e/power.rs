@@ -66,6 +66,7 @@ fn disk_lost(lab: &mut Lab) -> Result<()> {
         lab.ctl_at(3, &["place", "--yes", "--detach", &path])?.done()?;
         lab.power_off(3)?;
         lab.host(3)?.destroy_disk()?;
+        lab.until_alive(2)?;
         lab.until_ready(&name, 2)?;
         lab.ctl(&["node", "forget", "--yes", "n3"])?.done()?;
         lab.plug_in(3)?;

@@ -45,7 +45,7 @@ fn update(lab: &mut Lab) -> Result<()> {
     serves_on(lab, &[1, 2, 3], 8131)?;
     let load = Load::start(lab, &[1, 2, 3], 8131, 4, Duration::from_secs(2));
     pause(Duration::from_millis(500));
-    let next = app.clone().with("environment: {COLOUR: green}\n");
+    let next = app.with("environment: {COLOUR: green}\n");
     next.place(lab)?;
     lab.ctl(&["scale", "--yes", "updated/web=6"])?.done()?;
     lab.until_ready("updated", 6)?;
@@ -65,8 +65,7 @@ fn thirty(lab: &mut Lab) -> Result<()> {
         names.iter().map(|name| App::new(name, 1, None).write(lab)).collect::<Result<_>>()?;
     let each = |act: &(dyn Fn(usize) -> Result<()> + Sync)| {
         thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..N).map(|number| scope.spawn(move || act(number))).collect();
+            let threads: Vec<_> = (0..N).map(|number| scope.spawn(move || act(number))).collect();
             for one in threads {
                 one.join().map_err(|_panic| anyhow!("a thread panicked"))??;
             }

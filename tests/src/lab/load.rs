@@ -50,8 +50,7 @@ impl Load {
     pub fn start(lab: &Lab, hosts: &[usize], port: u16, n: usize, limit: Duration) -> Self {
         let counters = Arc::new(Counters::default());
         let clients = (0..n).map(|first| {
-            let (counters, desk, hosts) =
-                (Arc::clone(&counters), lab.net.desk(), hosts.to_vec());
+            let (counters, desk, hosts) = (Arc::clone(&counters), lab.net.desk(), hosts.to_vec());
             std::thread::spawn(move || {
                 net::enter(&desk)?;
                 let mut turn = hosts.iter().cycle().skip(first);

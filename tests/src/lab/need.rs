@@ -37,8 +37,10 @@ fn is_installed(program: &str) -> bool {
 fn try_namespace() -> anyhow::Result<()> {
     let name = format!("mt{}-try", std::process::id());
     shell::run("ip", &["netns", "add", &name])?;
-    let made = shell::run("ip", &["-n", &name, "link", "add", "lan", "type", "bridge"])
-        .and_then(|_| shell::run("ip", &["-n", &name, "link", "add", "name", "cable", "type", "veth"]));
+    let made =
+        shell::run("ip", &["-n", &name, "link", "add", "lan", "type", "bridge"]).and_then(|_| {
+            shell::run("ip", &["-n", &name, "link", "add", "name", "cable", "type", "veth"])
+        });
     shell::attempt("ip", &["netns", "del", &name]);
     made.map(drop)
 }

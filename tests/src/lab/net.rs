@@ -44,12 +44,15 @@ impl Net {
         run("ip", &["netns", "add", &lan])?;
         self.ip(&["link", "add", "lan", "type", "bridge"])?;
         // What is bridged here is not this machine's traffic: its rules for addresses have no say.
-        attempt("nsenter", &[
-            &format!("--net=/run/netns/{lan}"),
-            "sysctl",
-            "-qw",
-            "net.bridge.bridge-nf-call-iptables=0",
-        ]);
+        attempt(
+            "nsenter",
+            &[
+                &format!("--net=/run/netns/{lan}"),
+                "sysctl",
+                "-qw",
+                "net.bridge.bridge-nf-call-iptables=0",
+            ],
+        );
         self.ip(&["addr", "add", "10.77.0.254/24", "dev", "lan"])?;
         self.ip(&["link", "set", "lan", "up"])?;
         self.ip(&["link", "set", "lo", "up"])

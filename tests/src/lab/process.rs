@@ -41,7 +41,8 @@ pub(super) fn of_node(node: &str) -> Vec<i32> {
 pub(super) fn told_of(dir: &Path) -> Vec<i32> {
     let dir = format!("{}/", dir.display());
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let knows = |pid: &i32| read(*pid, "cmdline").contains(&dir) || read(*pid, "environ").contains(&dir);
+    let knows =
+        |pid: &i32| read(*pid, "cmdline").contains(&dir) || read(*pid, "environ").contains(&dir);
     all().filter(|pid| *pid != own).filter(knows).collect()
 }
 
@@ -56,8 +57,9 @@ pub(super) fn containers(node: &str) -> Vec<Container> {
 fn container(node: &str, pid: i32) -> Option<Container> {
     let group = format!("/agentmesh/{node}/");
     let groups = read(pid, "cgroup");
-    let id = groups.lines().filter_map(|line| line.split_once(&group)).map(|(_, id)| id);
-    let id = id.filter(|id| *id != "shims").last()?.to_owned();
+    let mut ids = groups.lines().filter_map(|line| line.split_once(&group)).map(|(_, id)| id);
+    // On version 1 the hierarchies without limits have it among the shims.
+    let id = ids.find(|id| *id != "shims")?.to_owned();
     // The first process of its own process namespace, one below ours.
     let status = read(pid, "status");
     let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;

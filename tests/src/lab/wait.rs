@@ -35,11 +35,7 @@ pub fn pause(time: Duration) {
 ///
 /// # Errors
 /// When it did not within the limit; the last thing that stood in its way is the cause.
-pub fn until(
-    limit: Duration,
-    what: &str,
-    mut holds: impl FnMut() -> Result<bool>,
-) -> Result<()> {
+pub fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Deadline::after(limit);
     loop {
         let looked = holds();
