@@ -33,6 +33,7 @@ impl World {
     fn strike(&mut self, fault: Fault) {
         let Some(host) = self.victim() else { return };
         let wait = self.outage();
+        self.tell(host, &(fault, wait / 1_000));
         match fault {
             Fault::Crash => self.crash(host, wait),
             Fault::Restart => {

@@ -266,6 +266,13 @@ impl World {
         self.outputs = out;
     }
 
+    /// Notes something that befell a host.
+    pub(crate) fn tell(&mut self, host: usize, what: &dyn std::fmt::Debug) {
+        if self.logs {
+            self.note(host, "!", what);
+        }
+    }
+
     fn note(&mut self, host: usize, direction: &str, what: &dyn std::fmt::Debug) {
         let mut line = format!("{:>5}.{:06} n{host} {direction} ", self.now / SECOND, self.now % SECOND);
         if write!(line, "{what:?}").is_ok() && self.log.len() < LOG_MAX {

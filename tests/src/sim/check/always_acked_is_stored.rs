@@ -23,7 +23,8 @@ impl World {
         }
         // The submission itself is a disturbance, of this moment.
         let quiet = self.checks.last_fault + QUIET < self.now && self.net.is_whole();
-        let n_awake = self.hosts.iter().filter(|host| host.is_awake()).count();
+        let awake = (0..self.hosts.len()).filter(|host| self.hosts[*host].is_awake());
+        let n_awake = awake.filter(|host| !self.is_removed(*host)).count();
         if quiet && !self.is_removed(host) && n_awake >= 3 && stored_on.len() == 1 && self.plan.loss_permille == 0 {
             self.fail(CHECK, format!("{:?} is on one disk, and others are there", entry.hash));
         }

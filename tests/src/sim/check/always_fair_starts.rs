@@ -34,6 +34,10 @@ impl World {
 
     /// Somebody else who serves the slot and has been in touch with `host` for long.
     fn serving_holder(&self, host: usize, slot: &SlotId, revision: Revision) -> Option<usize> {
+        // Where somebody hears the holder and a majority does not, the majority counts.
+        if !self.net.is_whole() {
+            return None;
+        }
         let long = self.now.saturating_sub(IN_TOUCH);
         if self.checks.last_change > long || self.is_removed(host) || self.hosts[host].agent.as_ref()?.started > long {
             return None;
@@ -46,7 +50,7 @@ impl World {
                     && claim.phase == Phase::Ready
                     && !claim.yielding
             });
-            serves && agent.started <= long && !self.is_removed(*other) && self.net.are_linked(host, *other)
+            serves && agent.started <= long && !self.is_removed(*other)
         })
     }
 }
