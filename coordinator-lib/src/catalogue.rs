@@ -11,6 +11,7 @@ mod exchange;
 mod record;
 mod set;
 mod state;
+mod succession;
 
 pub use self::authority::Refusal;
 pub(crate) use self::exchange::Exchange;
@@ -22,5 +23,7 @@ pub use self::record::{
 pub use self::set::{BUCKETS, Catalogue, Inserted};
 pub use self::state::{App, Node, State};
 
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tests;

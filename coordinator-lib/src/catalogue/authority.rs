@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::record::{Body, Entry, Genesis, Invitation, Member, Operator, RecordKey, Role};
 use super::set::Records;
+use super::succession;
 use crate::id::{Hash, NodeId, PublicKey};
 
 /// Why a record is not applied.
@@ -32,6 +33,14 @@ pub enum Refusal {
     /// The invitation is unknown, was for another redeemer, or did not sign the member.
     #[error("its invitation is not valid")]
     Invitation,
+    /// Its generation is so high that what comes after it would soon have nowhere to go.
+    #[error("its generation is {found}, and {max} is the highest that it may have")]
+    Generation {
+        /// What the record says.
+        found: u64,
+        /// What it may say.
+        max: u64,
+    },
 }
 
 /// Operators and members as the records establish them.
@@ -41,7 +50,8 @@ pub(crate) struct Authority {
     pub(crate) removed_operators: BTreeMap<PublicKey, BTreeSet<Hash>>,
     pub(crate) invitations: BTreeMap<PublicKey, Invitation>,
     pub(crate) members: BTreeMap<NodeId, Member>,
-    pub(crate) removed_members: BTreeSet<NodeId>,
+    /// With the members that each of them admitted and that stay.
+    pub(crate) removed_members: BTreeMap<NodeId, BTreeSet<Hash>>,
 }
 
 impl Authority {
@@ -54,6 +64,8 @@ impl Authority {
         };
         authority.establish_operators(genesis, records);
         authority.establish_invitations(records);
+        // Before the members: whom a removed node admitted depends on what its removal says.
+        authority.establish_removals(records);
         authority.establish_members(records);
         authority
     }
@@ -64,6 +76,7 @@ impl Authority {
         match &entry.record.body {
             Body::Genesis(_) => Ok(()),
             Body::Address(address) if NodeId::of(&author) == address.node => {
+                succession::check_ceiling(entry, None)?;
                 if self.members.contains_key(&address.node) {
                     Ok(())
                 } else {
@@ -94,11 +107,15 @@ impl Authority {
     fn judge_operator(&self, entry: &Entry, needed: Role) -> Result<(), Refusal> {
         let author = entry.record.author;
         if let Some(kept) = self.removed_operators.get(&author) {
-            return if kept.contains(&entry.hash) { Ok(()) } else { Err(Refusal::RemovedAuthor) };
+            return if kept.contains(&entry.hash) {
+                succession::check_ceiling(entry, Some(Role::Admin))
+            } else {
+                Err(Refusal::RemovedAuthor)
+            };
         }
         let operator = self.operators.get(&author).ok_or(Refusal::UnknownAuthor(author))?;
         if operator.role >= needed {
-            Ok(())
+            succession::check_ceiling(entry, Some(operator.role))
         } else {
             Err(Refusal::Role { needed, found: operator.role })
         }
@@ -106,6 +123,11 @@ impl Authority {
 
     fn judge_invited(&self, entry: &Entry, member: &Member) -> Result<(), Refusal> {
         let redeemer = NodeId::of(&entry.record.author);
+        succession::check_ceiling(entry, None)?;
+        // A node that was removed, because it was stolen perhaps, countersigns no more; nobody can tell when it signed.
+        if self.removed_members.get(&redeemer).is_some_and(|kept| !kept.contains(&entry.hash)) {
+            return Err(Refusal::RemovedAuthor);
+        }
         if !self.members.contains_key(&redeemer) {
             return Err(Refusal::UnknownAuthor(entry.record.author));
         }
@@ -158,13 +180,18 @@ impl Authority {
                 }
             }
             if self.members.len() == n_before {
-                break;
+                return;
             }
         }
+    }
+
+    fn establish_removals(&mut self, records: &Records) {
         for key in records.keys() {
             let RecordKey::MemberRemoval(node) = key else { continue };
-            if records.best(key, |entry| self.judge(entry).is_ok()).is_some() {
-                self.removed_members.insert(*node);
+            let best = records.best(key, |entry| self.judge(entry).is_ok());
+            if let Some(Body::MemberRemoval { keep, .. }) = best.map(|entry| &entry.record.body) {
+                let keep = keep.iter().map(|kept| kept.hash).collect();
+                self.removed_members.insert(*node, keep);
             }
         }
     }
@@ -254,3 +281,6 @@ impl Walk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::record::Entry;
-use super::set::Catalogue;
+use super::set::{BUCKETS, Catalogue};
 use crate::id::{Hash, NodeId};
 use crate::message::Message;
 use crate::time::Instant;
@@ -20,6 +20,10 @@ const ASK_PAUSE: Duration = Duration::from_millis(500);
 
 /// The most records in one message; a record is at most 64 KiB, and a message 4 MiB.
 const RECORDS_MAX: usize = 48;
+
+/// The most bytes of records in one answer. Whoever lacks more asks again; and whoever asks for all, again and again, cannot
+/// fill this node's memory.
+const ANSWER_LEN_MAX: usize = 16 << 20;
 
 /// The exchange of records with peers.
 #[derive(Debug, Clone, Default)]
@@ -75,8 +79,13 @@ impl Exchange {
     ) -> Vec<Message> {
         self.synced.insert(from);
         let theirs: BTreeSet<Hash> = theirs.iter().copied().collect();
-        let ours: BTreeSet<Hash> =
-            buckets.iter().flat_map(|index| catalogue.in_bucket(*index)).collect();
+        // A bucket that is named often must not be read often.
+        let buckets: BTreeSet<u32> = buckets.iter().copied().collect();
+        let ours: BTreeSet<Hash> = buckets
+            .into_iter()
+            .take(BUCKETS)
+            .flat_map(|index| catalogue.in_bucket(index))
+            .collect();
         let mut messages = records(ours.difference(&theirs), catalogue);
         let wanted: Vec<Hash> = theirs.difference(&ours).copied().collect();
         if !wanted.is_empty() {
@@ -87,11 +96,22 @@ impl Exchange {
 
     /// A peer asks for records.
     pub(crate) fn on_want(wanted: &[Hash], catalogue: &Catalogue) -> Vec<Message> {
-        records(wanted.iter(), catalogue)
+        let wanted: BTreeSet<&Hash> = wanted.iter().collect();
+        records(wanted.into_iter(), catalogue)
     }
 }
 
 fn records<'a>(hashes: impl Iterator<Item = &'a Hash>, catalogue: &Catalogue) -> Vec<Message> {
-    let entries: Vec<Entry> = hashes.filter_map(|hash| catalogue.by_hash(hash)).cloned().collect();
+    let mut room = ANSWER_LEN_MAX;
+    let fits = |entry: &&Entry| {
+        let left = room.checked_sub(entry.signed.bytes.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let entries = hashes.filter_map(|hash| catalogue.by_hash(hash)).take_while(fits);
+    let entries: Vec<Entry> = entries.cloned().collect();
     entries.chunks(RECORDS_MAX).map(|chunk| Message::Records(chunk.to_vec())).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,10 +83,12 @@ pub enum Body {
     Invitation(Invitation),
     /// A node has joined.
     Member(Member),
-    /// A node is no longer a member.
+    /// A node is no longer a member. Who joined through it is void, whenever it arrives, unless it is listed.
     MemberRemoval {
         /// Which node.
         node: NodeId,
+        /// The records of members that this node admitted and that stay.
+        keep: Vec<KeptRecord>,
         /// True when the author asserts that the host is destroyed (`node forget`).
         destroyed: bool,
     },

@@ -148,11 +148,11 @@ impl State {
             operators: authority.operators.clone(),
             removed_operators: authority.removed_operators.keys().copied().collect(),
             invitations: authority.invitations.clone(),
-            removed_nodes: authority.removed_members.clone(),
+            removed_nodes: authority.removed_members.keys().copied().collect(),
             ..Self::default()
         };
         let members =
-            authority.members.iter().filter(|(node, _)| !authority.removed_members.contains(*node));
+            authority.members.iter().filter(|(node, _)| !authority.removed_members.contains_key(*node));
         state.nodes = members
             .map(|(node, member)| {
                 let blank = Node {

@@ -127,6 +127,9 @@ pub mod record {
         pub node: ::prost::alloc::vec::Vec<u8>,
         #[prost(bool, tag = "2")]
         pub destroyed: bool,
+        /// The hashes of the records of members that joined through this node and that stay.
+        #[prost(bytes = "vec", repeated, tag = "3")]
+        pub keep: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     }
     /// Where a node can be reached.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -307,7 +307,9 @@ impl Mesh for Fake {
                 invitation: None,
                 invited: None,
             });
-            let author = crate::intent::Author { mesh: MESH, key: OPERATOR, now: WallTime(1) };
+            // The second joined through the third, the others were there from the beginning.
+            let key = if n == Some(2) { node_key(3) } else { OPERATOR };
+            let author = crate::intent::Author { mesh: MESH, key, now: WallTime(1) };
             return Ok(member.map(|member| entry(author.follow(None, Body::Member(member)))));
         }
         Ok(self.best(key).map(entry))

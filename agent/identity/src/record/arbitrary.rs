@@ -213,9 +213,12 @@ fn release() -> impl Strategy<Value = Release> {
     (app(), 1..u64::MAX, spec).prop_map(|(app, version, spec)| Release { app, version, spec })
 }
 
+fn kept() -> impl Strategy<Value = KeptRecord> {
+    hash().prop_map(|hash| KeptRecord { hash })
+}
+
 fn people() -> impl Strategy<Value = Body> {
     let role = prop_oneof![Just(Role::Viewer), Just(Role::Deployer), Just(Role::Admin)];
-    let kept = hash().prop_map(|hash| KeptRecord { hash });
     prop_oneof![
         (name(), key(), name(), key(), any::<[u8; 16]>()).prop_map(
             |(name, root, root_name, recovery, nonce)| Body::Genesis(Genesis {
@@ -233,7 +236,7 @@ fn people() -> impl Strategy<Value = Body> {
             name,
             role
         })),
-        (key(), vec(kept, 0..4))
+        (key(), vec(kept(), 0..4))
             .prop_map(|(key, keep)| Body::OperatorRemoval(OperatorRemoval { key, keep })),
         (key(), node(), any::<u64>(), 1..u32::MAX).prop_map(|(key, redeemer, expires, uses)| {
             Body::Invitation(Invitation { key, redeemer, expires: WallTime(expires), uses })
@@ -247,8 +250,8 @@ fn nodes() -> impl Strategy<Value = Body> {
             let (invitation, invited) = by.unzip();
             Body::Member(Member { key, name, invitation, invited })
         }),
-        (node(), any::<bool>())
-            .prop_map(|(node, destroyed)| Body::MemberRemoval { node, destroyed }),
+        (node(), vec(kept(), 0..4), any::<bool>())
+            .prop_map(|(node, keep, destroyed)| Body::MemberRemoval { node, keep, destroyed }),
         (node(), vec(address(), 0..4), address())
             .prop_map(|(node, api, gossip)| Body::Address(NodeAddress { node, api, gossip })),
         (node(), labels(), 1..u32::MAX)

@@ -65,13 +65,16 @@ fn write_body(body: &Body) -> wire::Body {
         Body::Operator(operator) => wire::Body::Operator(write_operator(operator)),
         Body::OperatorRemoval(removal) => wire::Body::OperatorRemoval(wire::OperatorRemoval {
             key: removal.key.0.to_vec(),
-            keep: removal.keep.iter().map(|kept| kept.hash.0.to_vec()).collect(),
+            keep: write_kept(&removal.keep),
         }),
         Body::Invitation(invitation) => wire::Body::Invitation(write_invitation(invitation)),
         Body::Member(member) => wire::Body::Member(write_member(member)),
-        Body::MemberRemoval { node, destroyed } => {
-            let node = node.as_bytes().to_vec();
-            wire::Body::MemberRemoval(wire::MemberRemoval { node, destroyed: *destroyed })
+        Body::MemberRemoval { node, keep, destroyed } => {
+            wire::Body::MemberRemoval(wire::MemberRemoval {
+                node: node.as_bytes().to_vec(),
+                destroyed: *destroyed,
+                keep: write_kept(keep),
+            })
         }
         Body::Address(address) => wire::Body::Address(write_address(address)),
         Body::Labels(labels) => wire::Body::Labels(write_labels(labels)),
@@ -103,9 +106,8 @@ fn read_body(body: wire::Body) -> Result<Body, Fault> {
         }
         wire::Body::Invitation(invitation) => read_invitation(&invitation).within("invitation"),
         wire::Body::Member(member) => read_member(&member).within("member"),
-        wire::Body::MemberRemoval(wire::MemberRemoval { node: bytes, destroyed }) => {
-            let node = node("node", &bytes).within("member_removal")?;
-            Ok(Body::MemberRemoval { node, destroyed })
+        wire::Body::MemberRemoval(removal) => {
+            read_member_removal(&removal).within("member_removal")
         }
         wire::Body::Address(address) => read_address(address).within("address"),
         wire::Body::Labels(labels) => read_labels(labels).within("labels"),
@@ -178,9 +180,22 @@ fn read_operator(operator: &wire::Operator) -> Result<Body, Fault> {
 }
 
 fn read_operator_removal(removal: &wire::OperatorRemoval) -> Result<Body, Fault> {
-    let keep = removal.keep.iter().map(|hash| Ok(KeptRecord { hash: Hash(array("keep", hash)?) }));
-    let keep = keep.collect::<Result<_, Fault>>()?;
+    let keep = read_kept(&removal.keep)?;
     Ok(Body::OperatorRemoval(OperatorRemoval { key: key("key", &removal.key)?, keep }))
+}
+
+fn read_member_removal(removal: &wire::MemberRemoval) -> Result<Body, Fault> {
+    let keep = read_kept(&removal.keep)?;
+    let node = node("node", &removal.node)?;
+    Ok(Body::MemberRemoval { node, keep, destroyed: removal.destroyed })
+}
+
+fn write_kept(keep: &[KeptRecord]) -> Vec<Vec<u8>> {
+    keep.iter().map(|kept| kept.hash.0.to_vec()).collect()
+}
+
+fn read_kept(keep: &[Vec<u8>]) -> Result<Vec<KeptRecord>, Fault> {
+    keep.iter().map(|hash| Ok(KeptRecord { hash: Hash(array("keep", hash)?) })).collect()
 }
 
 fn write_invitation(invitation: &Invitation) -> wire::Invitation {

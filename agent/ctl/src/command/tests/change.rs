@@ -110,6 +110,18 @@ async fn a_node_that_lives_is_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_joined_through_a_removed_node_stays() {
+    let fake = Fake::new();
+    // In the mesh of the tests beta joined through gamma, and the others did not.
+    assert_eq!(run(&fake, "agentctl node rm gamma -y").await.code, 0);
+    let Body::MemberRemoval { keep, .. } = fake.last().body else { panic!("no removal") };
+    assert_eq!(keep.len(), 1);
+    assert_eq!(run(&fake, "agentctl node rm beta -y").await.code, 0);
+    let Body::MemberRemoval { keep, .. } = fake.last().body else { panic!("no removal") };
+    assert!(keep.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_is_a_line_to_paste() {
     let fake = Fake::new();
     let ran = run(&fake, "agentctl token create --uses 2 --node beta").await;

@@ -1,0 +1,87 @@
+//! A removed node admits nobody any more.
+
+use super::super::sample::{ROOT, Sample, key};
+use super::super::{Body, Entry, Inserted, Invitation, KeptRecord, Member, Refusal};
+use crate::id::{NodeId, PublicKey};
+use crate::time::WallTime;
+
+/// The node that redeems, the invitation, and a guest.
+const REDEEMER: u8 = 10;
+const INVITATION: u8 = 20;
+
+fn member(n: u8, invitation: Option<PublicKey>) -> Body {
+    Body::Member(Member {
+        key: key(n),
+        name: format!("node{n}").parse().unwrap(),
+        invitation,
+        invited: invitation.map(|_| crate::id::Signature([1; 64])),
+    })
+}
+
+fn invited(sample: &Sample, redeemer: u8, n: u8) -> Entry {
+    sample.says(key(redeemer), 1, member(n, Some(key(INVITATION))))
+}
+
+fn beginning(sample: &Sample) -> Vec<Entry> {
+    let invitation = Invitation {
+        key: key(INVITATION),
+        redeemer: NodeId::of(&key(REDEEMER)),
+        expires: WallTime(1),
+        uses: 1,
+    };
+    vec![
+        sample.says(ROOT, 1, member(REDEEMER, None)),
+        sample.says(ROOT, 1, Body::Invitation(invitation)),
+    ]
+}
+
+fn removal(sample: &Sample, keep: &[&Entry]) -> Entry {
+    let keep = keep.iter().map(|entry| KeptRecord { hash: entry.hash }).collect();
+    let node = NodeId::of(&key(REDEEMER));
+    sample.says(ROOT, 1, Body::MemberRemoval { node, keep, destroyed: false })
+}
+
+fn is_member(catalogue: &super::super::Catalogue, n: u8) -> bool {
+    catalogue.state().nodes.contains_key(&NodeId::of(&key(n)))
+}
+
+#[test]
+fn what_a_removed_node_countersigns_later_is_void() {
+    let sample = Sample::new();
+    let (before, after) = (invited(&sample, REDEEMER, 30), invited(&sample, REDEEMER, 31));
+    let mut catalogue = sample.catalogue(&beginning(&sample));
+    assert_eq!(catalogue.insert(before.clone()), Inserted::Applied);
+    catalogue.insert(removal(&sample, &[&before]));
+    let outcome = catalogue.insert(after);
+    assert_eq!(outcome, Inserted::Refused(Refusal::RemovedAuthor));
+    assert!(is_member(&catalogue, 30), "whom the removal lists stays");
+    assert!(!is_member(&catalogue, 31));
+}
+
+#[test]
+fn who_joins_while_the_redeemer_is_removed_is_judged_alike_everywhere() {
+    let sample = Sample::new();
+    let (kept, left) = (invited(&sample, REDEEMER, 30), invited(&sample, REDEEMER, 31));
+    let mut entries = beginning(&sample);
+    entries.extend([kept.clone(), left, removal(&sample, &[&kept])]);
+    let catalogue = sample.in_any_order(&entries);
+    assert!(is_member(&catalogue, 30) && !is_member(&catalogue, 31));
+}
+
+#[test]
+fn whoever_was_admitted_by_a_void_member_is_void_too() {
+    let sample = Sample::new();
+    let second =
+        Invitation { key: key(21), redeemer: NodeId::of(&key(31)), expires: WallTime(1), uses: 1 };
+    let mut entries = beginning(&sample);
+    entries.extend([
+        invited(&sample, REDEEMER, 31),
+        sample.says(ROOT, 1, Body::Invitation(second)),
+        sample.says(key(31), 1, member(32, Some(key(21)))),
+    ]);
+    let before = sample.in_any_order(&entries);
+    assert!(is_member(&before, 31) && is_member(&before, 32));
+    entries.push(removal(&sample, &[]));
+    let after = sample.in_any_order(&entries);
+    assert!(!is_member(&after, 31) && !is_member(&after, 32));
+}
