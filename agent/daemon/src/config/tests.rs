@@ -6,13 +6,11 @@ const EXAMPLE: &str = include_str!("../../../../deploy/examples/agent.toml");
 
 /// The example with all its settings switched on: `#name = value` is a setting, `# text` is not.
 fn every_setting() -> File {
-    let is_setting = |line: &&str| {
-        line.strip_prefix('#')
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    let setting = |line: &'static str| {
+        line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
     };
-    let settings: String =
-        EXAMPLE.lines().filter(is_setting).map(|line| format!("{}\n", &line[1..])).collect();
-    toml::from_str(&settings).unwrap()
+    let settings: Vec<&str> = EXAMPLE.lines().filter_map(setting).collect();
+    toml::from_str(&settings.join("\n")).unwrap()
 }
 
 #[test]
