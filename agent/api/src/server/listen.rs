@@ -82,10 +82,13 @@ impl Listener {
             debug!(%address, %error, "the connection is gone before its handshake");
             return;
         }
-        let tls = match timeout(handshake_timeout, self.tls.accept(stream)).await {
-            Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => return debug!(%address, %error, "a handshake was refused"),
-            Err(_elapsed) => return debug!(%address, "a handshake took too long"),
+        let handshake = timeout(handshake_timeout, self.tls.accept(stream));
+        let handshake = place.close().run_until_cancelled(handshake);
+        let tls = match handshake.await {
+            Some(Ok(Ok(tls))) => tls,
+            Some(Ok(Err(error))) => return debug!(%address, %error, "a handshake was refused"),
+            Some(Err(_elapsed)) => return debug!(%address, "a handshake took too long"),
+            None => return debug!(%address, "a handshake made room for another connection"),
         };
         let Some(key) = (self.peer_key)(tls.get_ref().1) else {
             return debug!(%address, "a connection proved no key");

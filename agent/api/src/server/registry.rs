@@ -1,7 +1,12 @@
 //! The open connections: whose they are, how many there are, and how to close them.
+//!
+//! Whether a connection is a stranger's shows only after its handshake. So when strangers have all the places that they may
+//! have, a new connection is not refused, it takes the place of the oldest one from the address that has the most of them: who
+//! floods from a few addresses pushes out only itself, and members get through.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_coordinator::id::PublicKey;
@@ -66,14 +71,19 @@ impl Registry {
 
     /// A place for a connection from `address`; `None` when too many are open.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = site(address);
         let mut open = self.open();
         let from_there = open.per_address.get(&address).copied().unwrap_or(0);
-        let is_full = open.places.len() >= self.connections_max
-            || open.n_strangers >= self.strangers_max
-            || from_there >= self.per_address_max;
-        if is_full {
+        if from_there >= self.per_address_max {
             return None;
         }
+        if open.n_strangers >= self.strangers_max {
+            open.evict_stranger();
+        }
+        if open.places.len() >= self.connections_max {
+            return None;
+        }
+        let from_there = open.per_address.get(&address).copied().unwrap_or(0);
         open.n_strangers = open.n_strangers.saturating_add(1);
         let (number, close) = (open.next, CancellationToken::new());
         open.next = open.next.wrapping_add(1);
@@ -93,6 +103,45 @@ impl Registry {
 
     pub(super) fn len(&self) -> usize {
         self.open().places.len()
+    }
+}
+
+impl Open {
+    /// Closes the oldest stranger's connection from the address that has the most of them.
+    fn evict_stranger(&mut self) {
+        let mut crowds: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+        for (number, entry) in self.places.iter().filter(|(_, entry)| entry.is_stranger()) {
+            let (count, oldest) = crowds.entry(entry.address).or_insert((0, *number));
+            *count = count.saturating_add(1);
+            *oldest = (*oldest).min(*number);
+        }
+        let worst = crowds.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
+        if let Some(entry) = worst.and_then(|(_, number)| self.take(number)) {
+            entry.close.cancel();
+        }
+    }
+
+    /// Gives a place back; `None` when that has been done.
+    fn take(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.places.remove(&number)?;
+        if entry.is_stranger() {
+            self.n_strangers = self.n_strangers.saturating_sub(1);
+        }
+        let left = self.per_address.get(&entry.address).map_or(0, |n| n.saturating_sub(1));
+        if left == 0 {
+            self.per_address.remove(&entry.address);
+        } else {
+            self.per_address.insert(entry.address, left);
+        }
+        Some(entry)
+    }
+}
+
+/// What counts as one address: of IPv6 the network, since each host has as many addresses as it likes.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -117,16 +166,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.registry.open();
-        let Some(entry) = open.places.remove(&self.number) else { return };
-        if entry.is_stranger() {
-            open.n_strangers = open.n_strangers.saturating_sub(1);
-        }
-        let left = open.per_address.get(&entry.address).map_or(0, |n| n.saturating_sub(1));
-        if left == 0 {
-            open.per_address.remove(&entry.address);
-        } else {
-            open.per_address.insert(entry.address, left);
-        }
+        self.registry.open().take(self.number);
     }
 }

@@ -255,12 +255,22 @@ async fn strangers_leave_room_for_members() {
     let operator = world.operator(100, Role::Viewer);
     let clients = [world.connect(&operator).await, world.connect(&operator).await];
     let strangers = [channel(agent, &keys(150)).await, channel(agent, &keys(151)).await];
-    let mut third = TcpStream::connect(agent.address).await.unwrap();
-    assert!(matches!(third.read(&mut [0]).await, Ok(0) | Err(_)), "no more strangers");
-    drop(strangers);
-    eventually(|| agent.handle.n_connections() == 2).await;
+    eventually(|| agent.handle.n_connections() == 4).await;
+    let third = world.connect(&operator).await;
+    third.who().await.unwrap();
+    eventually(|| agent.handle.n_connections() == 4).await;
+    for client in &clients {
+        client.who().await.unwrap();
+    }
+    // Those who never finish their handshakes push out each other.
+    let mut mute = Vec::new();
+    for _ in 0..8 {
+        mute.push(TcpStream::connect(agent.address).await.unwrap());
+        assert!(agent.handle.n_connections() <= 5);
+    }
+    assert!(matches!(mute[0].read(&mut [0]).await, Ok(0) | Err(_)), "the oldest went first");
     world.connect(&operator).await.who().await.unwrap();
-    drop(clients);
+    drop(strangers);
 }
 
 /// The codes of all calls that members may make, in the name of `own`.
