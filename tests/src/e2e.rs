@@ -12,11 +12,12 @@ mod restarts;
 mod splits;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::{self, Lab};
 
@@ -56,15 +57,17 @@ pub fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if wanted.iter().any(|word| word == "--clean") {
+        clean();
+        return ExitCode::SUCCESS;
+    }
     let missing = lab::missing(true);
     if !missing.is_empty() {
         say(&format!("skipped: {}", missing.join("; ")));
         say(&format!("{} stories skipped", all().count()));
         return ExitCode::SUCCESS;
     }
-    for name in lab::of_dead_makers() {
-        lab::clean(&name);
-    }
+    clean();
     match Runner::default().run(&wanted) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -72,6 +75,13 @@ pub fn main() -> ExitCode {
             say(&format!("the tests cannot go on: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Removes the labs of tests that were killed.
+fn clean() {
+    for name in lab::of_dead_makers() {
+        lab::clean(&name);
     }
 }
 
@@ -185,33 +195,29 @@ fn keep_logs(lab: &Lab, story: &str) {
     say(&format!("        the agents' logs: {}", dir.display()));
 }
 
-/// What the tests must not change on the machine: its own interfaces, rules and namespaces.
+/// What an agent makes in the network of its host, and must not have made in this machine's own.
 #[derive(Debug, PartialEq, Eq)]
-struct Machine(Vec<String>);
+struct Machine(BTreeSet<String>);
 
 impl Machine {
     fn look() -> Result<Self> {
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for (program, args) in
             [("ip", &["-o", "link", "show"][..]), ("nft", &["list", "tables"][..])]
         {
-            let shown = std::process::Command::new(program).args(args).output()?;
-            if !shown.status.success() {
-                bail!("{program} {args:?} does not work");
-            }
+            let shown = Command::new(program).args(args).output()?;
+            ensure!(shown.status.success(), "{program} {args:?} does not work");
             let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-            seen.extend(shown.lines().filter_map(|line| {
-                let name = line.split(": ").nth(1).unwrap_or(line);
-                // Interfaces of others may come and go; ours have these names.
-                name.starts_with("mt").then(|| name.to_owned())
-            }));
+            // Others make interfaces and tables here meanwhile, with other names.
+            seen.extend(shown.lines().filter(|line| line.contains("mesh")).map(str::to_owned));
         }
         Ok(Self(seen))
     }
 
     fn compare(&self) -> Result<()> {
         let now = Self::look()?;
-        ensure!(*self == now, "before: {:?}\nnow: {:?}", self.0, now.0);
+        let more: Vec<&String> = now.0.difference(&self.0).collect();
+        ensure!(more.is_empty(), "this machine has now: {more:?}");
         Ok(())
     }
 }

@@ -352,8 +352,12 @@ impl Lab {
     /// # Errors
     /// When the machine cannot be looked at.
     pub fn close(mut self) -> Result<Vec<String>> {
+        let nodes = clean::nodes_of(&self.dir);
         self.remove();
-        left_behind(&self.name)
+        let mut left = left_behind(&self.name)?;
+        let groups = nodes.iter().flat_map(|node| clean::groups(node));
+        left.extend(groups.map(|group| format!("control group {}", group.display())));
+        Ok(left)
     }
 
     fn remove(&mut self) {

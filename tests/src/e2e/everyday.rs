@@ -6,11 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::apps::{App, serves_on};
 use super::{Group, Story, nothing};
-use crate::lab::{Lab, PATIENCE, until};
+use crate::lab::{Follower, Lab, PATIENCE, pause, until};
 
 pub(super) const GROUP: Group = Group {
     name: "every day",
@@ -23,6 +25,8 @@ pub(super) const GROUP: Group = Group {
         Story { name: "resources and constraints are respected", run: limits_of_nodes },
         Story { name: "a failing health check is reported", run: unhealthy },
         Story { name: "a container that eats too much is reported and restarted", run: greedy },
+        Story { name: "a killed shim takes its container along, and both come again", run: shim },
+        Story { name: "sweep empties a host, and the agent fills it again", run: sweep },
         Story { name: "rm leaves nothing on any host", run: rm_leaves_nothing },
     ],
 };
@@ -61,17 +65,23 @@ fn logs_and_exec(lab: &mut Lab) -> Result<()> {
     app.remove(lab)
 }
 
-/// A follower sees a line that is written after it has begun.
+/// Followers at every agent see what a replica writes after they have begun.
 fn follows(lab: &Lab) -> Result<()> {
-    let follower = lab.follow(&["logs", "-f", "-n", "0", "talker"])?;
-    crate::lab::pause(Duration::from_secs(1));
-    let before = follower.printed();
+    let agents: Vec<String> = (1..=3).map(|host| format!("10.77.0.{host}:7420")).collect();
+    let args = ["logs", "-f", "-n", "0", "talker"];
+    let followers: Vec<Follower> = agents
+        .iter()
+        .map(|agent| lab.follow(&[&["--agent", agent], &args[..]].concat()))
+        .collect::<Result<_>>()?;
+    // A follower says nothing when it is ready.
+    pause(Duration::from_secs(1));
+    let before: Vec<usize> = followers.iter().map(|one| one.printed().len()).collect();
     let host = lab.host_of("talker", "talker/web/1")?;
-    let one = lab.host(host)?.containers_of("talker");
-    let one = one.first().context("no container")?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(one.pid), nix::sys::signal::Signal::SIGKILL)?;
-    until(PATIENCE, "the follower sees the restarted replica's first line", || {
-        Ok(follower.printed().len() > before.len())
+    let containers = lab.host(host)?.containers_of("talker");
+    let one = containers.iter().find(|one| one.id.starts_with("talker-web-1-"));
+    kill(Pid::from_raw(one.context("no container")?.pid), Signal::SIGKILL)?;
+    until(PATIENCE, "all followers see the first line of its next life", || {
+        Ok(followers.iter().zip(&before).all(|(one, before)| one.printed().len() > *before))
     })
 }
 
@@ -167,5 +177,39 @@ fn greedy(lab: &mut Lab) -> Result<()> {
         Ok(claims.iter().any(|claim| claim.serves() && claim.restarts > 0))
     })?;
     serves_on(lab, &[1, 2, 3], 8083)?;
+    app.remove(lab)
+}
+
+/// Without its shim nobody would enforce a container's limits and lease.
+fn shim(lab: &mut Lab) -> Result<()> {
+    let app = App::new("guarded", 3, Some(8084));
+    app.place(lab)?;
+    let one = lab.host(1)?.containers_of("guarded");
+    let one = one.first().context("host 1 has no replica")?.clone();
+    let status = fs::read_to_string(format!("/proc/{}/status", one.pid))?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let parent: i32 = parent.context("no parent")?.trim().parse()?;
+    kill(Pid::from_raw(parent), Signal::SIGKILL)?;
+    until(PATIENCE, "another container is in its place, and only one", || {
+        let now = lab.host(1)?.containers_of("guarded");
+        Ok(now.len() == 1 && now.iter().all(|other| other.pid != one.pid))
+    })?;
+    lab.until_ready("guarded", 3)?;
+    serves_on(lab, &[1, 2, 3], 8084)?;
+    app.remove(lab)
+}
+
+fn sweep(lab: &mut Lab) -> Result<()> {
+    let app = App::new("swept", 3, Some(8085));
+    app.place(lab)?;
+    lab.host_mut(3)?.stop_agent()?;
+    ensure!(!lab.host(3)?.containers_of("swept").is_empty(), "containers end with the agent");
+    lab.host(3)?.agent(&["sweep"])?;
+    nothing(lab.host(3)?.traces()?)?;
+    lab.host_mut(3)?.start(&["run"])?;
+    lab.until_serving(3)?;
+    lab.until_alive(3)?;
+    lab.until_ready("swept", 3)?;
+    serves_on(lab, &[1, 2, 3], 8085)?;
     app.remove(lab)
 }
