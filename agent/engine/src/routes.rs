@@ -1,7 +1,7 @@
 //! What is published at the moment, from the catalogue and the claims.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use mesh_coordinator::catalogue::App;
 use mesh_coordinator::fact::{Claim, Phase};
@@ -12,18 +12,21 @@ use mesh_coordinator::spec::{Protocol, PublishMode};
 use mesh_coordinator::view::NodeStatus;
 use mesh_ports::network::{Backend, Route};
 
-/// Addresses of containers on this node, by slot and revision.
-pub(crate) type Addresses = BTreeMap<(SlotId, u64), Ipv4Addr>;
+use crate::replicas::Replicas;
+
+/// The ready claims of each service, those of this node first, where the holder is `None`.
+type Ready<'a> = BTreeMap<(AppUid, &'a ServiceName), Vec<(Option<NodeId>, &'a Claim)>>;
 
 /// Every published port with its ready replicas.
 ///
 /// Replicas of any revision serve as long as they are ready: during a replacement both do. What was released still answers for
 /// a moment but gets no new connections.
-pub(crate) fn routes(node: &Node, addresses: &Addresses) -> Vec<(Route, Vec<Backend>)> {
+pub(crate) fn routes(node: &Node, replicas: &Replicas) -> Vec<(Route, Vec<Backend>)> {
+    let ready = ready(node);
     let mut routes = Vec::new();
     for (uid, app) in &node.state().apps {
         for route in published(*uid, app) {
-            let backends = backends(node, addresses, &route);
+            let backends = backends(&ready, replicas, &route);
             routes.push((route, backends));
         }
     }
@@ -43,30 +46,37 @@ fn route(app: AppUid, service: &ServiceName, published: u16, target: u16) -> Rou
     Route { published, app, service: service.clone(), target }
 }
 
-fn backends(node: &Node, addresses: &Addresses, route: &Route) -> Vec<Backend> {
-    let serves = |claim: &Claim| {
-        claim.slot.app == route.app
-            && claim.slot.service == route.service
-            && claim.phase == Phase::Ready
+fn ready(node: &Node) -> Ready<'_> {
+    let local = node.claims().map(|claim| (None, claim));
+    let remote = node.known_claims().map(|(holder, claim)| (Some(holder), claim));
+    let mut ready = Ready::new();
+    for (holder, claim) in local.chain(remote) {
+        let alive = holder.is_none_or(|holder| is_alive(node, holder));
+        if claim.phase == Phase::Ready && alive {
+            let service = (claim.slot.app, &claim.slot.service);
+            ready.entry(service).or_default().push((holder, claim));
+        }
+    }
+    ready
+}
+
+fn backends(ready: &Ready<'_>, replicas: &Replicas, route: &Route) -> Vec<Backend> {
+    let claims = ready.get(&(route.app, &route.service)).into_iter().flatten();
+    let backend = |(holder, claim): &(Option<NodeId>, &Claim)| {
+        let slot = claim.slot.clone();
+        if let Some(node) = *holder {
+            return Some(Backend::Remote { slot, node });
+        }
+        let address = replicas.address(&slot, claim.revision)?;
+        Some(Backend::Local { slot, address: SocketAddr::from((address, route.target)) })
     };
-    let local = node.claims().filter(|claim| serves(claim)).filter_map(|claim| {
-        let address = local_address(addresses, claim)?;
-        Some(Backend::Local {
-            slot: claim.slot.clone(),
-            address: SocketAddr::from((address, route.target)),
-        })
-    });
-    let remote = node
-        .known_claims()
-        .filter(|(holder, claim)| serves(claim) && is_alive(node, *holder))
-        .map(|(holder, claim)| Backend::Remote { slot: claim.slot.clone(), node: holder });
-    local.chain(remote).collect()
+    claims.filter_map(backend).collect()
 }
 
 /// The way to a port of a ready replica of `slot` on this node.
 pub(crate) fn local_backend(
     node: &Node,
-    addresses: &Addresses,
+    replicas: &Replicas,
     slot: &SlotId,
     target: u16,
 ) -> Option<SocketAddr> {
@@ -77,12 +87,8 @@ pub(crate) fn local_backend(
     let ready_first = |claim: &&Claim| claim.phase != Phase::Ready;
     let mut claims: Vec<&Claim> = node.claims().filter(usable).collect();
     claims.sort_by_key(ready_first);
-    let address = claims.into_iter().find_map(|claim| local_address(addresses, claim))?;
+    let address = claims.into_iter().find_map(|claim| replicas.address(slot, claim.revision))?;
     Some(SocketAddr::from((address, target)))
-}
-
-fn local_address(addresses: &Addresses, claim: &Claim) -> Option<Ipv4Addr> {
-    addresses.get(&(claim.slot.clone(), claim.revision.id)).copied()
 }
 
 fn is_alive(node: &Node, holder: NodeId) -> bool {

@@ -8,28 +8,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::{NodeId, Revision, SlotId};
+use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
+use mesh_coordinator::workload::Observed;
 use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
 use mesh_ports::gossip::{self, Gossip};
 use mesh_ports::network::{Backend, Publisher, Route};
 use mesh_ports::peer::{self, Blobs, Peers};
-use mesh_ports::runtime::{self, ContainerId, Ended, Images, Runtime, State};
-use mesh_ports::store::{Store, StoreError};
+use mesh_ports::runtime::{self, Ended, Found, Images, Runtime, State};
+use mesh_ports::store::Store;
 use mesh_telemetry::Tasks;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use self::journal::Journal;
+pub(crate) use self::journal::Journal;
 use crate::clock::Clock;
 use crate::directory::Live;
+use crate::disk::{Disk, WriteError, Written};
 use crate::fetch::Fetcher;
 use crate::handle::{Command, Handle};
-use crate::replica::{Report, Tools, Worker};
-use crate::routes::{self, Addresses};
+use crate::replicas::Replicas;
+use crate::routes;
+use crate::worker::{Report, Tools};
 
 /// Commands that wait: more than a hundred operators at once are told to come again.
 const COMMANDS: usize = 128;
+/// Submissions under way, each of which may wait some seconds for a second disk: more are told to come again.
+const SUBMISSIONS: usize = 256;
 /// Reports that wait: starts are limited to a few at a time, ends and probes come as containers do.
 const REPORTS: usize = 256;
 /// Without a deadline the task looks at the clock so often.
@@ -104,31 +109,23 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
     let fetcher = Arc::new(Fetcher::new(Arc::clone(&parts.images), Arc::clone(&parts.blobs)));
     let tools = Tools { runtime: Arc::clone(&parts.runtime), fetcher, reports };
     let (done, done_inbox) = mpsc::channel(REPORTS);
+    let disk = Disk::start(Arc::clone(&parts.store), done, tasks);
     let task = Task {
         node: Node::new(config.clock.now(), config.node, config.records),
         clock: config.clock,
         parts,
         tools,
+        disk,
         tasks: tasks.clone(),
-        workers: BTreeMap::new(),
-        containers: BTreeMap::new(),
-        addresses: Addresses::new(),
+        replicas: Replicas::default(),
         published: Vec::new(),
         lost: BTreeSet::new(),
         journal: Journal::default(),
         waiting: BTreeMap::new(),
         n_tickets: 0,
-        done,
     };
     tasks.spawn_vital("engine", task.run(inboxes, command_inbox, report_inbox, done_inbox));
     Handle { commands }
-}
-
-/// The end of something on the disk.
-#[derive(Debug)]
-struct Written {
-    ticket: Ticket,
-    outcome: Result<(), StoreError>,
 }
 
 type Reply = oneshot::Sender<Result<Submitted, SubmitError>>;
@@ -138,18 +135,15 @@ struct Task<W: World> {
     clock: Clock,
     parts: Parts<W>,
     tools: Tools<W::Runtime, W::Images, W::Blobs>,
+    disk: Disk,
     tasks: Tasks,
-    workers: BTreeMap<ContainerId, Worker>,
-    /// Whose replica each container is, those that ended included.
-    containers: BTreeMap<ContainerId, (SlotId, Revision)>,
-    addresses: Addresses,
+    replicas: Replicas,
     published: Vec<(Route, Vec<Backend>)>,
     /// The nodes whose connections were closed because they are down.
     lost: BTreeSet<NodeId>,
     journal: Journal,
     waiting: BTreeMap<Ticket, Reply>,
     n_tickets: u64,
-    done: mpsc::Sender<Written>,
 }
 
 impl<W: World> Task<W> {
@@ -164,7 +158,8 @@ impl<W: World> Task<W> {
         loop {
             let wake = self.node.next_deadline().map(|at| self.clock.deadline(at));
             let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + IDLE);
-            // Every arm but the commands only produces an input. All of them are cancel-safe receives.
+            // Every arm but the commands only produces an input. All of them are cancel-safe receives. Peers come first: after a
+            // pause their heartbeats are as late as the deadline that would take them for dead.
             let input = tokio::select! {
                 biased;
                 Some(event) = inboxes.peers.recv() => Some(from_peer(event)),
@@ -173,7 +168,7 @@ impl<W: World> Task<W> {
                 Some(report) = reports.recv() => Some(self.take_report(report)),
                 Some(ended) = inboxes.runtime.recv() => self.take_ended(&ended),
                 Some(event) = inboxes.gossip.recv() => Some(from_gossip(event)),
-                Some(command) = commands.recv() => self.obey(command),
+                Some(command) = commands.recv() => self.obey(command).await,
                 else => return,
             };
             if let Some(input) = input {
@@ -185,19 +180,25 @@ impl<W: World> Task<W> {
     /// Re-attaches to what runs before anything is decided (invariant I8).
     async fn find_containers(&mut self) {
         for found in self.parts.runtime.list().await {
-            let (slot, revision) = (found.tag.slot, found.tag.revision);
-            info!(slot = %found.tag.name, container = %found.id, state = ?found.state, "found");
-            self.containers.insert(found.id, (slot.clone(), revision));
-            let ended = match found.state {
-                State::Running(running) => {
-                    self.addresses.insert((slot.clone(), revision.id), running.address);
-                    None
-                }
-                State::Ended(exit) => Some(exit.map(|exit| exit.code)),
-            };
-            self.step(Input::Found { slot, revision, ended }).await;
+            self.find(found).await;
         }
         self.step(Input::Began).await;
+    }
+
+    async fn find(&mut self, found: Found) {
+        let (slot, revision) = (found.tag.slot, found.tag.revision);
+        info!(slot = %found.tag.name, container = %found.id, state = ?found.state, "found");
+        let template = self.template(&slot, revision);
+        let local = self.replicas.entry(&slot, revision, found.id);
+        local.template = template;
+        let ended = match found.state {
+            State::Running(running) => {
+                local.address = Some(running.address);
+                None
+            }
+            State::Ended(exit) => Some(exit.map(|exit| exit.code)),
+        };
+        self.step(Input::Found { slot, revision, ended }).await;
     }
 
     async fn step(&mut self, input: Input) {
@@ -215,7 +216,7 @@ impl<W: World> Task<W> {
     }
 
     fn publish_routes(&mut self) {
-        let routes = routes::routes(&self.node, &self.addresses);
+        let routes = routes::routes(&self.node, &self.replicas);
         if routes != self.published {
             self.published.clone_from(&routes);
             self.parts.publisher.publish(routes);
@@ -236,7 +237,10 @@ impl<W: World> Task<W> {
                 let reason = mesh_telemetry::Chain(&error).to_string();
                 if let Some(reply) = self.waiting.remove(&ticket) {
                     // A closed receiver is an operator that went away.
-                    drop(reply.send(Err(SubmitError::Store(error))));
+                    drop(reply.send(Err(match error {
+                        WriteError::Behind => SubmitError::Busy,
+                        WriteError::Store(error) => SubmitError::Store(error),
+                    })));
                 }
                 Input::StoreFailed { ticket, reason }
             }
@@ -245,31 +249,29 @@ impl<W: World> Task<W> {
 
     fn take_report(&mut self, report: Report) -> Input {
         let Report { slot, revision, observed, address } = report;
-        let key = (slot.clone(), revision.id);
-        if let Some(address) = address {
-            self.addresses.insert(key.clone(), address);
-        }
-        if observed == mesh_coordinator::workload::Observed::Removed {
-            self.addresses.remove(&key);
-            let id = self.container_of(&slot, revision);
-            self.workers.remove(&id);
-            self.containers.remove(&id);
+        if observed == Observed::Removed {
+            self.replicas.remove(&slot, revision);
+        } else if let Some(local) = self.replicas.get_mut(&slot, revision) {
+            local.address = address.or(local.address);
         }
         Input::Observed { slot, revision, observed }
     }
 
     fn take_ended(&mut self, ended: &Ended) -> Option<Input> {
-        let (slot, revision) = self.containers.get(&ended.id)?.clone();
+        let (slot, revision) = self.replicas.owner(&ended.id)?;
         let code = ended.exit.as_ref().map(|exit| exit.code);
         let oom = ended.exit.as_ref().is_some_and(|exit| exit.oom);
-        let observed = mesh_coordinator::workload::Observed::Ended { code, oom };
+        let observed = Observed::Ended { code, oom };
         Some(Input::Observed { slot, revision, observed })
     }
 
-    fn obey(&mut self, command: Command) -> Option<Input> {
+    async fn obey(&mut self, command: Command) -> Option<Input> {
         let now = self.clock.now();
         // A closed reply channel is a caller that went away: nothing is lost.
         match command {
+            Command::Submit { reply, .. } if self.waiting.len() >= SUBMISSIONS => {
+                drop(reply.send(Err(SubmitError::Busy)));
+            }
             Command::Submit { entries, reply } => {
                 let ticket = Ticket(self.n_tickets);
                 self.n_tickets = self.n_tickets.saturating_add(1);
@@ -277,9 +279,9 @@ impl<W: World> Task<W> {
                 return Some(Input::Submit { ticket, entries });
             }
             Command::Restarting { reply } => {
-                // A caller that went away loses nothing.
+                // Said first and confirmed then: whoever waits for this ends the agent next.
+                self.step(Input::Restarting).await;
                 reply.send(()).ok();
-                return Some(Input::Restarting);
             }
             Command::Overview { reply } => {
                 let mut overview = self.node.overview(now);
@@ -298,7 +300,7 @@ impl<W: World> Task<W> {
             }
             Command::Replica { slot, reply } => drop(reply.send(self.replica(&slot))),
             Command::Backend { slot, target, reply } => {
-                let backend = routes::local_backend(&self.node, &self.addresses, &slot, target);
+                let backend = routes::local_backend(&self.node, &self.replicas, &slot, target);
                 reply.send(backend).ok();
             }
         }

@@ -2,66 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mesh_coordinator::catalogue::{App, Entry};
+use mesh_coordinator::catalogue::App;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{Hash, Revision, SlotId, SlotIndex};
-use mesh_coordinator::node::{Output, Ticket};
-use mesh_coordinator::spec::ServiceSpec;
+use mesh_coordinator::node::Output;
+use mesh_coordinator::spec::{PublishMode, ServiceSpec, StopSignal, Template};
 use mesh_coordinator::workload::{Do, Observed};
 use mesh_ports::gossip::Gossip;
 use mesh_ports::network::HostPort;
 use mesh_ports::peer::Peers;
 use mesh_ports::runtime::{Container, ContainerId, Tag};
-use mesh_ports::store::{Change, Store};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use super::{Task, World, Written};
-use crate::records;
-use crate::replica::{Job, Replica, Report};
+use super::{Task, World};
+use crate::worker::{Job, Replica, Report};
 
 /// How a container stops whose definition is not known any more: as Docker's default does.
-const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 impl<W: World> Task<W> {
     pub(super) async fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Changed => self.parts.directory.update(self.node.state()),
+            Output::Changed => self.follow_catalogue(),
             Output::Do { slot, revision, job } => self.work(&slot, revision, job),
-            Output::Erase(hashes) => self.erase(hashes),
+            Output::Erase(hashes) => self.disk.erase(&hashes),
             Output::Event(event) => self.tell(&event),
             Output::Prefetch(digest) => self.prefetch(digest),
             Output::Publish(fact) => self.parts.gossip.publish(fact).await,
             Output::Send { to, message } => self.parts.peers.send(to, message),
-            Output::Store { ticket, entries } => self.store(ticket, entries),
+            Output::Store { ticket, entries } => self.disk.put(ticket, &entries),
             Output::Submitted { .. } => self.reply(output),
             Output::Watch(nodes) => self.parts.peers.watch(nodes),
             Output::Withdraw(key) => self.parts.gossip.withdraw(key).await,
         }
     }
 
-    fn store(&self, ticket: Ticket, entries: Vec<Entry>) {
-        let (store, done) = (Arc::clone(&self.parts.store), self.done.clone());
-        self.tasks.spawn_to_end("store", async move {
-            let outcome =
-                tokio::task::spawn_blocking(move || store.commit(records::put(&entries))).await;
-            // A panic of the store is a bug that the process ends on elsewhere; the ticket is simply never answered.
-            if let Ok(outcome) = outcome {
-                drop(done.send(Written { ticket, outcome }).await);
-            }
-        });
-    }
-
-    fn erase(&self, hashes: Vec<Hash>) {
-        let store = Arc::clone(&self.parts.store);
-        self.tasks.spawn_to_end("erase", async move {
-            let changes: Vec<Change> = records::erase(&hashes);
-            let outcome = tokio::task::spawn_blocking(move || store.commit(changes)).await;
-            if let Ok(Err(failure)) = outcome {
-                // They are void: at the next start they are judged and left out again.
-                warn!(error = %mesh_telemetry::Chain(&failure), "void records stay on the disk");
-            }
-        });
+    fn follow_catalogue(&self) {
+        let state = self.node.state();
+        self.parts.directory.update(state);
+        let images = state.apps.values().flat_map(|app| app.release.spec.images()).collect();
+        self.tools.fetcher.keep_ahead(&images);
     }
 
     fn tell(&mut self, event: &Event) {
@@ -83,11 +65,8 @@ impl<W: World> Task<W> {
 
     fn prefetch(&self, digest: String) {
         let fetcher = Arc::clone(&self.tools.fetcher);
-        self.tasks.spawn("prefetch", async move {
-            if let Err(reason) = fetcher.ensure(&digest).await {
-                debug!(%digest, %reason, "not fetched ahead of time");
-            }
-        });
+        let seed = Hash::of(&[self.node.id().as_bytes(), digest.as_bytes()]).head();
+        self.tasks.spawn("prefetch", async move { fetcher.ensure_ahead(&digest, seed).await });
     }
 
     fn work(&mut self, slot: &SlotId, revision: Revision, job: Do) {
@@ -96,37 +75,53 @@ impl<W: World> Task<W> {
                 Some(container) => self.push(slot, revision, Job::Start(Box::new(container))),
                 None => self.report(slot, revision, gone()),
             },
-            Do::Stop => {
-                let template = self.definition(slot).map(|(_, spec)| &spec.template);
-                let (signal, grace) = template
-                    .map_or((mesh_coordinator::spec::StopSignal::TERM, STOP_GRACE), |template| {
-                        (template.stop_signal, template.stop_grace)
-                    });
-                self.push(slot, revision, Job::Stop { signal, grace });
-            }
+            Do::Stop => self.stop(slot, revision),
             Do::Remove => self.push(slot, revision, Job::Remove),
             Do::Probe => self.probe(slot, revision),
         }
     }
 
-    fn push(&mut self, slot: &SlotId, revision: Revision, job: Job) {
-        let id = self.container_of(slot, revision);
-        self.containers.insert(id.clone(), (slot.clone(), revision));
-        if !self.workers.contains_key(&id) {
-            let replica = Replica { id: id.clone(), slot: slot.clone(), revision };
-            let (worker, life) = self.tools.worker(replica);
-            self.tasks.spawn("replica", life);
-            self.workers.insert(id.clone(), worker);
-        }
-        let pushed = self.workers.get(&id).is_some_and(|worker| worker.push(job));
-        if !pushed {
-            error!(container = %id, "the worker of a container does not take its job");
+    fn stop(&mut self, slot: &SlotId, revision: Revision) {
+        let known = self.replicas.get(slot, revision).and_then(|local| local.template.as_ref());
+        let template = known.or_else(|| Some(&self.definition(slot)?.1.template));
+        let (signal, grace) = template.map_or((StopSignal::TERM, STOP_GRACE), |template| {
+            (template.stop_signal, template.stop_grace)
+        });
+        self.push(slot, revision, Job::Stop { signal, grace });
+        // A start that is given up because its image takes too long would take as long the next time if nobody went on, and the
+        // core asks only once for an image.
+        let came_up = self.replicas.address(slot, revision).is_some();
+        let wanted = self.node.state().apps.get(&slot.app).is_some_and(|app| app.wants(slot));
+        if let Some(template) = self.template(slot, revision).filter(|_| wanted && !came_up) {
+            self.prefetch(template.image.digest);
         }
     }
 
+    fn push(&mut self, slot: &SlotId, revision: Revision, job: Job) {
+        let id = self.container_of(slot, revision);
+        let local = self.replicas.entry(slot, revision, id.clone());
+        if let Job::Start(container) = &job {
+            local.template = Some(container.template.clone());
+        }
+        let worker = local.worker.take().filter(|worker| !worker.has_ended());
+        let worker = worker.unwrap_or_else(|| {
+            let replica = Replica { id: id.clone(), slot: slot.clone(), revision };
+            let (worker, life) = self.tools.worker(replica);
+            self.tasks.spawn("replica", life);
+            worker
+        });
+        if !worker.push(job) {
+            error!(container = %id, "the worker of a container does not take its job");
+        }
+        local.worker = Some(worker);
+    }
+
+    /// By the check that the container was started with. When that is not known any more, nothing says that it is unhealthy,
+    /// and its replacement is on its way.
     fn probe(&self, slot: &SlotId, revision: Revision) {
-        let check = self.definition(slot).and_then(|(_, spec)| spec.template.healthcheck.clone());
-        let Some(check) = check else {
+        let known = self.replicas.get(slot, revision).and_then(|local| local.template.clone());
+        let template = known.or_else(|| self.template(slot, revision));
+        let Some(check) = template.and_then(|template| template.healthcheck) else {
             return self.report(slot, revision, Observed::Probed { passed: true });
         };
         let id = self.container_of(slot, revision);
@@ -146,11 +141,16 @@ impl<W: World> Task<W> {
         Some((app, app.release.spec.service(&slot.service)?))
     }
 
+    /// What `revision` of a slot is made from; `None` when the catalogue has another definition.
+    pub(super) fn template(&self, slot: &SlotId, revision: Revision) -> Option<Template> {
+        let (app, spec) = self.definition(slot)?;
+        (app.revision(&slot.service, spec) == revision).then(|| spec.template.clone())
+    }
+
     /// The name of the container of a slot and revision on this node: readable, and never the same for two.
     pub(super) fn container_of(&self, slot: &SlotId, revision: Revision) -> ContainerId {
-        let known = self.containers.iter().find(|(_, (s, r))| s == slot && *r == revision);
-        if let Some((id, _)) = known {
-            return id.clone();
+        if let Some(local) = self.replicas.get(slot, revision) {
+            return local.id.clone();
         }
         let unique = Hash::of(&[&slot.digest().0, &revision.id.to_be_bytes()]).head() >> 32;
         let app = self
@@ -185,8 +185,7 @@ impl<W: World> Task<W> {
         let index = name.rsplit('/').next().unwrap_or_default();
         let hostname =
             spec.template.hostname.clone().unwrap_or_else(|| format!("{}-{index}", slot.service));
-        let ports =
-            spec.ports.iter().filter(|port| port.mode == mesh_coordinator::spec::PublishMode::Host);
+        let ports = spec.ports.iter().filter(|port| port.mode == PublishMode::Host);
         Some(Container {
             id: self.container_of(slot, revision),
             tag: Tag { slot: slot.clone(), revision, name },

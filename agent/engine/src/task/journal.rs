@@ -13,13 +13,13 @@ const BEHIND_MAX: usize = 256;
 const FOLLOWERS_MAX: usize = 256;
 
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     events: VecDeque<Event>,
     followers: Vec<mpsc::Sender<Event>>,
 }
 
 impl Journal {
-    pub(super) fn write(&mut self, event: &Event) {
+    pub(crate) fn write(&mut self, event: &Event) {
         if self.events.len() >= KEPT_MAX {
             self.events.pop_front();
         }
@@ -28,7 +28,7 @@ impl Journal {
     }
 
     /// The last `tail` events, and new ones as they come if `follow` is set.
-    pub(super) fn read(&mut self, tail: usize, follow: bool) -> mpsc::Receiver<Event> {
+    pub(crate) fn read(&mut self, tail: usize, follow: bool) -> mpsc::Receiver<Event> {
         let skipped = self.events.len().saturating_sub(tail);
         let last: Vec<Event> = self.events.iter().skip(skipped).cloned().collect();
         let (sender, receiver) = mpsc::channel(last.len().saturating_add(BEHIND_MAX));

@@ -10,7 +10,7 @@ use mesh_coordinator::id::{Revision, SlotId};
 use mesh_coordinator::spec::{HealthTest, StopSignal};
 use mesh_coordinator::workload::Observed;
 use mesh_ports::peer::Blobs;
-use mesh_ports::runtime::{Container, ContainerId, Health, Images, Runtime};
+use mesh_ports::runtime::{Container, ContainerId, Health, Images, Runtime, StartError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// Whether it takes no jobs any more: it removed its container, or broke down.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
     /// Queues a job. False when the worker has ended or is hopelessly behind.
     pub(crate) fn push(&self, job: Job) -> bool {
         if !matches!(job, Job::Start(_)) {
@@ -123,17 +128,21 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
     ) -> (Observed, Option<Ipv4Addr>) {
         let fetched = tokio::select! {
             biased;
-            () = hurry.cancelled() => Err("stopped before it was started".to_owned()),
+            () = hurry.cancelled() => {
+                let reason = "stopped before it was started".to_owned();
+                return (Observed::StartFailed { reason, transient: true }, None);
+            }
             fetched = self.fetcher.ensure(&container.template.image.digest) => fetched,
         };
-        if let Err(reason) = fetched {
-            return (Observed::StartFailed { reason, transient: true }, None);
+        if let Err(error) = fetched {
+            return (failed(&error, error.is_transient()), None);
         }
         match self.runtime.start(container).await {
             Ok(running) => (Observed::Started, Some(running.address)),
             Err(error) => {
-                let reason = mesh_telemetry::Chain(&error).to_string();
-                (Observed::StartFailed { reason, transient: error.is_transient() }, None)
+                // An image that went away since a moment ago is fetched again by the next try.
+                let fetchable = matches!(error, StartError::ImageMissing(_));
+                (failed(&error, fetchable || error.is_transient()), None)
             }
         }
     }
@@ -159,4 +168,8 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
         // A closed channel means that the agent stops.
         drop(self.reports.send(replica.report(Observed::Probed { passed }, None)).await);
     }
+}
+
+fn failed(error: &dyn std::error::Error, transient: bool) -> Observed {
+    Observed::StartFailed { reason: mesh_telemetry::Chain(error).to_string(), transient }
 }
