@@ -7,6 +7,7 @@
 mod apps;
 mod everyday;
 mod members;
+mod nemesis;
 mod power;
 mod restarts;
 mod splits;
@@ -45,6 +46,7 @@ const GROUPS: &[Group] = &[
     power::TWO,
     splits::GROUP,
     members::GROUP,
+    nemesis::GROUP,
 ];
 
 /// Runs the stories whose name holds one of the arguments, or all.

@@ -135,7 +135,7 @@ fn limits_of_nodes(lab: &mut Lab) -> Result<()> {
     // Each host has 1 GiB: one replica of 600 MiB fits on each, and a fourth nowhere.
     let heavy = App::new("heavy", 4, None).deployed("resources: {reservations: {memory: 600M}}\n");
     let path = heavy.write(lab)?;
-    let placed = lab.ctl(&["place", "--yes", "--timeout", "20s", &path])?;
+    let placed = lab.ctl(&["place", "--yes", "--timeout", "15s", &path])?;
     ensure!(placed.code == 3, "one replica too many: {placed:?}");
     let said = format!("{}{}", placed.out, placed.err);
     ensure!(said.contains("no node can hold it"), "the reason is not told: {said}");
@@ -156,7 +156,7 @@ fn unhealthy(lab: &mut Lab) -> Result<()> {
     app.health =
         "{test: [CMD, /hello, nonsense], interval: 300ms, timeout: 1s, retries: 2}".to_owned();
     let path = app.write(lab)?;
-    let placed = lab.ctl(&["place", "--yes", "--timeout", "15s", &path])?;
+    let placed = lab.ctl(&["place", "--yes", "--timeout", "8s", &path])?;
     ensure!(placed.code == 1, "place: {placed:?}");
     let said = format!("{}{}", placed.out, placed.err).to_lowercase();
     ensure!(said.contains("health"), "the reason is not told: {said}");
