@@ -197,6 +197,9 @@ impl Authority {
     }
 }
 
+/// Operators at one distance from the root, each with the best grant that made it one.
+type Ring = BTreeMap<PublicKey, ((u64, u64, u32, Hash), Operator)>;
+
 /// One walk over the operators, the nearest to the root first.
 struct Walk {
     operators: BTreeMap<PublicKey, Operator>,
@@ -219,10 +222,10 @@ impl Walk {
             removed_backwards: BTreeMap::new(),
         };
         let mut walked = BTreeSet::new();
-        let mut ring = BTreeMap::from([(root.key, root)]);
+        let mut ring = Ring::from([(root.key, ((0, 0, 0, Hash([0; 32])), root))]);
         while !ring.is_empty() {
-            let mut next_ring = BTreeMap::new();
-            for (key, operator) in ring {
+            let mut next_ring = Ring::new();
+            for (key, (_, operator)) in ring {
                 walked.insert(key);
                 walk.apply(&operator, records, &walked, &mut next_ring);
                 if !walk.removed.contains_key(&key) {
@@ -243,7 +246,7 @@ impl Walk {
         author: &Operator,
         records: &Records,
         walked: &BTreeSet<PublicKey>,
-        next_ring: &mut BTreeMap<PublicKey, Operator>,
+        next_ring: &mut Ring,
     ) {
         if author.role < Role::Admin {
             return;
@@ -253,7 +256,10 @@ impl Walk {
         for entry in records.by_author(&author.key).filter(|entry| stands(entry)) {
             match &entry.record.body {
                 Body::Operator(operator) => {
-                    next_ring.insert(operator.key, operator.clone());
+                    let order = entry.order();
+                    if next_ring.get(&operator.key).is_none_or(|(other, _)| *other < order) {
+                        next_ring.insert(operator.key, (order, operator.clone()));
+                    }
                 }
                 Body::OperatorRemoval(removal) if removal.key != author.key => {
                     let keep: BTreeSet<Hash> = removal.keep.iter().map(|kept| kept.hash).collect();

@@ -151,8 +151,10 @@ impl State {
             removed_nodes: authority.removed_members.keys().copied().collect(),
             ..Self::default()
         };
-        let members =
-            authority.members.iter().filter(|(node, _)| !authority.removed_members.contains_key(*node));
+        let members = authority
+            .members
+            .iter()
+            .filter(|(node, _)| !authority.removed_members.contains_key(*node));
         state.nodes = members
             .map(|(node, member)| {
                 let blank = Node {
@@ -177,7 +179,12 @@ impl State {
                     continue;
                 }
                 state.removed_apps.insert(*app);
-                let count = state.removals.entry(name.clone()).or_insert(0);
+                state.removals.insert(name.clone(), 0);
+            }
+        }
+        // A tombstone counts only for the life of the name that it names, or one for a made up life would end the true one.
+        for (name, count) in &mut state.removals {
+            while state.removed_apps.contains(&AppUid::of(mesh, name, *count)) {
                 *count = count.saturating_add(1);
             }
         }
@@ -261,5 +268,49 @@ impl State {
             | Body::Member(_)
             | Body::MemberRemoval { .. } => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a tombstone ends.
+
+    use std::collections::BTreeMap;
+
+    use super::super::sample::{ROOT, Sample};
+    use super::super::{Body, Entry, Release};
+    use crate::id::AppUid;
+    use crate::name::AppName;
+    use crate::spec::AppSpec;
+
+    fn name() -> AppName {
+        "web".parse().unwrap()
+    }
+
+    fn release(sample: &Sample, life: u64) -> Entry {
+        let app = AppUid::of(sample.mesh, &name(), life);
+        let spec = AppSpec { name: name(), services: BTreeMap::new() };
+        sample.says(ROOT, 1, Body::App(Release { app, version: 1, spec }))
+    }
+
+    fn tombstone(sample: &Sample, app: AppUid) -> Entry {
+        sample.says(ROOT, 1, Body::AppRemoval { app, name: name() })
+    }
+
+    #[test]
+    fn a_tombstone_for_another_life_of_the_name_ends_nothing() {
+        let sample = Sample::new();
+        let [now, future] = [0, 1].map(|life| AppUid::of(sample.mesh, &name(), life));
+        let strange = tombstone(&sample, AppUid([7; 16]));
+        let mut entries = vec![release(&sample, 0), strange, tombstone(&sample, future)];
+        let catalogue = sample.in_any_order(&entries);
+        assert!(catalogue.state().apps.contains_key(&now));
+        assert_eq!(catalogue.state().uid(sample.mesh, &name()), now);
+
+        entries.push(tombstone(&sample, now));
+        let next = AppUid::of(sample.mesh, &name(), 2);
+        let catalogue = sample.in_any_order(&entries);
+        assert!(catalogue.state().apps.is_empty());
+        assert_eq!(catalogue.state().uid(sample.mesh, &name()), next, "the next life is a new one");
     }
 }

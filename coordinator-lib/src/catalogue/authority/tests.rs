@@ -1,7 +1,9 @@
-//! A removed node admits nobody any more.
+//! A removed node admits nobody any more, and the latest word about an operator's role counts.
 
 use super::super::sample::{ROOT, Sample, key};
-use super::super::{Body, Entry, Inserted, Invitation, KeptRecord, Member, Refusal};
+use super::super::{
+    Body, Entry, Inserted, Invitation, KeptRecord, Member, Operator, Refusal, Role,
+};
 use crate::id::{NodeId, PublicKey};
 use crate::time::WallTime;
 
@@ -84,4 +86,24 @@ fn whoever_was_admitted_by_a_void_member_is_void_too() {
     entries.push(removal(&sample, &[]));
     let after = sample.in_any_order(&entries);
     assert!(!is_member(&after, 31) && !is_member(&after, 32));
+}
+
+#[test]
+fn of_two_admins_at_one_distance_the_later_one_says_what_a_third_may_do() {
+    let sample = Sample::new();
+    let name = || "third".parse().unwrap();
+    let says = |author: u8, generation, role| {
+        let operator = Operator { key: key(7), name: name(), role };
+        sample.says(key(author), generation, Body::Operator(operator))
+    };
+    for (earlier, later) in [(5, 6), (6, 5)] {
+        let catalogue = sample.in_any_order(&[
+            sample.operator(key(5), Role::Admin),
+            sample.operator(key(6), Role::Admin),
+            says(earlier, 1, Role::Admin),
+            says(later, 2, Role::Viewer),
+        ]);
+        let third = catalogue.state().operators.get(&key(7)).unwrap();
+        assert_eq!(third.role, Role::Viewer, "{later} has taken it back");
+    }
 }
