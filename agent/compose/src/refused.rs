@@ -7,7 +7,7 @@ type Refusals = &'static [(&'static str, &'static str)];
 /// Keys beside `services`.
 pub(crate) const APP: Refusals = &[
     ("include", "write the services of the other file into this one"),
-    ("networks", "leave it out: the services of an app reach each other by name"),
+    ("networks", "leave it out: services reach each other by published ports"),
     ("volumes", DATA),
     ("secrets", "pass the value as a variable: environment or env_file"),
     ("configs", "put the file into the image, or pass the value as a variable"),
@@ -16,7 +16,7 @@ pub(crate) const APP: Refusals = &[
 ];
 
 const DATA: &str = "leave it out, and keep data outside the mesh: a container's files end with it";
-const NETWORK: &str = "leave it out: the services of an app reach each other by name";
+const NETWORK: &str = "leave it out: services reach each other by published ports";
 const CPU: &str = "use deploy.resources.limits.cpus";
 const PRIVILEGE: &str = "leave it out: containers of a mesh have no extra rights";
 const LIMIT: &str =
@@ -116,7 +116,7 @@ pub(crate) const DEPLOY: Refusals = &[
     ("endpoint_mode", "leave it out: a published port leads to any ready replica"),
     ("labels", "use labels of the service"),
     ("restart_policy", "use restart of the service: always, \"no\" or on-failure[:n]"),
-    ("rollback_config", "leave it out: go back with agentctl rollback"),
+    ("rollback_config", "leave it out: place the former manifest to go back"),
     ("update_config", "leave it out: replicas are replaced one after the other"),
 ];
 
@@ -130,6 +130,6 @@ pub(crate) const RESERVATIONS: Refusals = &[
 /// Keys of `x-mesh`.
 pub(crate) const MESH: Refusals = &[
     ("lease", "leave it out: the mesh's own settings hold for all apps"),
-    ("relationships", "leave it out: the services of an app reach each other by name"),
+    ("relationships", "leave it out: services reach each other by published ports"),
     ("routes", "publish a port, and lead to it from outside: ports: [\"80:8080\"]"),
 ];

@@ -80,7 +80,7 @@ impl CallError {
     pub(crate) fn next(&self) -> Option<String> {
         match self {
             Self::Unreachable(_) => Some(
-                "on a server of the mesh: systemctl status mesh-agent; or name another agent: \
+                "on a server of the mesh: systemctl status agentmesh-agent; or name another agent: \
                  agentctl --agent HOST:PORT …"
                     .to_owned(),
             ),

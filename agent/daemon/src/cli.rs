@@ -120,7 +120,7 @@ impl Cli {
     }
 }
 
-/// Serves at once, by the service manager where there is one that knows the agent.
+/// Serves at once, unless told not to.
 fn serve_unless(no_run: bool, config: &Config) -> anyhow::Result<ExitCode> {
     if no_run { Ok(ExitCode::SUCCESS) } else { run::serve(config) }
 }

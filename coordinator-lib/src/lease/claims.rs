@@ -73,7 +73,7 @@ pub(crate) struct Claims {
     /// Since when a slot needs a claimant.
     needed: BTreeMap<SlotId, Instant>,
     /// How often this node failed with a slot, and when it failed last.
-    failures: BTreeMap<(SlotId, u64), u32>,
+    failures: BTreeMap<(SlotId, u64), (u32, Instant)>,
     prefetched: BTreeSet<String>,
     nonce: u64,
     /// Earliest moment at which time alone changes something, found during the last look.
@@ -212,7 +212,6 @@ impl Claims {
                     mine.orphaned.take().map_or(mine.claim.failover_ms, |orphaned| {
                         u32::try_from(now.since(orphaned).as_millis()).ok()
                     });
-                self.failures.remove(key);
                 let failover = mine
                     .claim
                     .failover_ms

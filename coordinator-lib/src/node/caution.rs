@@ -35,10 +35,13 @@ impl Node {
             alive.iter().filter(|node| self.desk.exchange.synced().contains(node)).count();
         let greeted = alive.iter().all(|node| self.claims.book.is_complete(*node))
             && n_synced >= alive.len().min(3);
+        let all_down = peers.iter().all(|(_, status)| *status == NodeStatus::Down);
         let deadline = match self.first_heard {
             _ if peers.is_empty() => began,
             None => began + WARM_ALONE,
             Some(_) if greeted && alive.len() == peers.len() => began,
+            // They were heard and are gone: there is nobody left to listen to.
+            Some(_) if all_down => began,
             Some(heard) if greeted && !alive.is_empty() => heard + WARM_LISTEN,
             Some(_) => began + WARM_MAX,
         };

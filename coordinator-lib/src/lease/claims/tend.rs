@@ -23,6 +23,8 @@ const HOPELESS_MAX: Duration = Duration::from_secs(90);
 const COOL_DOWN_MIN: Duration = Duration::from_secs(5);
 /// The longest pause.
 const COOL_DOWN_MAX: Duration = Duration::from_secs(300);
+/// After so long without a failure the next one counts as the first: twice the longest pause.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// A replica of an app that nobody has heard of is stopped after this time: the catalogue may still be on its way.
 const STRAY_GRACE: Duration = Duration::from_secs(30);
 
@@ -195,9 +197,12 @@ impl Claims {
     }
 
     fn give_up(&mut self, now: Instant, key: &(SlotId, u64), reason: &str, out: &mut Vec<Effect>) {
-        let failures = self.failures.entry(key.clone()).or_insert(0);
+        // Ready for a moment is no success: without a health check every start is ready at once.
+        self.failures.retain(|_, (_, at)| now.since(*at) < FORGIVEN_AFTER);
+        let (failures, at) = self.failures.entry(key.clone()).or_insert((0, now));
         let factor = 1_u32.checked_shl(*failures).unwrap_or(u32::MAX);
         *failures = failures.saturating_add(1);
+        *at = now;
         let pause = COOL_DOWN_MIN.saturating_mul(factor).min(COOL_DOWN_MAX);
         let Some(mine) = self.mine.get_mut(key) else { return };
         mine.hold = Hold::Failed { until: now + pause };
