@@ -1,8 +1,12 @@
 //! Turns snapshots of the live nodes into events.
 //!
 //! chitchat tells the whole state of all live nodes at each change. Kept here is what was told to the engine, so that each step
-//! says only what differs. Of a node's lives only the highest counts; of its facts only those that it signed; of nodes only
-//! members. Everything about this node itself is left out: any member can make it up.
+//! says only what differs. Of a node's lives only the highest that it proved counts; of its facts only those that it signed; of
+//! nodes only members. Everything about this node itself is left out: any member can make it up.
+//!
+//! A life is proved by a fact that the node signed in it. Without that any member could say that another one lives on in a life
+//! that is higher than all to come, and nobody would hear that node's claims again. Every agent says what its node has as soon as
+//! it begins, so a proof is never long in coming.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +51,8 @@ pub(crate) struct Diff {
     facts: Arc<dyn FactCodec>,
     tally: Arc<Tally>,
     seen: BTreeMap<NodeId, Seen>,
+    /// Lives above those in `seen` that proved nothing, and up to which version that was looked for.
+    unproved: BTreeMap<(NodeId, Incarnation), u64>,
 }
 
 impl Diff {
@@ -56,7 +62,7 @@ impl Diff {
         facts: Arc<dyn FactCodec>,
         tally: Arc<Tally>,
     ) -> Self {
-        Self { node, directory, facts, tally, seen: BTreeMap::new() }
+        Self { node, directory, facts, tally, seen: BTreeMap::new(), unproved: BTreeMap::new() }
     }
 
     /// What changed up to the snapshot `live`. Without `may_fall` nobody is called dead: a new instance of chitchat knows nobody
@@ -80,10 +86,11 @@ impl Diff {
 
     /// The highest live life of each member but this node.
     fn best_lives<'a>(
-        &self,
+        &mut self,
         live: &'a BTreeMap<ChitchatId, NodeState>,
     ) -> BTreeMap<NodeId, (Peer, Incarnation, &'a NodeState)> {
         let mut best = BTreeMap::new();
+        let mut unproved = BTreeMap::new();
         for (id, state) in live {
             let Some((node, life)) = read_id(id).filter(|(node, _)| *node != self.node) else {
                 continue;
@@ -93,11 +100,31 @@ impl Diff {
             if former || lower {
                 continue;
             }
-            if let Some(peer) = self.directory.peer(node) {
+            let Some(peer) = self.directory.peer(node) else { continue };
+            let is_known = self.seen.get(&node).is_some_and(|seen| life == seen.life);
+            let version = state.max_version();
+            let looked = self.unproved.get(&(node, life)) == Some(&version);
+            if is_known || (!looked && self.is_proved(&peer, life, state)) {
                 best.insert(node, (peer, life, state));
+            } else {
+                unproved.insert((node, life), version);
             }
         }
+        self.unproved = unproved;
         best
+    }
+
+    /// Whether `peer` signed something in this life. Few are tried, since whoever makes up lives can make up facts as well.
+    fn is_proved(&self, peer: &Peer, life: Incarnation, state: &NodeState) -> bool {
+        let stands = |key: &str, value: &str| {
+            keys::open(self.facts.as_ref(), (peer, life), (key, value)).is_ok()
+        };
+        let vital = [FactKey::Node, FactKey::Root].map(keys::to_text);
+        let mut all = state.key_values_including_deleted();
+        vital.iter().any(|key| state.get(key).is_some_and(|value| stands(key, value)))
+            || all
+                .find(|(_, value)| !value.is_deleted())
+                .is_some_and(|(key, value)| stands(key, &value.value))
     }
 
     /// Takes back what was told of nodes that are no members any more.

@@ -162,8 +162,30 @@ fn a_fact_of_another_life_or_place_is_refused() {
     let eyes = Eyes::new(&script.world, 2);
     let of_former_life = keys::seal(eyes.as_ref(), Incarnation(4), &Fact::Root(1)).unwrap();
     let of_other_key = keys::seal(eyes.as_ref(), Incarnation(5), &vote(0, 1)).unwrap();
+    script.says(2, 5, &Fact::Root(1));
+    assert_eq!(script.step().len(), 2);
     script.state(2, 5).set("r", of_former_life);
     script.state(2, 5).set(keys::to_text(vote(1, 1).key()), of_other_key);
-    assert_eq!(script.step(), [up(2, 5)]);
+    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1))]);
     assert_eq!(script.tally.read().facts_refused, 2);
+}
+
+#[test]
+fn a_life_that_the_node_did_not_prove_does_not_count() {
+    let mut script = Script::new(&[1, 2, 3]);
+    script.says(2, 5, &Fact::Root(1));
+    assert_eq!(script.step().len(), 2);
+    // Another member says that node 2 has begun anew: with nothing, with its old facts, and with facts of its own.
+    let old = keys::seal(Eyes::new(&script.world, 2).as_ref(), Incarnation(5), &Fact::Root(1));
+    let own = keys::seal(Eyes::new(&script.world, 3).as_ref(), Incarnation(8), &Fact::Root(1));
+    script.state(2, 6);
+    script.state(2, 7).set("r", old.unwrap());
+    script.state(2, 8).set("r", own.unwrap());
+    script.state(2, u64::MAX).set("x", "y");
+    assert_eq!(script.step(), []);
+    script.says(2, 5, &Fact::Root(2));
+    assert_eq!(script.step(), [published(2, 5, Fact::Root(2))], "it is still heard");
+    script.says(2, 6, &vote(0, 1));
+    let news = [up(2, 6), published(2, 6, vote(0, 1)), withdrawn(2, 5, &Fact::Root(2))];
+    assert_eq!(script.step(), news, "and a life that it proves replaces the last");
 }

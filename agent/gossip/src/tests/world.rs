@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mesh_coordinator::fact::{Fact, FactKey, Suspicion, Vote};
+use mesh_coordinator::fact::{Fact, FactKey, NodeFacts, Suspicion, Vote};
 use mesh_coordinator::id::{Hash, Incarnation, MeshId, NodeId, PublicKey};
+use mesh_coordinator::spec::Reservation;
 use mesh_ports::directory::{Directory, Peer, Sealer, Standing};
-use mesh_ports::gossip::{Event, Events, FactCodec};
+use mesh_ports::gossip::{Event, Events, FactCodec, Gossip as _};
 use mesh_telemetry::Tasks;
 
 use crate::{AddressBook, Config, Handle, Medium, Ports, start};
@@ -36,6 +37,16 @@ pub(crate) fn vote(index: u32, seq: u64) -> Fact {
         node: NodeId::of(&PublicKey(accused)),
         incarnation: Incarnation(seq),
         suspicion: Suspicion::Silent,
+    })
+}
+
+/// What the n-th node says of itself when it begins, as every agent does: it proves its life.
+fn presence(n: u8) -> Fact {
+    Fact::Node(NodeFacts {
+        name: format!("node{n}").parse().unwrap(),
+        capacity: Reservation::default(),
+        version: "1".to_owned(),
+        restarting: false,
     })
 }
 
@@ -241,6 +252,7 @@ impl Agent {
     ) -> Self {
         let tasks = Tasks::new("gossip");
         let (handle, events) = start(config, ports(world, n, &book), &tasks).await.unwrap();
+        handle.publish(presence(n)).await;
         let (beliefs, log) = (BTreeMap::new(), Vec::new());
         Self { handle, n, beliefs, log, book, events, tasks }
     }
@@ -317,9 +329,10 @@ impl Agent {
         self.beliefs.get(&node(n)).is_some_and(|belief| belief.up)
     }
 
+    /// What `n` published, but for its presence.
     pub(crate) fn facts(&self, n: u8) -> Vec<Fact> {
-        let belief = self.beliefs.get(&node(n));
-        belief.map(|belief| belief.facts.values().cloned().collect()).unwrap_or_default()
+        let facts = self.beliefs.get(&node(n)).into_iter().flat_map(|belief| belief.facts.values());
+        facts.filter(|fact| !matches!(fact, Fact::Node(_))).cloned().collect()
     }
 
     pub(crate) fn life(&self, n: u8) -> Incarnation {
