@@ -23,7 +23,7 @@ pub fn clean(name: &str) {
     let dir = dir_of(name);
     let nodes = nodes_of(&dir);
     let (Ok(()) | Err(_)) = process::kill_until_none(|| {
-        let mut pids = process::told_of(&dir);
+        let mut pids = process::working_in(&dir);
         pids.extend(nodes.iter().flat_map(|node| process::of_node(node)));
         pids
     });
@@ -59,7 +59,7 @@ pub fn left_behind(name: &str) -> Result<Vec<String>> {
     let mut left: Vec<String> =
         namespaces(name).into_iter().map(|name| format!("namespace {name}")).collect();
     left.extend(mounts_below(&dir)?.into_iter().map(|at| format!("mount {at}")));
-    left.extend(process::told_of(&dir).into_iter().map(|pid| format!("process {pid}")));
+    left.extend(process::working_in(&dir).into_iter().map(|pid| format!("process {pid}")));
     if dir.exists() {
         left.push(format!("directory {}", dir.display()));
     }

@@ -4,6 +4,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::{Lab, PATIENCE, until};
@@ -114,7 +116,10 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let (Ok(()) | Err(_)) = self.child.kill();
+        // The process is `timeout`, which passes this on; killed, it would leave agentctl behind.
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let (Ok(()) | Err(_)) = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
         let (Ok(_) | Err(_)) = self.child.wait();
         let (Ok(()) | Err(_)) = std::fs::remove_file(&self.out);
     }

@@ -228,7 +228,7 @@ impl Host {
         let node = self.node();
         let agent = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
         let list = || {
-            let mut pids = process::told_of(&self.dir);
+            let mut pids = process::working_in(&self.dir);
             pids.extend(agent);
             pids.extend(node.iter().flat_map(|node| process::of_node(node)));
             pids
@@ -291,12 +291,15 @@ impl Host {
     }
 }
 
-/// Copies a program beside its place and moves it there, as one does with a program that runs.
+/// Puts a program beside its place and moves it there, as one does with a program that runs. It is large, so that it is only
+/// copied where it must be.
 fn install(from: &Path, to: &Path, mark: &[u8]) -> Result<()> {
     let dir = to.parent().context("a program is in a directory")?;
     fs::create_dir_all(dir)?;
     let draft = to.with_extension("new");
-    fs::copy(from, &draft).with_context(|| format!("cannot copy {}", from.display()))?;
+    if !mark.is_empty() || fs::hard_link(from, &draft).is_err() {
+        fs::copy(from, &draft).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
     if !mark.is_empty() {
         let mut file: File = OpenOptions::new().append(true).open(&draft)?;
         file.write_all(mark)?;

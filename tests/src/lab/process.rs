@@ -37,13 +37,17 @@ pub(super) fn of_node(node: &str) -> Vec<i32> {
     all().filter(|pid| read(*pid, "cgroup").contains(&group)).collect()
 }
 
-/// Processes that were told of a directory, by their command line or their environment.
-pub(super) fn told_of(dir: &Path) -> Vec<i32> {
+/// Agents, shims and agentctls that work in a lab's directory; not whoever looks at its files.
+pub(super) fn working_in(dir: &Path) -> Vec<i32> {
     let dir = format!("{}/", dir.display());
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let knows =
-        |pid: &i32| read(*pid, "cmdline").contains(&dir) || read(*pid, "environ").contains(&dir);
-    all().filter(|pid| *pid != own).filter(knows).collect()
+    let told = ["MESH_DATA_DIR", "AGENTCTL_CONFIG"].map(|variable| format!("{variable}={dir}"));
+    let works = |pid: &i32| {
+        let program = fs::read_link(format!("/proc/{pid}/exe"));
+        let is_ours = program.is_ok_and(|program| program.starts_with(&dir));
+        let environment = read(*pid, "environ");
+        is_ours || environment.split('\0').any(|one| told.iter().any(|told| one.starts_with(told)))
+    };
+    all().filter(works).collect()
 }
 
 /// The containers of a node.
