@@ -24,6 +24,9 @@ const LIFETIME_MS_MAX: u64 = 10 * 60 * 1000;
 /// used twice.
 const NONCES_MAX: usize = 8192;
 
+/// Of those, the most of one operator: a script that asks too often must not keep the others out.
+const NONCES_OF_ONE_MAX: usize = 1024;
+
 /// The requests that were redeemed and have not expired.
 #[derive(Debug, Default)]
 pub(super) struct Nonces(BTreeMap<(PublicKey, [u8; 16]), WallTime>);
@@ -49,13 +52,18 @@ pub(super) enum Place {
 impl Nonces {
     /// Remembers a request; false when it was redeemed before.
     fn redeem(&mut self, request: &Request, now: WallTime) -> Result<bool, Status> {
-        if self.0.len() >= NONCES_MAX {
+        if self.is_full_for(&request.operator) {
             self.0.retain(|_, expires| *expires >= now);
         }
-        if self.0.len() >= NONCES_MAX {
+        if self.is_full_for(&request.operator) {
             return Err(Status::resource_exhausted("too many requests at once; try again"));
         }
         Ok(self.0.insert((request.operator, request.nonce), request.expires).is_none())
+    }
+
+    fn is_full_for(&self, operator: &PublicKey) -> bool {
+        let own = self.0.range((*operator, [0; 16])..=(*operator, [u8::MAX; 16]));
+        self.0.len() >= NONCES_MAX || own.count() >= NONCES_OF_ONE_MAX
     }
 }
 
@@ -125,5 +133,45 @@ impl Orders {
         } else {
             refuse("the request was used before")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Nobody uses up what others need.
+
+    use mesh_coordinator::id::{Hash, MeshId, NodeId, PublicKey};
+    use mesh_coordinator::time::WallTime;
+    use mesh_ports::request::Request;
+
+    use super::{NONCES_OF_ONE_MAX, Nonces};
+
+    fn request(operator: u8, number: usize, expires: u64) -> Request {
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&number.to_be_bytes());
+        Request {
+            mesh: MeshId(Hash([0; 32])),
+            operator: PublicKey([operator; 32]),
+            target: NodeId::from_bytes([0; 10]),
+            action: String::new(),
+            slot: None,
+            arguments: Hash([0; 32]),
+            nonce,
+            expires: WallTime(expires),
+        }
+    }
+
+    #[test]
+    fn an_operator_that_asks_without_end_is_stopped_and_others_are_not() {
+        let mut nonces = Nonces::default();
+        let now = WallTime(5);
+        for number in 0..NONCES_OF_ONE_MAX {
+            assert!(nonces.redeem(&request(1, number, 10), now).unwrap());
+        }
+        assert!(nonces.redeem(&request(1, NONCES_OF_ONE_MAX, 10), now).is_err());
+        assert!(nonces.redeem(&request(2, 0, 10), now).unwrap());
+        assert!(!nonces.redeem(&request(2, 0, 10), now).unwrap(), "each is used once");
+        let later = WallTime(11);
+        assert!(nonces.redeem(&request(1, NONCES_OF_ONE_MAX, 20), later).unwrap(), "room again");
     }
 }
