@@ -103,7 +103,7 @@ fn of_two_admins_at_one_distance_the_later_one_says_what_a_third_may_do() {
             says(earlier, 1, Role::Admin),
             says(later, 2, Role::Viewer),
         ]);
-        let third = catalogue.state().operators.get(&key(7)).unwrap();
+        let third = &catalogue.state().operators[&key(7)];
         assert_eq!(third.role, Role::Viewer, "{later} has taken it back");
     }
 }

@@ -11,10 +11,9 @@ fn drain(sample: &Sample, n: u8) -> Entry {
 }
 
 fn n_records(messages: &[Message]) -> usize {
-    let lengths = messages.iter().map(|message| match message {
-        Message::Records(entries) => entries.len(),
-        _ => 0,
-    });
+    let lengths = messages
+        .iter()
+        .map(|message| if let Message::Records(entries) = message { entries.len() } else { 0 });
     lengths.sum()
 }
 
@@ -45,7 +44,7 @@ fn an_answer_has_a_longest_length_and_the_next_one_goes_on() {
     let long = |n: u8| {
         let entry = drain(&sample, n);
         let bytes = vec![n; 64 << 10];
-        let signed = SignedBytes { bytes, ..entry.signed.clone() };
+        let signed = SignedBytes { bytes, ..entry.signed };
         let hash = signed.digest();
         Entry { signed, hash, ..entry }
     };
@@ -53,8 +52,8 @@ fn an_answer_has_a_longest_length_and_the_next_one_goes_on() {
     let mut more = entries.clone();
     more.extend((2..60).map(|n| {
         let entry = sample.says(key(n), 1, entries[usize::from(n)].record.body.clone());
-        let bytes = vec![n, 1].repeat(32 << 10);
-        let signed = SignedBytes { bytes, ..entry.signed.clone() };
+        let bytes = [n, 1].repeat(32 << 10);
+        let signed = SignedBytes { bytes, ..entry.signed };
         let hash = signed.digest();
         Entry { signed, hash, ..entry }
     }));
