@@ -24,7 +24,7 @@ mod peer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::peer::Peer;
+use self::peer::{Ballot, Peer};
 use crate::fact::{Suspicion, Vote};
 use crate::id::{Hash, Incarnation, NodeId};
 use crate::rules::{Rule, Rules};
@@ -45,6 +45,8 @@ pub const RESTART_GRACE: Duration = Duration::from_secs(5);
 pub const ANNOUNCED_GRACE: Duration = Duration::from_secs(60);
 /// How often an observer repeats a vote that it still holds, in case its message was lost.
 const VOTE_PERIOD: Duration = Duration::from_secs(3);
+/// How long a vote counts that came directly and that gossip has not brought: three repetitions.
+const VOTE_TTL: Duration = Duration::from_secs(10);
 /// How many nodes watch each node.
 pub const OBSERVERS: usize = 4;
 /// Later than this, a node doubts its own ears (M4). Twice the usual pause of a loaded machine's scheduler.
@@ -249,7 +251,10 @@ impl Membership {
     }
 
     /// Another observer's vote, from its gossip or straight from it.
-    pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote) {
+    ///
+    /// What gossip brought, gossip takes back. What came directly has to be repeated, since the word that takes it back may get
+    /// lost.
+    pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote, by_gossip: bool) {
         let Some(peer) = self.peers.get_mut(&vote.node) else { return };
         // M5: a vote about an older life says nothing about this one.
         if peer.incarnation.is_some_and(|known| known > vote.incarnation) {
@@ -258,7 +263,9 @@ impl Membership {
         if vote.suspicion == Suspicion::Refused && peer.refused.is_none() {
             peer.refused = Some(now);
         }
-        peer.votes.insert(voter, vote.suspicion);
+        let lasts = by_gossip || peer.votes.get(&voter).is_some_and(|held| held.until.is_none());
+        let until = (!lasts).then(|| now + VOTE_TTL);
+        peer.votes.insert(voter, Ballot { suspicion: vote.suspicion, until });
         self.judge(now);
     }
 
@@ -266,7 +273,7 @@ impl Membership {
     pub(crate) fn on_unvote(&mut self, now: Instant, voter: NodeId, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         if peer.votes.remove(&voter).is_some() {
-            if !peer.votes.values().any(|suspicion| *suspicion == Suspicion::Refused) {
+            if !peer.votes.values().any(|vote| vote.suspicion == Suspicion::Refused) {
                 peer.refused = None;
             }
             self.judge(now);
@@ -302,6 +309,9 @@ impl Membership {
     /// Looks at the clock: who is silent, which votes are old.
     pub(crate) fn on_time(&mut self, now: Instant, out: &mut Vec<Act>) {
         self.doubt(now);
+        for peer in self.peers.values_mut() {
+            peer.votes.retain(|_, vote| vote.until.is_none_or(|until| until > now));
+        }
         let me = self.me;
         let mut silent = Vec::new();
         let patience = self.patience(now);
@@ -371,7 +381,7 @@ impl Membership {
         let vote = Vote { node, incarnation: peer.incarnation.unwrap_or_default(), suspicion };
         peer.my_vote = Some(vote);
         peer.voted = now;
-        peer.votes.insert(me, suspicion);
+        peer.votes.insert(me, Ballot { suspicion, until: None });
         out.push(Act::Vote(vote));
     }
 
@@ -390,9 +400,7 @@ impl Membership {
         let reachable: BTreeSet<NodeId> = self
             .peers
             .iter()
-            .filter(|(_, peer)| {
-                peer.status != NodeStatus::Down && peer.may_judge(now, self.me)
-            })
+            .filter(|(_, peer)| peer.status != NodeStatus::Down && peer.may_judge(now, self.me))
             .map(|(node, _)| *node)
             .chain([self.me])
             .collect();

@@ -311,7 +311,7 @@ impl Node {
                 self.facts.insert(node, facts);
                 self.claims.book.complete(node, incarnation);
             }
-            Fact::Vote(vote) => self.membership.on_vote(now, node, vote),
+            Fact::Vote(vote) => self.membership.on_vote(now, node, vote, true),
         }
         true
     }
@@ -335,7 +335,7 @@ impl Node {
                 let incarnation = self.membership.incarnation(from).unwrap_or_default();
                 self.claims.put(now, from, incarnation, claim, false);
             }
-            Message::Vote(vote) => self.membership.on_vote(now, from, vote),
+            Message::Vote(vote) => self.membership.on_vote(now, from, vote, false),
             Message::Unvote(vote) => self.membership.on_unvote(now, from, vote.node),
             Message::Probe { nonce } => {
                 let message = Message::Alive { nonce, incarnation: self.config.incarnation };

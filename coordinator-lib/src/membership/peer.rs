@@ -10,6 +10,14 @@ use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 use crate::view::NodeStatus;
 
+/// A vote as it is kept here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ballot {
+    pub(super) suspicion: Suspicion,
+    /// Until when it counts; `None` until it is taken back.
+    pub(super) until: Option<Instant>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     /// Since when it is known here, or watched by this node, or since when this node is awake again.
@@ -29,7 +37,7 @@ pub(super) struct Peer {
     /// When this node last said its vote.
     pub(super) voted: Instant,
     /// Who thinks what of it, this node included.
-    pub(super) votes: BTreeMap<NodeId, Suspicion>,
+    pub(super) votes: BTreeMap<NodeId, Ballot>,
     pub(super) observers: Vec<NodeId>,
     pub(super) status: NodeStatus,
 }
@@ -103,7 +111,7 @@ impl Peer {
             .collect();
         let votes = |wanted: Option<Suspicion>| {
             let voters = jury.iter().filter_map(|observer| self.votes.get(observer));
-            voters.filter(|suspicion| wanted.is_none_or(|wanted| **suspicion == wanted)).count()
+            voters.filter(|vote| wanted.is_none_or(|wanted| vote.suspicion == wanted)).count()
         };
         let carried = |count: usize| {
             count * 2 > jury.len() && (count >= 2 || self.is_lone_verdict(now, me, &jury))
@@ -154,7 +162,7 @@ impl Peer {
     }
 
     /// The moments at which something about this peer may change by time alone.
-    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> [Option<Instant>; 3] {
+    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> [Option<Instant>; 4] {
         let last = self.last_sign();
         let watching = self.observers.contains(&me);
         let step = match (self.my_vote, self.probe) {
@@ -169,6 +177,7 @@ impl Peer {
             watching.then_some(last + ALONE_SILENCE),
             watching.then_some(step),
             self.refused.filter(|_| restarting).map(|refused| refused + grace),
+            self.votes.values().filter_map(|vote| vote.until).min(),
         ]
     }
 }

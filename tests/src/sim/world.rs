@@ -305,6 +305,7 @@ impl World {
                 self.gossip_publish(host, fact);
             }
             Output::Send { to, message } => {
+                self.check_promise(host, &message);
                 if let Some(to) = self.index.get(&to).copied() {
                     self.send(host, to, message);
                 }

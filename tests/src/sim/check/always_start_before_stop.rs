@@ -1,12 +1,15 @@
 //! The theorem: as long as nothing crashes, nobody who serves a wanted slot stops before somebody else serves it.
 
+use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{NodeId, Revision, SlotId, SlotIndex};
+use mesh_coordinator::message::Message;
 use mesh_coordinator::node::Node;
 use mesh_coordinator::spec::ServiceSpec;
 
 use super::World;
 use crate::sim::clock::{SECOND, Time};
 
+const PROMISE: &str = "A-5: only who is ready promises to go on";
 const CHECK: &str = "C5: somebody serves before the other stops";
 /// A loss of a replica excuses those who counted on it for so long: a promise of 4 s, the drain, and the stop itself.
 const EXCUSE: Time = 12 * SECOND;
@@ -41,6 +44,20 @@ impl World {
         let excused = self.checks.excused.get(slot).is_some_and(|at| at + EXCUSE >= now);
         if !excused {
             self.fail(CHECK, format!("n{host} stops the only replica of {slot:?}, {revision}"));
+        }
+    }
+}
+
+impl World {
+    /// whoever promises to go on is ready, and wants to stay.
+    pub(crate) fn check_promise(&mut self, host: usize, message: &Message) {
+        let Message::Keep { slot, .. } = message else { return };
+        let Some(node) = self.hosts[host].node() else { return };
+        let able = node.claims().any(|claim| {
+            claim.slot == *slot && claim.phase == Phase::Ready && !claim.yielding
+        });
+        if !able {
+            self.fail(PROMISE, format!("n{host} promises to keep {slot:?}"));
         }
     }
 }

@@ -97,7 +97,9 @@ impl World {
                 let key = (slot.id.clone(), claim.revision.id);
                 let process = self.hosts[*host].containers.get(&key).map(|it| it.process);
                 let runs = claim.phase != Phase::Ready || process == Some(Process::Running);
-                if (well || cooling) && placed && runs {
+                // Whoever nobody can relieve goes on as it is.
+                let alone = claim.yielding && others.is_empty();
+                if (well || cooling || alone) && placed && runs {
                     None
                 } else {
                     Some((RESTLESS, format!("n{host} holds it, {others:?} could, {process:?}")))
