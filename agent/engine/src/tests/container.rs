@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mesh_coordinator::catalogue::{Body, Run};
 use mesh_coordinator::time::WallTime;
 use mesh_ports::control::Control;
 use mesh_ports::network::Backend;
@@ -186,6 +187,22 @@ async fn names_of_containers_are_stable_and_never_come_again() {
     twin.place(service(1)).await;
     assert_eq!(twin.last_started().id, first, "the same replica has the same name everywhere");
     twin.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_was_removed_is_forgotten() {
+    let mut plan = Plan::new();
+    plan.records.push(plan.author.release(0, service(1)));
+    plan.found = vec![found(&plan.author, "of-old", RUNNING)];
+    let mut bench = plan.start();
+    let app = bench.author.app(0);
+    for running in [false, true] {
+        let run = bench.author.write(Body::Run(Run { app, running }));
+        bench.submit(run).await.unwrap();
+        bench.done(if running { "start" } else { "withdraw claim" }, 1).await;
+    }
+    assert_eq!((bench.log.count("remove of-old"), bench.log.count("start web-www-0-")), (1, 1));
+    bench.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
