@@ -3,149 +3,153 @@
 //! `SIM_SEEDS` says how many; `SIM_SEED=… cargo test -p mesh-tests --test sim one_seed -- --nocapture` repeats one that failed,
 //! and with `SIM_LOG=1` tells it.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(test)]
+#[expect(clippy::print_stdout, reason = "how to repeat a seed, and how much happened")]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use mesh_coordinator::rules::{Rule, Rules};
-use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
+    use mesh_coordinator::rules::{Rule, Rules};
+    use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
-/// So many seeds are run when nobody says otherwise.
-const SEEDS: u64 = 300;
-/// A mutant must be noticed within so many seeds.
-const MUTANT_SEEDS: u64 = 150;
+    /// So many seeds are run when nobody says otherwise.
+    const SEEDS: u64 = 300;
+    /// A mutant must be noticed within so many seeds.
+    const MUTANT_SEEDS: u64 = 150;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
+    fn number(name: &str) -> Option<u64> {
+        std::env::var(name).ok().and_then(|text| text.parse().ok())
+    }
 
-/// Runs `seeds` on all processors until `look` says that it has seen enough.
-fn sweep(seeds: u64, rules: Rules, look: impl Fn(u64, Outcome) -> bool + Sync) {
-    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
-    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..n_threads {
-            scope.spawn(|| {
-                while !enough.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
+    /// Runs `seeds` on all processors until `look` says that it has seen enough.
+    fn sweep(seeds: u64, rules: Rules, look: impl Fn(u64, Outcome) -> bool + Sync) {
+        let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..n_threads {
+                scope.spawn(|| {
+                    while !enough.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= seeds {
+                            return;
+                        }
+                        if look(seed, run(Setup { seed, rules })) {
+                            enough.store(true, Ordering::Relaxed);
+                        }
                     }
-                    if look(seed, run(Setup { seed, rules })) {
-                        enough.store(true, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn one_seed() {
-    let outcome = run(Setup { seed: number("SIM_SEED").unwrap_or(0), rules: Rules::ALL });
-    for line in &outcome.log {
-        println!("{line}");
-    }
-    println!("{:?}", outcome.coverage);
-    assert_eq!(outcome.violation, None);
-}
-
-#[test]
-fn every_seed_keeps_the_promises() {
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let (coverage, failures) = (Mutex::new(Coverage::default()), Mutex::new(Vec::new()));
-    sweep(seeds, Rules::ALL, |seed, outcome| {
-        let again = run(Setup { seed, rules: Rules::ALL });
-        let mut failures = failures.lock().unwrap();
-        if outcome.trace != again.trace {
-            failures.push((seed, "two runs of it differ".to_owned()));
-        }
-        failures.extend(outcome.violation.map(|violation| (seed, format!("{violation:?}"))));
-        coverage.lock().unwrap().add(&outcome.coverage);
-        failures.len() >= 20
-    });
-    let coverage = coverage.into_inner().unwrap();
-    println!("{seeds} seeds: {coverage:?}");
-    let mut failures = failures.into_inner().unwrap();
-    failures.sort();
-    for (seed, failure) in &failures {
-        println!("SIM_SEED={seed} cargo test -p mesh-tests --test sim one_seed -- --nocapture");
-        println!("    {failure}");
-    }
-    assert!(failures.is_empty(), "{} seeds fail", failures.len());
-    assert_covered(&coverage, seeds);
-}
-
-/// Enough happened in `seeds` runs for their silence to mean something.
-fn assert_covered(coverage: &Coverage, seeds: u64) {
-    let minima = [
-        ("agents killed", coverage.kills, 5),
-        ("hosts without power", coverage.power_offs, 3),
-        ("splits", coverage.splits, 2),
-        ("ways mended", coverage.heals, 20),
-        ("failovers", coverage.failovers, 2),
-        ("reliefs", coverage.reliefs, 4),
-        ("acknowledged records", coverage.acked_firmly, 8),
-        ("looks at a mesh in order", coverage.settled, 10),
-    ];
-    for (what, count, per_seed) in minima {
-        assert!(count >= per_seed * seeds, "only {count} {what} in {seeds} seeds");
-    }
-    let [drains, scales, joins] = coverage.drains_scales_joins();
-    assert!(drains + scales >= 2 * seeds && joins * 4 >= seeds, "{drains} {scales} {joins}");
-    if seeds >= SEEDS {
-        assert_eq!(coverage.missing(), Vec::<String>::new());
-        assert!(coverage.wipes * 5 >= seeds, "only {} wipes", coverage.wipes);
-    }
-}
-
-/// The first violation by a mesh that plays without `rule`.
-fn caught(rule: Rule) -> Option<(u64, Violation)> {
-    let first = Mutex::new(None);
-    sweep(MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {
-        let found = outcome.violation.map(|violation| (seed, violation));
-        let is_found = found.is_some();
-        if is_found {
-            first.lock().unwrap().get_or_insert(found);
-        }
-        is_found
-    });
-    first.into_inner().unwrap().flatten()
-}
-
-macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident: $rule:ident;)*) => {
-        $(
-            $(#[$doc])*
-            #[test]
-            fn $name() {
-                let (seed, violation) = caught(Rule::$rule).expect("some checker should notice");
-                println!("seed {seed}: {}: {}", violation.check, violation.text);
+                });
             }
-        )*
-    };
-}
+        });
+    }
 
-mutants! {
-    without_warm_up_somebody_notices: WarmUp;
-    without_rank_delay_somebody_notices: RankDelay;
-    without_intents_somebody_notices: Intent;
-    without_abort_somebody_notices: AbortWorse;
-    without_seeking_relief_somebody_notices: SeekRelief;
-    without_waiting_for_the_promise_somebody_notices: AwaitKeep;
-    without_looking_before_a_promise_somebody_notices: KeepOnlyReady;
-    without_keeping_promises_somebody_notices: HonourKeep;
-    without_giving_up_somebody_notices: GiveUp;
-    without_one_at_a_time_somebody_notices: OneAtATime;
-    without_a_limit_of_starts_somebody_notices: StartsMax;
-    without_settling_somebody_notices: Settle;
-    without_serving_while_yielding_somebody_notices: YieldServes;
-    without_stopping_the_unwanted_somebody_notices: StopUnwanted;
-    without_a_second_opinion_somebody_notices: SecondOpinion;
-    without_grace_for_restarts_somebody_notices: RestartGrace;
-    without_doubt_of_own_ears_somebody_notices: DoubtOwnEars;
-    without_a_second_disk_somebody_notices: SecondDisk;
-    without_storing_before_answering_somebody_notices: StoreBeforeAnswer;
-    without_exchange_somebody_notices: Exchange;
-    without_generations_somebody_notices: Generation;
-    without_tombstones_somebody_notices: Tombstone;
+    #[test]
+    fn one_seed() {
+        let outcome = run(Setup { seed: number("SIM_SEED").unwrap_or(0), rules: Rules::ALL });
+        for line in &outcome.log {
+            println!("{line}");
+        }
+        println!("{:?}", outcome.coverage);
+        assert_eq!(outcome.violation, None);
+    }
+
+    #[test]
+    fn every_seed_keeps_the_promises() {
+        let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+        let (coverage, failures) = (Mutex::new(Coverage::default()), Mutex::new(Vec::new()));
+        sweep(seeds, Rules::ALL, |seed, outcome| {
+            let again = run(Setup { seed, rules: Rules::ALL });
+            let mut failures = failures.lock().unwrap();
+            if outcome.trace != again.trace {
+                failures.push((seed, "two runs of it differ".to_owned()));
+            }
+            failures.extend(outcome.violation.map(|violation| (seed, format!("{violation:?}"))));
+            coverage.lock().unwrap().add(&outcome.coverage);
+            failures.len() >= 20
+        });
+        let coverage = coverage.into_inner().unwrap();
+        println!("{seeds} seeds: {coverage:?}");
+        let mut failures = failures.into_inner().unwrap();
+        failures.sort();
+        for (seed, failure) in &failures {
+            println!("SIM_SEED={seed} cargo test -p mesh-tests --test sim one_seed -- --nocapture");
+            println!("    {failure}");
+        }
+        assert!(failures.is_empty(), "{} seeds fail", failures.len());
+        assert_covered(&coverage, seeds);
+    }
+
+    /// Enough happened in `seeds` runs for their silence to mean something.
+    fn assert_covered(coverage: &Coverage, seeds: u64) {
+        let minima = [
+            ("agents killed", coverage.kills, 5),
+            ("hosts without power", coverage.power_offs, 3),
+            ("splits", coverage.splits, 2),
+            ("ways mended", coverage.heals, 20),
+            ("failovers", coverage.failovers, 2),
+            ("reliefs", coverage.reliefs, 4),
+            ("acknowledged records", coverage.acked_firmly, 8),
+            ("looks at a mesh in order", coverage.settled, 10),
+        ];
+        for (what, count, per_seed) in minima {
+            assert!(count >= per_seed * seeds, "only {count} {what} in {seeds} seeds");
+        }
+        let [drains, scales, joins] = coverage.drains_scales_joins();
+        assert!(drains + scales >= 2 * seeds && joins * 4 >= seeds, "{drains} {scales} {joins}");
+        if seeds >= SEEDS {
+            assert_eq!(coverage.missing(), Vec::<String>::new());
+            assert!(coverage.wipes * 5 >= seeds, "only {} wipes", coverage.wipes);
+        }
+    }
+
+    /// The first violation by a mesh that plays without `rule`.
+    fn caught(rule: Rule) -> Option<(u64, Violation)> {
+        let first = Mutex::new(None);
+        sweep(MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {
+            let found = outcome.violation.map(|violation| (seed, violation));
+            let is_found = found.is_some();
+            if is_found {
+                first.lock().unwrap().get_or_insert(found);
+            }
+            is_found
+        });
+        first.into_inner().unwrap().flatten()
+    }
+
+    macro_rules! mutants {
+        ($($(#[$doc:meta])* $name:ident: $rule:ident;)*) => {
+            $(
+                $(#[$doc])*
+                #[test]
+                fn $name() {
+                    let (seed, violation) = caught(Rule::$rule).expect("some checker should notice");
+                    println!("seed {seed}: {}: {}", violation.check, violation.text);
+                }
+            )*
+        };
+    }
+
+    mutants! {
+        without_warm_up_somebody_notices: WarmUp;
+        without_rank_delay_somebody_notices: RankDelay;
+        without_intents_somebody_notices: Intent;
+        without_abort_somebody_notices: AbortWorse;
+        without_seeking_relief_somebody_notices: SeekRelief;
+        without_waiting_for_the_promise_somebody_notices: AwaitKeep;
+        without_looking_before_a_promise_somebody_notices: KeepOnlyReady;
+        without_keeping_promises_somebody_notices: HonourKeep;
+        without_giving_up_somebody_notices: GiveUp;
+        without_one_at_a_time_somebody_notices: OneAtATime;
+        without_a_limit_of_starts_somebody_notices: StartsMax;
+        without_settling_somebody_notices: Settle;
+        without_serving_while_yielding_somebody_notices: YieldServes;
+        without_stopping_the_unwanted_somebody_notices: StopUnwanted;
+        without_a_second_opinion_somebody_notices: SecondOpinion;
+        without_grace_for_restarts_somebody_notices: RestartGrace;
+        without_doubt_of_own_ears_somebody_notices: DoubtOwnEars;
+        without_a_second_disk_somebody_notices: SecondDisk;
+        without_storing_before_answering_somebody_notices: StoreBeforeAnswer;
+        without_exchange_somebody_notices: Exchange;
+        without_generations_somebody_notices: Generation;
+        without_tombstones_somebody_notices: Tombstone;
+    }
 }

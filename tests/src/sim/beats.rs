@@ -57,7 +57,8 @@ impl World {
             let from = self.hosts[watched].agent.as_ref().map_or(0, |agent| agent.beats_from);
             let from = from.max(self.net.opened(watched, watcher));
             let oldest = (heard + 1).max(last.saturating_sub(LOST_MAX));
-            let number = (oldest..=last).rev().find(|number| !self.is_lost(watcher, watched, *number));
+            let number =
+                (oldest..=last).rev().find(|number| !self.is_lost(watcher, watched, *number));
             let Some(number) = number else { continue };
             let at = self.beat_at(watcher, watched, number);
             if at >= from {
@@ -115,7 +116,8 @@ impl World {
 
     /// An agent names the nodes that it wants to hear.
     pub(crate) fn watch(&mut self, watcher: usize, watched: Vec<usize>) {
-        let last: Vec<u64> = (0..self.hosts.len()).map(|host| self.last_beat(watcher, host)).collect();
+        let last: Vec<u64> =
+            (0..self.hosts.len()).map(|host| self.last_beat(watcher, host)).collect();
         let Some(agent) = &mut self.hosts[watcher].agent else { return };
         let fresh: Vec<usize> =
             watched.iter().filter(|host| !agent.watched.contains(host)).copied().collect();

@@ -33,7 +33,8 @@ impl Clock {
 
     /// The first moment of true time at which the steady clock shows `local`.
     pub(crate) fn global(&self, local: Instant) -> Time {
-        let elapsed = (local.since_start().as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
+        let elapsed =
+            (local.since_start().as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
         let rate = MILLION + i128::from(self.drift_ppm);
         (i128::from(elapsed) * MILLION + rate - 1).div_euclid(rate) as u64
     }

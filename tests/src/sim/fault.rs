@@ -54,12 +54,15 @@ impl World {
                 self.boot_after(host, SECOND + wait);
             }
             Fault::Wipe => {
-                if self.n_standing() > STANDING_MIN + 1 && self.hosts.iter().all(|host| !host.lost) {
+                if self.n_standing() > STANDING_MIN + 1 && self.hosts.iter().all(|host| !host.lost)
+                {
                     self.lose(host);
                 }
             }
             Fault::Pause => self.pause(host, wait),
-            Fault::Cut | Fault::OneWay | Fault::Split | Fault::Isolate => self.cut_some(fault, host),
+            Fault::Cut | Fault::OneWay | Fault::Split | Fault::Isolate => {
+                self.cut_some(fault, host);
+            }
             Fault::ClockStep => {
                 self.hosts[host].clock.wall_off_ms += self.rng.below(7_200_000) as i64 - 3_600_000;
             }
@@ -114,7 +117,19 @@ impl World {
                     Fault::Cut => (a, b) == (host, other) || (b, a) == (host, other),
                     Fault::OneWay => (a, b) == (host, other),
                     Fault::Isolate => a != b && (a == host || b == host),
-                    _ => side[a] != side[b],
+                    Fault::Crash
+                    | Fault::Restart
+                    | Fault::Storm
+                    | Fault::PowerOff
+                    | Fault::Wipe
+                    | Fault::Pause
+                    | Fault::Split
+                    | Fault::ClockStep
+                    | Fault::BadRuntime
+                    | Fault::ContainerCrash
+                    | Fault::Sick
+                    | Fault::FullDisk
+                    | Fault::Blow => side[a] != side[b],
                 };
                 if closed {
                     ways.push((a, b));
@@ -179,7 +194,10 @@ impl World {
             }
             let life = self.hosts[host].life;
             self.resume(host, life);
-            if self.hosts[host].agent.is_none() && !self.hosts[host].lost && self.hosts[host].life > 0 {
+            if self.hosts[host].agent.is_none()
+                && !self.hosts[host].lost
+                && self.hosts[host].life > 0
+            {
                 self.boot_after(host, SECOND);
             }
         }

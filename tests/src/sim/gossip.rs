@@ -21,6 +21,10 @@ struct Space {
 }
 
 /// What a reader was told of an author.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 #[derive(Debug, Clone, Default)]
 struct Told {
     up: bool,
@@ -110,7 +114,8 @@ impl World {
         if !member {
             return;
         }
-        for input in self.gossip.told[reader][author].news(node, life, &self.gossip.spaces[author]) {
+        for input in self.gossip.told[reader][author].news(node, life, &self.gossip.spaces[author])
+        {
             self.input(reader, input);
         }
     }

@@ -87,6 +87,10 @@ pub(crate) struct Agent {
 }
 
 /// A host.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     pub(crate) id: NodeId,

@@ -93,7 +93,8 @@ impl World {
         // A start that has reached the runtime may end well without anybody looking.
         for (key, worker) in agent.workers {
             let serial = self.rng.next_u64();
-            let starts = worker.current == Some(Do::Start) && !worker.fetching && self.rng.chance(500);
+            let starts =
+                worker.current == Some(Do::Start) && !worker.fetching && self.rng.chance(500);
             if let Some(container) = self.hosts[host].containers.get_mut(&key).filter(|_| starts) {
                 container.process = Process::Running;
                 container.serial = serial;

@@ -5,8 +5,8 @@ mod shop;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::{
-    Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Record, Release, Restart,
-    Run, Scale, SignedBytes, Stamp,
+    Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Record, Release,
+    Restart, Run, Scale, SignedBytes, Stamp,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
@@ -132,7 +132,9 @@ impl World {
             .filter(|host| {
                 let id = self.hosts[*host].id;
                 self.hosts[*host].is_awake()
-                    && self.hosts[*host].node().is_some_and(|node| node.state().nodes.contains_key(&id))
+                    && self.hosts[*host]
+                        .node()
+                        .is_some_and(|node| node.state().nodes.contains_key(&id))
             })
             .collect();
         let Some(entry) = self.rng.pick(&entries).copied() else { return };
@@ -246,21 +248,27 @@ impl World {
                 Some(Body::Restart(Restart { app: uid, service, count }))
             }
             Act::Run => Some(Body::Run(Run { app: uid, running: !app.running })),
-            _ => Some(Body::AppRemoval { app: uid, name: app.release.spec.name.clone() }),
+            Act::Place | Act::Remove | Act::Drain | Act::Label | Act::Join | Act::Leave => {
+                Some(Body::AppRemoval { app: uid, name: app.release.spec.name.clone() })
+            }
         }
     }
 
     fn leave(&mut self, catalogue: &Catalogue, node: NodeId) -> Option<Body> {
         let n_left = catalogue.state().nodes.len();
-        let lost = self.operator.lost.iter().find(|node| catalogue.state().nodes.contains_key(*node));
+        let lost =
+            self.operator.lost.iter().find(|node| catalogue.state().nodes.contains_key(*node));
         let node = lost.copied().unwrap_or(node);
         let gone = lost.is_some();
         let admitted = catalogue.all().filter(|entry| {
             matches!(entry.record.body, Body::Member(_)) && NodeId::of(&entry.record.author) == node
         });
         let keep = admitted.map(|entry| KeptRecord { hash: entry.hash }).collect();
-        (gone || n_left > MEMBERS_MIN)
-            .then_some(Body::MemberRemoval { node, keep, destroyed: gone })
+        (gone || n_left > MEMBERS_MIN).then_some(Body::MemberRemoval {
+            node,
+            keep,
+            destroyed: gone,
+        })
     }
 
     /// A new app, or a new release of one.

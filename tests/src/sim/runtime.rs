@@ -23,7 +23,8 @@ impl World {
         if job == Do::Start {
             self.coverage.starts += 1;
             let containers = &mut self.hosts[host].containers;
-            containers.entry(key.clone()).or_insert_with(|| Container::new(revision)).stopping = false;
+            containers.entry(key.clone()).or_insert_with(|| Container::new(revision)).stopping =
+                false;
         }
         let life = self.hosts[host].life;
         let Some(agent) = &mut self.hosts[host].agent else { return };
@@ -43,7 +44,8 @@ impl World {
         let here = digest.is_some_and(|digest| self.hosts[host].images.contains(&digest));
         let bad = self.hosts[host].runtime_bad;
         let slow = if bad { 1 + self.rng.below(12) } else { 1 };
-        let (fetch, start) = (self.spread(self.plan.fetch) * slow, self.spread(self.plan.start) * slow);
+        let (fetch, start) =
+            (self.spread(self.plan.fetch) * slow, self.spread(self.plan.start) * slow);
         let (stop, remove) = (self.spread(300 * MILLI), self.spread(20 * MILLI));
         let life = self.hosts[host].life;
         let Some(agent) = &mut self.hosts[host].agent else { return };

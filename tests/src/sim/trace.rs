@@ -25,16 +25,16 @@ impl Hasher for Trace {
         }
     }
 
-    fn write_u64(&mut self, word: u64) {
-        self.0 = mix(self.0 ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    fn write_u64(&mut self, i: u64) {
+        self.0 = mix(self.0 ^ i).wrapping_add(0x9E37_79B9_7F4A_7C15);
     }
 
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
+    fn write_u32(&mut self, i: u32) {
+        self.write_u64(u64::from(i));
     }
 
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
+    fn write_usize(&mut self, i: usize) {
+        self.write_u64(i as u64);
     }
 }
 

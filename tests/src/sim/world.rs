@@ -274,7 +274,8 @@ impl World {
     }
 
     fn note(&mut self, host: usize, direction: &str, what: &dyn std::fmt::Debug) {
-        let mut line = format!("{:>5}.{:06} n{host} {direction} ", self.now / SECOND, self.now % SECOND);
+        let mut line =
+            format!("{:>5}.{:06} n{host} {direction} ", self.now / SECOND, self.now % SECOND);
         if write!(line, "{what:?}").is_ok() && self.log.len() < LOG_MAX {
             self.log.push(line);
         }

@@ -25,7 +25,12 @@ impl World {
         let quiet = self.checks.last_fault + QUIET < self.now && self.net.is_whole();
         let awake = (0..self.hosts.len()).filter(|host| self.hosts[*host].is_awake());
         let n_awake = awake.filter(|host| !self.is_removed(*host)).count();
-        if quiet && !self.is_removed(host) && n_awake >= 3 && stored_on.len() == 1 && self.plan.loss_permille == 0 {
+        if quiet
+            && !self.is_removed(host)
+            && n_awake >= 3
+            && stored_on.len() == 1
+            && self.plan.loss_permille == 0
+        {
             self.fail(CHECK, format!("{:?} is on one disk, and others are there", entry.hash));
         }
     }

@@ -39,7 +39,10 @@ impl World {
             return None;
         }
         let long = self.now.saturating_sub(IN_TOUCH);
-        if self.checks.last_change > long || self.is_removed(host) || self.hosts[host].agent.as_ref()?.started > long {
+        if self.checks.last_change > long
+            || self.is_removed(host)
+            || self.hosts[host].agent.as_ref()?.started > long
+        {
             return None;
         }
         (0..self.hosts.len()).filter(|other| *other != host).find(|other| {

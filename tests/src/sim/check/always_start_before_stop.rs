@@ -53,9 +53,9 @@ impl World {
     pub(crate) fn check_promise(&mut self, host: usize, message: &Message) {
         let Message::Keep { slot, .. } = message else { return };
         let Some(node) = self.hosts[host].node() else { return };
-        let able = node.claims().any(|claim| {
-            claim.slot == *slot && claim.phase == Phase::Ready && !claim.yielding
-        });
+        let able = node
+            .claims()
+            .any(|claim| claim.slot == *slot && claim.phase == Phase::Ready && !claim.yielding);
         if !able {
             self.fail(PROMISE, format!("n{host} promises to keep {slot:?}"));
         }

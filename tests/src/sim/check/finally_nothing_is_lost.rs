@@ -27,7 +27,7 @@ impl World {
             let Body::AppRemoval { app, name } = &acked.entry.record.body else { return None };
             let stands = node.state().removed_apps.contains(app)
                 && !node.state().apps.contains_key(app)
-                && node.state().removals.get(name).is_some();
+                && node.state().removals.contains_key(name);
             (!stands).then(|| format!("{name}"))
         });
         if let Some(text) = back {

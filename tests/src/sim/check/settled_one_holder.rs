@@ -28,7 +28,9 @@ impl World {
         let state = node.state().clone();
         let mut claims: BTreeMap<SlotId, Vec<(usize, Claim)>> = BTreeMap::new();
         for host in part {
-            for claim in self.hosts[*host].node().into_iter().flat_map(|node| node.claims()) {
+            for claim in
+                self.hosts[*host].node().into_iter().flat_map(mesh_coordinator::node::Node::claims)
+            {
                 claims.entry(claim.slot.clone()).or_default().push((*host, claim.clone()));
             }
         }
@@ -36,8 +38,10 @@ impl World {
         for slot in &slots {
             let known = claims.get(&slot.id).map_or(&[][..], Vec::as_slice);
             if let Some((check, text)) = self.judge(&state, part, slot, known) {
-                let known: Vec<_> =
-                    known.iter().map(|(host, it)| (host, it.revision, it.phase, it.yielding)).collect();
+                let known: Vec<_> = known
+                    .iter()
+                    .map(|(host, it)| (host, it.revision, it.phase, it.yielding))
+                    .collect();
                 return self.fail(check, format!("{text}: {:?} {known:?}", slot.id));
             }
         }
@@ -60,7 +64,11 @@ impl World {
                         ids.filter(|id| suits(state, *id, spec)).map(SlotIndex::Node).collect()
                     }
                 };
-                slots.extend(indices.into_iter().map(|index| Slot { id: slot(index), spec, current }));
+                slots.extend(indices.into_iter().map(|index| Slot {
+                    id: slot(index),
+                    spec,
+                    current,
+                }));
             }
         }
         slots
@@ -154,9 +162,10 @@ impl World {
             let held = |key: &(SlotId, u64)| {
                 node.claims().any(|claim| (&claim.slot, claim.revision.id) == (&key.0, key.1))
             };
-            let runs = it.containers.iter().find(|(key, container)| {
-                container.process == Process::Running && !held(key)
-            });
+            let runs = it
+                .containers
+                .iter()
+                .find(|(key, container)| container.process == Process::Running && !held(key));
             if let Some((key, _)) = runs {
                 return Some(format!("n{host} runs {key:?} without a claim"));
             }

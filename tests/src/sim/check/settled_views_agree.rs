@@ -24,7 +24,8 @@ impl World {
         let nodes: Vec<(usize, &Node)> =
             part.iter().filter_map(|host| Some((*host, self.hosts[*host].node()?))).collect();
         let Some((first, reference)) = nodes.first() else { return };
-        let other = nodes.iter().find(|(_, node)| node.catalogue().root() != reference.catalogue().root());
+        let other =
+            nodes.iter().find(|(_, node)| node.catalogue().root() != reference.catalogue().root());
         if let Some((other, _)) = other {
             let text = format!("n{first} and n{other} differ");
             return self.fail(CATALOGUES, text);
@@ -46,8 +47,11 @@ impl World {
                     continue;
                 }
                 let id = self.hosts[*other].id;
-                let told: Held =
-                    node.known_claims().filter(|(it, _)| *it == id).map(|(_, it)| held(it)).collect();
+                let told: Held = node
+                    .known_claims()
+                    .filter(|(it, _)| *it == id)
+                    .map(|(_, it)| held(it))
+                    .collect();
                 let true_ones: Held = holder.claims().map(held).collect();
                 if told != true_ones {
                     let text =
