@@ -1,1 +1,150 @@
-//! Who is believed to be alive, and on whose word.
+//! Observers agree before anybody is down, and nobody stays down by old words.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Act, Membership, OBSERVERS, observers_of};
+use crate::fact::{Suspicion, Vote};
+use crate::id::{Incarnation, NodeId, PublicKey};
+use crate::time::Instant;
+use crate::view::NodeStatus;
+
+const LIFE: Incarnation = Incarnation(1);
+
+fn node(n: u8) -> NodeId {
+    NodeId::of(&PublicKey([n; 32]))
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_start(Duration::from_millis(millis))
+}
+
+/// A node with its peers, all of them heard at the beginning.
+struct Script {
+    membership: Membership,
+    peers: Vec<NodeId>,
+    acts: Vec<Act>,
+}
+
+impl Script {
+    fn new(n_peers: u8) -> Self {
+        let peers: Vec<NodeId> = (1..=n_peers).map(node).collect();
+        let mut membership = Membership::new(node(0));
+        let members: BTreeSet<NodeId> = peers.iter().copied().chain([node(0)]).collect();
+        membership.set_members(at(0), &members);
+        let mut script = Self { membership, peers, acts: Vec::new() };
+        for peer in script.peers.clone() {
+            script.membership.on_gossip(at(0), peer, LIFE, true, &mut script.acts);
+        }
+        script.beat(0, &[]);
+        script.acts.clear();
+        script
+    }
+
+    /// Everybody but `silent` is heard, and the node is woken at each of its deadlines up to then.
+    fn beat(&mut self, millis: u64, silent: &[NodeId]) {
+        while let Some(deadline) = self.membership.next_deadline().filter(|due| *due <= at(millis)) {
+            self.membership.on_time(deadline, &mut self.acts);
+        }
+        for peer in self.peers.clone().into_iter().filter(|peer| !silent.contains(peer)) {
+            self.membership.on_heard(at(millis), peer, LIFE, &mut self.acts);
+        }
+    }
+
+    fn status(&self, n: u8) -> NodeStatus {
+        self.membership.status(node(n)).unwrap()
+    }
+
+    fn vote(&mut self, millis: u64, voter: u8, suspicion: Suspicion, by_gossip: bool) {
+        let vote = Vote { node: node(1), incarnation: LIFE, suspicion };
+        self.membership.on_vote(at(millis), node(voter), vote, by_gossip);
+    }
+}
+
+#[test]
+fn everybody_computes_the_same_observers_and_nobody_watches_himself() {
+    let members: BTreeSet<NodeId> = (0..20).map(node).collect();
+    for member in &members {
+        let observers = observers_of(*member, &members);
+        assert_eq!(observers.len(), OBSERVERS);
+        assert!(!observers.contains(member));
+    }
+}
+
+#[test]
+fn one_opinion_moves_nothing_and_two_do() {
+    let mut script = Script::new(3);
+    for beat in 1..=6 {
+        script.beat(beat * 250, &[node(1)]);
+    }
+    assert!(script.acts.iter().any(|act| matches!(act, Act::Vote(vote) if vote.node == node(1))));
+    assert_eq!(script.status(1), NodeStatus::Alive);
+    script.vote(1_500, 2, Suspicion::Silent, false);
+    assert_eq!(script.status(1), NodeStatus::Down);
+}
+
+#[test]
+fn heartbeats_that_come_in_time_are_no_sign_of_being_late() {
+    let mut script = Script::new(3);
+    for beat in 1..=40 {
+        script.beat(beat * 250, &[]);
+    }
+    script.acts.clear();
+    for beat in 41..=44 {
+        script.beat(beat * 250, &[node(1)]);
+    }
+    // Silent since 10 s: probed after 750 ms, accused 150 ms later, patience undoubled.
+    assert!(script.acts.iter().any(|act| matches!(act, Act::Vote(vote) if vote.node == node(1))));
+}
+
+#[test]
+fn whoever_slept_does_not_take_the_others_for_silent() {
+    let mut script = Script::new(3);
+    script.beat(250, &[]);
+    script.membership.on_time(at(30_000), &mut script.acts);
+    script.membership.on_time(at(30_500), &mut script.acts);
+    assert!(!script.acts.iter().any(|act| matches!(act, Act::Vote(_))), "{:?}", script.acts);
+}
+
+#[test]
+fn a_refusing_host_is_restarting_for_a_while() {
+    let mut script = Script::new(3);
+    script.membership.on_refused(at(100), node(1), &mut script.acts);
+    script.vote(100, 2, Suspicion::Refused, false);
+    assert_eq!(script.status(1), NodeStatus::Restarting);
+    for beat in 1..=21 {
+        script.beat(beat * 250, &[node(1)]);
+        script.vote(beat * 250, 2, Suspicion::Refused, false);
+    }
+    assert_eq!(script.status(1), NodeStatus::Down);
+}
+
+#[test]
+fn a_new_life_refutes_votes_about_the_last_and_takes_back_the_own() {
+    let mut script = Script::new(3);
+    for beat in 1..=6 {
+        script.beat(beat * 250, &[node(1)]);
+    }
+    script.vote(1_500, 2, Suspicion::Silent, true);
+    assert_eq!(script.status(1), NodeStatus::Down);
+    script.acts.clear();
+    script.membership.on_heard(at(1_600), node(1), Incarnation(2), &mut script.acts);
+    assert_eq!(script.status(1), NodeStatus::Alive);
+    assert!(matches!(script.acts.as_slice(), [Act::Unvote(vote)] if vote.node == node(1)));
+    script.vote(1_700, 3, Suspicion::Silent, true);
+    assert_eq!(script.status(1), NodeStatus::Alive);
+}
+
+#[test]
+fn a_vote_that_came_directly_expires_and_one_of_gossip_does_not() {
+    for (by_gossip, expected) in [(false, NodeStatus::Alive), (true, NodeStatus::Down)] {
+        let mut script = Script::new(3);
+        script.vote(100, 2, Suspicion::Silent, by_gossip);
+        script.vote(100, 3, Suspicion::Silent, by_gossip);
+        assert_eq!(script.status(1), NodeStatus::Down);
+        for beat in 1..=44 {
+            script.beat(beat * 250, &[]);
+        }
+        assert_eq!(script.status(1), expected, "{by_gossip}");
+    }
+}

@@ -1,1 +1,110 @@
 //! Ranks are the same everywhere and move little.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::proptest;
+
+use super::{Place, rank};
+use crate::id::{AppUid, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::prng::Prng;
+use crate::spec::{
+    Bytes, Cpu, Deploy, ImageRef, Labels, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
+    StopSignal, Template,
+};
+
+fn spec() -> ServiceSpec {
+    ServiceSpec {
+        template: Template {
+            image: ImageRef { name: "image".to_owned(), digest: "sha256:0".to_owned() },
+            entrypoint: None,
+            command: None,
+            environment: BTreeMap::new(),
+            working_dir: None,
+            user: None,
+            hostname: None,
+            labels: BTreeMap::new(),
+            restart: RestartPolicy::Always,
+            healthcheck: None,
+            stop_signal: StopSignal::TERM,
+            stop_grace: Duration::from_secs(10),
+            limits: Limits::default(),
+        },
+        revision: Revision { number: 1, id: 1 },
+        deploy: Deploy {
+            mode: Mode::Replicated(3),
+            constraints: Vec::new(),
+            spread: vec!["zone".parse().unwrap()],
+            replicas_per_node_max: None,
+            reservation: Reservation { cpu: Cpu { millis: 100 }, memory: Bytes(1) },
+        },
+        ports: Vec::new(),
+    }
+}
+
+fn slot(number: u32) -> SlotId {
+    SlotId {
+        app: AppUid([1; 16]),
+        service: "web".parse().unwrap(),
+        index: SlotIndex::Number(number),
+    }
+}
+
+fn place(n: u8) -> Place {
+    Place {
+        id: NodeId::of(&PublicKey([n; 32])),
+        name: "node".parse().unwrap(),
+        labels: Labels::from([("zone".parse().unwrap(), (n % 2).to_string())]),
+        weight: 100,
+        capacity: Some(Reservation { cpu: Cpu { millis: 1_000 }, memory: Bytes(1 << 30) }),
+        drained: false,
+        serves: true,
+        reserved: Reservation::default(),
+        held: BTreeMap::new(),
+        ports: BTreeMap::new(),
+    }
+}
+
+fn order(slot: &SlotId, places: &[Place]) -> Vec<NodeId> {
+    rank(slot, &spec(), places.iter()).into_iter().map(|ranked| ranked.node).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_the_places_does_not_matter(n_places in 1_u8..20, number in 0_u32..50, seed: u64) {
+        let mut places: Vec<Place> = (0..n_places).map(place).collect();
+        let expected = order(&slot(number), &places);
+        Prng::new(seed).shuffle(&mut places);
+        assert_eq!(order(&slot(number), &places), expected);
+    }
+
+    #[test]
+    fn a_node_that_goes_changes_nothing_among_the_others(gone in 0_usize..12, number in 0_u32..50) {
+        let mut places: Vec<Place> = (0..12).map(place).collect();
+        let mut expected = order(&slot(number), &places);
+        let node = places.remove(gone).id;
+        expected.retain(|other| *other != node);
+        assert_eq!(order(&slot(number), &places), expected);
+    }
+}
+
+#[test]
+fn a_zone_with_fewer_replicas_comes_first() {
+    let mut places: Vec<Place> = (0..6).map(place).collect();
+    places[0].held.insert((AppUid([1; 16]), "web".parse().unwrap()), 1);
+    let first = order(&slot(1), &places)[0];
+    let first = places.iter().find(|place| place.id == first).unwrap();
+    assert_ne!(first.labels, places[0].labels);
+}
+
+#[test]
+fn who_cannot_hold_it_comes_last_with_the_reasons() {
+    let mut places: Vec<Place> = (0..4).map(place).collect();
+    places[1].drained = true;
+    places[2].serves = false;
+    places[3].reserved = Reservation { cpu: Cpu { millis: 950 }, memory: Bytes(0) };
+    let ranked = rank(&slot(0), &spec(), places.iter());
+    assert_eq!(ranked[0].node, places[0].id);
+    assert!(ranked[0].obstacles.is_empty());
+    assert!(ranked[1..].iter().all(|ranked| ranked.obstacles.len() == 1));
+}
