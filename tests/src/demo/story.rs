@@ -159,7 +159,10 @@ fn come_back(lab: &mut Lab) -> Result<()> {
     screen::typed(&format!("n{VICTIM}"), "agent run");
     lab.power_on(VICTIM)?;
     lab.until_alive(3)?;
-    shows(lab, &["nodes"])
+    // For a moment the replica runs there too, until its agent has heard that another host took it.
+    lab.until_ready("hello", 3)?;
+    shows(lab, &["nodes"])?;
+    shows(lab, &["ps", "hello"])
 }
 
 /// Two small programs that do what the demonstration did, and what to type.

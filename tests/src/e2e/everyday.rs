@@ -20,6 +20,7 @@ pub(super) const GROUP: Group = Group {
     stories: &[
         Story { name: "a placed app serves on every host", run: placed_app_serves },
         Story { name: "logs and exec work from any agent for any replica", run: logs_and_exec },
+        Story { name: "every question is answered by every agent", run: any_agent },
         Story { name: "agentctl asks another agent when the first is dead", run: dead_first },
         Story { name: "a stranger's key is refused", run: stranger },
         Story { name: "resources and constraints are respected", run: limits_of_nodes },
@@ -98,6 +99,38 @@ fn rm_leaves_nothing(lab: &mut Lab) -> Result<()> {
         Ok(left.is_empty())
     });
     nothing(left).and(looked)
+}
+
+fn any_agent(lab: &mut Lab) -> Result<()> {
+    let app = App::new("asked", 2, None);
+    let path = app.write(lab)?;
+    for host in 1..=3 {
+        lab.ctl_at(host, &["place", "--yes", &path])?.done()?;
+        for args in [
+            &["status"][..],
+            &["nodes"],
+            &["ps"],
+            &["ps", "asked"],
+            &["why", "asked/web/1"],
+            &["events"],
+            &["logs", "asked"],
+            &["image", "ls"],
+            &["version"],
+        ] {
+            let text = lab.ctl_at(host, args)?.done()?;
+            ensure!(!text.out.is_empty(), "host {host} says nothing: {text:?}");
+            let document = lab.ctl_at(host, &[args, &["--output", "json"]].concat())?.done()?;
+            // Logs and events are a document a line.
+            for line in document.out.lines().filter(|_| matches!(args, ["events" | "logs", ..])) {
+                serde_json::from_str::<Value>(line).with_context(|| format!("{args:?}: {line}"))?;
+            }
+            if !matches!(args, ["events" | "logs", ..]) {
+                document.json()?;
+            }
+        }
+        lab.ctl_at(host, &["rm", "--yes", "asked"])?.done()?;
+    }
+    Ok(())
 }
 
 fn dead_first(lab: &mut Lab) -> Result<()> {
