@@ -10,7 +10,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use mesh_coordinator::rules::{Rule, Rules};
-    use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
+    use mesh_tests::sim::scenario::survives_its_entry;
+use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
     /// So many seeds are run when nobody says otherwise.
     const SEEDS: u64 = 300;
@@ -101,7 +102,23 @@ mod tests {
         }
     }
 
-    /// The first violation by a mesh that plays without `rule`.
+    #[test]
+fn an_acknowledged_app_survives_the_loss_of_its_entry_node() {
+    for seed in 0..100 {
+        assert!(survives_its_entry(seed, false, Rules::ALL), "seed {seed}");
+    }
+    let mutant = Rules::without(Rule::SecondDisk);
+    assert!((0..100).any(|seed| !survives_its_entry(seed, false, mutant)), "nothing shows");
+}
+
+#[test]
+fn an_acknowledged_app_survives_the_loss_of_all_power() {
+    for seed in 0..100 {
+        assert!(survives_its_entry(seed, true, Rules::ALL), "seed {seed}");
+    }
+}
+
+/// The first violation by a mesh that plays without `rule`.
     fn caught(rule: Rule) -> Option<(u64, Violation)> {
         let first = Mutex::new(None);
         sweep(MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {

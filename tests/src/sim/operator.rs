@@ -39,6 +39,8 @@ pub(crate) struct Operator {
     /// What was submitted and not yet answered, and the host that joins by it.
     pending: BTreeMap<(usize, Ticket), (Entry, Option<usize>)>,
     pub(crate) acked: Vec<Acked>,
+    /// Through whose agent the last submission went.
+    pub(crate) entry: Option<usize>,
     /// Hosts that lost their disks.
     lost: BTreeSet<NodeId>,
 }
@@ -54,6 +56,7 @@ impl Operator {
             n_tickets: 0,
             pending: BTreeMap::new(),
             acked: Vec::new(),
+            entry: None,
             lost: BTreeSet::new(),
         };
         let genesis = Body::Genesis(Genesis {
@@ -164,6 +167,7 @@ impl World {
         let parent = catalogue.record(&body.key()).cloned();
         let entry = self.operator.write(parent.as_ref(), written, body);
         self.operator.n_tickets += 1;
+        self.operator.entry = Some(host);
         let ticket = Ticket(self.operator.n_tickets);
         self.operator.pending.insert((host, ticket), (entry.clone(), joins));
         self.disturb(0);
@@ -191,6 +195,18 @@ impl World {
             self.hosts[new].disk.extend(records.into_iter().map(|entry| (entry.hash, entry)));
             self.boot_after(new, SECOND);
         }
+    }
+
+    /// Places an app of one service with `replicas` replicas.
+    pub(crate) fn place_plain(&mut self, replicas: u32) {
+        let Some(catalogue) = self.hosts[0].node().map(|node| node.catalogue().clone()) else {
+            return;
+        };
+        let name: AppName = "app0".parse().expect("a name");
+        let app = catalogue.state().uid(catalogue.mesh(), &name);
+        let services = self.plain_services(replicas);
+        let release = Release { app, version: 1, spec: AppSpec { name, services } };
+        self.submit(0, &catalogue, Body::App(release), None);
     }
 
     fn join(&mut self, entry: usize, catalogue: &Catalogue) {

@@ -33,6 +33,13 @@ impl World {
             .collect()
     }
 
+    pub(super) fn plain_services(&mut self, replicas: u32) -> BTreeMap<ServiceName, ServiceSpec> {
+        let mut spec = self.plain_service(0);
+        spec.template.healthcheck = None;
+        spec.deploy.mode = Mode::Replicated(replicas);
+        BTreeMap::from([("s0".parse().expect("a name"), spec)])
+    }
+
     fn new_service(&mut self, app: u64) -> ServiceSpec {
         let mut spec = self.plain_service(app);
         match self.rng.below(8) {
