@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -18,6 +19,10 @@ const SNAPSHOT: &str = "snap.";
 const ASIDE: &str = "torn-";
 /// What sled says when its own lock is held; it has no type of its own for this.
 const SLED_LOCKED: &str = "could not acquire lock";
+
+/// How often, and after which pause, a database is tried again whose former handle is still ending: two seconds in all.
+const ENDING_TRIES: u32 = 40;
+const ENDING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +89,7 @@ pub(super) struct Opened {
 
 /// Opens the database, if need be without its snapshots.
 pub(super) fn handle(path: &Path) -> Result<Opened, OpenError> {
-    let error = match Handle::open(path) {
+    let error = match unlocked(path) {
         Ok(handle) => {
             let repaired = handle.lost();
             if repaired {
@@ -108,8 +113,26 @@ pub(super) fn handle(path: &Path) -> Result<Opened, OpenError> {
         return Err(classified);
     }
     warn!(path = %path.display(), n_aside, "set a damaged snapshot aside; reading the whole log");
-    let handle = Handle::open(path).map_err(|error| classify(path, error))?;
+    let handle = unlocked(path).map_err(|error| classify(path, error))?;
     Ok(Opened { handle, repaired: true })
+}
+
+/// Opens the database. Whoever is here holds the lock of the directory, so sled's own lock can only be held by a handle of this
+/// process that was dropped, or failed to open, and whose threads are still ending: that is waited for.
+fn unlocked(path: &Path) -> Result<Handle, sled::Error> {
+    for _ in 0..ENDING_TRIES {
+        match Handle::open(path) {
+            Err(sled::Error::Io(error)) if error.to_string().contains(SLED_LOCKED) => {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "opening blocks anyway, and on threads that may"
+                )]
+                std::thread::sleep(ENDING_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    Handle::open(path)
 }
 
 fn set_snapshots_aside(path: &Path) -> io::Result<u32> {
