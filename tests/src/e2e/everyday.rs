@@ -238,7 +238,7 @@ fn sweep(lab: &mut Lab) -> Result<()> {
     lab.host_mut(3)?.stop_agent()?;
     ensure!(!lab.host(3)?.containers_of("swept").is_empty(), "containers end with the agent");
     lab.host(3)?.agent(&["sweep"])?;
-    nothing(lab.host(3)?.traces()?)?;
+    nothing(lab.host(3)?.remains()?)?;
     lab.host_mut(3)?.start(&["run"])?;
     lab.until_serving(3)?;
     lab.until_alive(3)?;

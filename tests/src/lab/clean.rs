@@ -109,14 +109,19 @@ pub(super) fn unmount_below(dir: &Path) -> Result<()> {
 /// The control groups of a node, in every hierarchy, the inner ones first.
 pub(super) fn groups(node: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let hierarchies = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|one| one.path());
-    for hierarchy in hierarchies.chain([PathBuf::from(GROUPS)]) {
+    for hierarchy in hierarchies() {
         let top = hierarchy.join("agentmesh").join(node);
         if top.is_dir() {
             walk(&top, &mut found);
         }
     }
     found
+}
+
+/// Version 1 has one below for each controller, version 2 is the one.
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let below = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|one| one.path());
+    below.chain([PathBuf::from(GROUPS)])
 }
 
 fn walk(group: &Path, found: &mut Vec<PathBuf>) {
@@ -133,11 +138,15 @@ pub(super) fn remove_groups(node: &str) {
     for _ in 0..100 {
         let left = groups(node);
         if left.is_empty() {
-            return;
+            break;
         }
         for group in left {
             let (Ok(()) | Err(_)) = fs::remove_dir(&group);
         }
         super::pause(std::time::Duration::from_millis(5));
+    }
+    // The last node takes the group of all nodes along; for the others the kernel refuses.
+    for hierarchy in hierarchies() {
+        let (Ok(()) | Err(_)) = fs::remove_dir(hierarchy.join("agentmesh"));
     }
 }

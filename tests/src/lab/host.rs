@@ -271,22 +271,32 @@ impl Host {
     /// # Errors
     /// When the host cannot be looked at.
     pub fn traces(&self) -> Result<Vec<String>> {
+        let mut left = self.remains()?;
+        let own = self.node().unwrap_or_default();
+        let is_agents = |what: &String| {
+            what.ends_with("interface mesh0") || what.ends_with(&own) || what.ends_with("/shims")
+        };
+        left.retain(|what| !is_agents(what));
+        Ok(left)
+    }
+
+    /// The same, and what the agent itself makes on its host, but for its data directory.
+    ///
+    /// # Errors
+    /// When the host cannot be looked at.
+    pub fn remains(&self) -> Result<Vec<String>> {
         let mut left: Vec<String> =
             self.containers().into_iter().map(|one| format!("process {one:?}")).collect();
         left.extend(clean::mounts_below(&self.dir)?.into_iter().map(|at| format!("mount {at}")));
-        if let Some(node) = self.node() {
-            left.extend(clean::groups(&node).into_iter().filter_map(|path| {
-                let is_own = path.ends_with(&node) || path.ends_with("shims");
-                (!is_own).then(|| format!("control group {}", path.display()))
-            }));
-        }
+        let groups = self.node().map_or_else(Vec::new, |node| clean::groups(&node));
+        left.extend(groups.iter().map(|group| format!("control group {}", group.display())));
         for entry in fs::read_dir(self.data().join("containers")).into_iter().flatten().flatten() {
             left.push(format!("file {}", entry.path().display()));
         }
         let links = shell::run("ip", &["-n", &self.namespace, "-o", "link"])?;
         let links = links.lines().filter_map(|line| line.split(": ").nth(1));
-        let is_own = |link: &str| link.starts_with("eth0") || matches!(link, "lo" | "mesh0");
-        left.extend(links.filter(|link| !is_own(link)).map(|link| format!("interface {link}")));
+        let is_hosts = |link: &str| link.starts_with("eth0") || link == "lo";
+        left.extend(links.filter(|link| !is_hosts(link)).map(|link| format!("interface {link}")));
         Ok(left)
     }
 }
