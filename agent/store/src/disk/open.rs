@@ -20,8 +20,9 @@ const ASIDE: &str = "torn-";
 /// What sled says when its own lock is held; it has no type of its own for this.
 const SLED_LOCKED: &str = "could not acquire lock";
 
-/// How often, and after which pause, a database is tried again whose former handle is still ending: two seconds in all.
-const ENDING_TRIES: u32 = 40;
+/// How often, and after which pause, a lock is tried again: one second in all. Its former owner may be ending still, and a child
+/// that is being started holds copies of all locks of its parent until it is another program.
+const ENDING_TRIES: u32 = 20;
 const ENDING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a store was not opened.
@@ -72,11 +73,14 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     let lock = options.open(path.join(LOCK)).map_err(failed("be locked"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Busy { path: name() }),
-        Err(TryLockError::Error(source)) => Err(failed("be locked")(source)),
+    for _ in 0..ENDING_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => pause(),
+            Err(TryLockError::Error(source)) => return Err(failed("be locked")(source)),
+        }
     }
+    Err(OpenError::Busy { path: name() })
 }
 
 /// A store that was opened.
@@ -117,17 +121,21 @@ pub(super) fn handle(path: &Path) -> Result<Opened, OpenError> {
     Ok(Opened { handle, repaired: true })
 }
 
+fn pause() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "opening blocks anyway, and on threads that may"
+    )]
+    std::thread::sleep(ENDING_PAUSE);
+}
+
 /// Opens the database. Whoever is here holds the lock of the directory, so sled's own lock can only be held by a handle of this
 /// process that was dropped, or failed to open, and whose threads are still ending: that is waited for.
 fn unlocked(path: &Path) -> Result<Handle, sled::Error> {
     for _ in 0..ENDING_TRIES {
         match Handle::open(path) {
             Err(sled::Error::Io(error)) if error.to_string().contains(SLED_LOCKED) => {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "opening blocks anyway, and on threads that may"
-                )]
-                std::thread::sleep(ENDING_PAUSE);
+                pause();
             }
             opened => return opened,
         }
