@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::apps::{App, at_least_one, serves_on};
-use super::{Group, Story};
-use crate::lab::{Container, Deadline, Lab, PATIENCE, pause, until};
+use super::{Group, Story, note};
+use crate::lab::{Container, Deadline, Lab, Load, PATIENCE, pause, until};
 
 pub(super) const GROUP: Group = Group {
     name: "agents that end and begin again",
@@ -53,7 +53,9 @@ fn killed(lab: &mut Lab) -> Result<()> {
 fn replaced(lab: &mut Lab) -> Result<()> {
     let app = App::new("upgraded", 3, Some(8091));
     app.place(lab)?;
+    serves_on(lab, &[1, 2, 3], 8091)?;
     let before = everywhere(lab, "upgraded");
+    let load = Load::start(lab, &[1, 2, 3], 8091, 2, Duration::from_secs(1));
     for number in 1..=3 {
         let host = lab.host(number)?;
         let pid = host.agent_pid()?;
@@ -65,7 +67,11 @@ fn replaced(lab: &mut Lab) -> Result<()> {
         let program = std::fs::metadata(format!("/proc/{pid}/exe"))?.len();
         let installed = std::fs::metadata(lab.host(number)?.program())?.len();
         ensure!(program == installed, "host {number} still runs the old build");
+        serves_on(lab, &[number], 8091)?;
     }
+    let (tally, reason) = load.stop()?;
+    note(&format!("{tally:?}"));
+    ensure!(tally.lost == 0, "requests were lost: {tally:?}: {reason}");
     lab.until_alive(3)?;
     lab.until_ready("upgraded", 3)?;
     unmoved(lab, "upgraded", &before)?;
