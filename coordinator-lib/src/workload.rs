@@ -177,6 +177,13 @@ impl Workload {
         matches!(self.stage, Stage::Running { .. }) && self.watch.is_ready()
     }
 
+    /// Whether it serves, and that was seen in this life of the agent: what somebody else may rely on. A container that was found
+    /// running may have been about to start when the agent died.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.is_ready() && self.watch.is_proven()
+    }
+
     /// Since when it runs without being healthy; `None` when it is healthy, was never ready, or does not run.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Instant> {

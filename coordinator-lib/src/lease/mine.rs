@@ -82,6 +82,11 @@ impl Mine {
         matches!(self.claim.phase, Phase::Ready)
     }
 
+    /// Whether others may stop because of it.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_ready() && self.workload.is_proven()
+    }
+
     /// Whether clients may be served by it at this moment.
     pub(super) const fn serves(&self) -> bool {
         matches!(self.claim.phase, Phase::Ready | Phase::Unhealthy)

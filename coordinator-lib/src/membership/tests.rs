@@ -43,7 +43,8 @@ impl Script {
 
     /// Everybody but `silent` is heard, and the node is woken at each of its deadlines up to then.
     fn beat(&mut self, millis: u64, silent: &[NodeId]) {
-        while let Some(deadline) = self.membership.next_deadline().filter(|due| *due <= at(millis)) {
+        while let Some(deadline) = self.membership.next_deadline().filter(|due| *due <= at(millis))
+        {
             self.membership.on_time(deadline, &mut self.acts);
         }
         for peer in self.peers.clone().into_iter().filter(|peer| !silent.contains(peer)) {

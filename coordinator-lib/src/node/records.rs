@@ -306,10 +306,12 @@ impl Node {
         let removed = &self.catalogue.state().removed_nodes;
         for (node, _) in self.membership.peers().filter(|(node, _)| removed.contains(node)) {
             let record = self.catalogue.record(&RecordKey::MemberRemoval(node)).cloned();
-            out.extend(record.map(|record| Output::Send {
-                to: node,
-                message: Message::Records(vec![record]),
-            }));
+            out.extend(
+                record.map(|record| Output::Send {
+                    to: node,
+                    message: Message::Records(vec![record]),
+                }),
+            );
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Watch {
     /// When the next check is due; `None` while one is under way or none is wanted.
     due: Option<Instant>,
     eager: Duration,
+    /// Whether readiness was seen in this life of the agent, and not only assumed of a container that was found running.
+    proven: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Watch {
             failures: 0,
             due: None,
             eager: EAGER_MIN,
+            proven: false,
         }
     }
 
@@ -46,6 +49,7 @@ impl Watch {
         self.began = now;
         self.failures = 0;
         self.eager = EAGER_MIN;
+        self.proven = self.clock.is_none();
         self.state = if self.clock.is_some() { State::Unproven } else { State::Ready };
         self.due = self.clock.map(|_| now + EAGER_MIN);
     }
@@ -59,6 +63,10 @@ impl Watch {
 
     pub(super) fn is_ready(&self) -> bool {
         self.state == State::Ready
+    }
+
+    pub(super) const fn is_proven(&self) -> bool {
+        self.proven
     }
 
     pub(super) const fn unhealthy_since(&self) -> Option<Instant> {
@@ -85,6 +93,7 @@ impl Watch {
         let Some(clock) = self.clock else { return };
         if passed {
             self.failures = 0;
+            self.proven = true;
             self.state = State::Ready;
         } else if self.state != State::Unproven || now.since(self.began) >= clock.start_period {
             self.failures = self.failures.saturating_add(1);

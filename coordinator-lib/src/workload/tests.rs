@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
 
 use super::{BACK_OFF_MAX, Do, Observed, RESTARTS_IN_A_ROW_MAX, Workload, back_off, restart};
-use crate::spec::{ImageRef, Limits, RestartPolicy, StopSignal, Template};
+use crate::spec::{HealthTest, Healthcheck, ImageRef, Limits, RestartPolicy, StopSignal, Template};
 use crate::time::Instant;
 
 fn template(restart: RestartPolicy) -> Template {
@@ -154,4 +154,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_was_found_running_is_relied_on_only_after_a_check() {
+    let check = Healthcheck {
+        test: HealthTest::Shell("true".to_owned()),
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        retries: 3,
+        start_period: Duration::ZERO,
+        start_interval: Duration::from_secs(1),
+    };
+    let template = Template { healthcheck: Some(check), ..template(RestartPolicy::Always) };
+    let mut workload = Workload::adopted(&template, at(0));
+    assert!(workload.is_ready(), "it served a moment ago, as far as anybody knows");
+    assert!(!workload.is_proven(), "and it may have been about to start");
+    let mut out = Vec::new();
+    workload.on_time(at(0), &mut out);
+    assert_eq!(out, [Do::Probe], "so it is looked at without delay");
+    workload.handle(at(5), Observed::Probed { passed: true }, &mut out);
+    assert!(workload.is_proven());
 }

@@ -117,7 +117,7 @@ impl Claims {
             && self
                 .mine
                 .get(&local)
-                .is_some_and(|next| next.is_held() && next.is_ready() && !next.claim.yielding)
+                .is_some_and(|next| next.is_held() && next.is_proven() && !next.claim.yielding)
         {
             if let Some(next) = self.mine.get_mut(&local) {
                 next.kept_until = now + KEEP;
@@ -181,7 +181,7 @@ impl Claims {
         mine.refresh(now);
         let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
         let serves = (mine.is_held()
-            && mine.is_ready()
+            && mine.is_proven()
             && !mine.claim.yielding
             && current == Some(revision))
             || !world.rules.hold(Rule::KeepOnlyReady);
