@@ -1,6 +1,6 @@
 //! What can be typed after `agent`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -106,13 +106,13 @@ impl Cli {
         }
         let done = match self.command {
             Command::Init(init) => {
-                founding::init(&config, &init).and_then(|()| serve_unless(init.no_run, &config))
+                founding::init(&config, &init).and_then(|()| serve_unless(init.no_run, &config, &self.config))
             }
             Command::Join(join) => {
-                joining::join(&config, &join).and_then(|()| serve_unless(join.no_run, &config))
+                joining::join(&config, &join).and_then(|()| serve_unless(join.no_run, &config, &self.config))
             }
             Command::Run(Run { check_config: true }) => Ok(ExitCode::SUCCESS),
-            Command::Run(Run { check_config: false }) => run::serve(&config),
+            Command::Run(Run { check_config: false }) => run::serve(&config, &self.config),
             Command::Check => Ok(checks::report(&config)),
             Command::Sweep => run::sweep(&config).map(|()| ExitCode::SUCCESS),
         };
@@ -121,8 +121,8 @@ impl Cli {
 }
 
 /// Serves at once, unless told not to.
-fn serve_unless(no_run: bool, config: &Config) -> anyhow::Result<ExitCode> {
-    if no_run { Ok(ExitCode::SUCCESS) } else { run::serve(config) }
+fn serve_unless(no_run: bool, config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
+    if no_run { Ok(ExitCode::SUCCESS) } else { run::serve(config, file) }
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where the agent says why it ends")]

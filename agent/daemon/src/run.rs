@@ -1,6 +1,7 @@
 //! `agent run`: serves until it is told to stop, and `agent sweep`.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ enum End {
     PartEnded,
 }
 
-/// Serves until it is told to stop.
-pub(crate) fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+/// Serves until it is told to stop; `file` is where the settings came from.
+pub(crate) fn serve(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     // First of all, since nothing may be made in a directory that belongs to no mesh.
     Home::new(&config.data_dir).load_membership()?;
     checks::demand(config)?;
@@ -45,10 +46,11 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     match end {
         End::Asked => Ok(ExitCode::SUCCESS),
         End::PartEnded => Ok(ExitCode::from(EXIT_PART_ENDED)),
-        // The file may be another by now: this is how an agent is upgraded in place.
+        // The file may be another by now: this is how an agent is upgraded in place. Whatever it was started with, the node is
+        // a member now, so that `init` and `join` would refuse.
         End::Restart => {
-            let failure =
-                std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+            let mut next = std::process::Command::new(program);
+            let failure = next.arg("--config").arg(file).arg("run").exec();
             Err(failure).context("cannot start this program again")
         }
     }
