@@ -122,7 +122,7 @@ impl Lab {
     /// When a host does not come up.
     pub fn with_mesh(n: usize) -> Result<Self> {
         let mut lab = Self::new(n)?;
-        lab.init(1, &[])?;
+        lab.init(1)?;
         for number in 2..=n {
             lab.join(number)?;
             lab.until_alive(number)?;
@@ -180,20 +180,16 @@ impl Lab {
         &self.programs
     }
 
-    /// Creates a mesh on a host, and starts its agent.
+    /// Creates a mesh on a host, whose agent then serves.
     ///
     /// # Errors
-    /// When `agent init` or the agent does not work.
-    pub fn init(&mut self, number: usize, more: &[&str]) -> Result<String> {
+    /// When the agent does not come to serve.
+    pub fn init(&mut self, number: usize) -> Result<()> {
         let config = self.operator_config();
         let host = self.host_mut(number)?;
         let (name, config) = (host.name(), config.to_string_lossy().into_owned());
-        let mut args = vec!["init", "--node-name", &name, "--operator-config", &config, "--no-run"];
-        args.extend(more);
-        let said = host.agent(&args)?;
-        host.start(&["run"])?;
-        self.until_serving(number)?;
-        Ok(said)
+        host.start(&["init", "--node-name", &name, "--operator-config", &config])?;
+        self.until_serving(number)
     }
 
     /// Lets a host join with a token of its own, redeemed by the first host that lives.
@@ -221,8 +217,7 @@ impl Lab {
     pub fn join_with(&mut self, number: usize, token: &str) -> Result<()> {
         let host = self.host_mut(number)?;
         let name = host.name();
-        host.agent(&["join", "--token", token, "--node-name", &name, "--no-run"])?;
-        host.start(&["run"])?;
+        host.start(&["join", "--token", token, "--node-name", &name])?;
         self.until_serving(number)
     }
 
