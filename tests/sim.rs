@@ -11,12 +11,12 @@ mod tests {
 
     use mesh_coordinator::rules::{Rule, Rules};
     use mesh_tests::sim::scenario::survives_its_entry;
-use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
+    use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
     /// So many seeds are run when nobody says otherwise.
     const SEEDS: u64 = 300;
-    /// A mutant must be noticed within so many seeds.
-    const MUTANT_SEEDS: u64 = 150;
+    /// A mutant must be noticed within so many seeds; the rarest needs some hundreds.
+    const MUTANT_SEEDS: u64 = 1_500;
 
     fn number(name: &str) -> Option<u64> {
         std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -103,26 +103,28 @@ use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
     }
 
     #[test]
-fn an_acknowledged_app_survives_the_loss_of_its_entry_node() {
-    for seed in 0..100 {
-        assert!(survives_its_entry(seed, false, Rules::ALL), "seed {seed}");
+    fn an_acknowledged_app_survives_the_loss_of_its_entry_node() {
+        for seed in 0..100 {
+            assert!(survives_its_entry(seed, false, Rules::ALL), "seed {seed}");
+        }
+        let mutant = Rules::without(Rule::SecondDisk);
+        assert!((0..100).any(|seed| !survives_its_entry(seed, false, mutant)), "nothing shows");
     }
-    let mutant = Rules::without(Rule::SecondDisk);
-    assert!((0..100).any(|seed| !survives_its_entry(seed, false, mutant)), "nothing shows");
-}
 
-#[test]
-fn an_acknowledged_app_survives_the_loss_of_all_power() {
-    for seed in 0..100 {
-        assert!(survives_its_entry(seed, true, Rules::ALL), "seed {seed}");
+    #[test]
+    fn an_acknowledged_app_survives_the_loss_of_all_power() {
+        for seed in 0..100 {
+            assert!(survives_its_entry(seed, true, Rules::ALL), "seed {seed}");
+        }
     }
-}
 
-/// The first violation by a mesh that plays without `rule`.
+    /// The first violation by a mesh that plays without `rule`.
     fn caught(rule: Rule) -> Option<(u64, Violation)> {
         let first = Mutex::new(None);
         sweep(MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {
-            let found = outcome.violation.map(|violation| (seed, violation));
+            // A seed that fails with all rules in force says nothing about this one.
+            let sound = || run(Setup { seed, rules: Rules::ALL }).violation.is_none();
+            let found = outcome.violation.filter(|_| sound()).map(|violation| (seed, violation));
             let is_found = found.is_some();
             if is_found {
                 first.lock().unwrap().get_or_insert(found);
