@@ -10,7 +10,10 @@ use mesh_tests::sim::scenario::failovers;
 fn main() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "host without power -> ready elsewhere (image there, start of 50 to 150 ms)")?;
-    writeln!(out, "nodes  slots     min  median     p99     max  messages/s/node at rest, in trouble")?;
+    writeln!(
+        out,
+        "nodes  slots     min  median     p99     max  messages/s/node at rest, in trouble"
+    )?;
     for (n_hosts, n_meshes) in [(3, 20), (10, 20), (30, 10), (100, 2), (300, 1)] {
         let (mut times, mut at_rest, mut in_trouble) = (Vec::new(), 0.0, 0.0);
         for seed in 0..n_meshes {
@@ -20,7 +23,8 @@ fn main() -> std::io::Result<()> {
             in_trouble += result.messages_in_trouble;
         }
         times.sort_unstable();
-        let share = |permille: usize| times.get((times.len() * permille / 1_000).min(times.len() - 1));
+        let share =
+            |permille: usize| times.get((times.len() * permille / 1_000).min(times.len() - 1));
         let millis = |permille| share(permille).map_or(0, Duration::as_millis);
         let meshes = f64::from(u32::try_from(n_meshes).unwrap_or(1));
         writeln!(
