@@ -105,12 +105,10 @@ impl Cli {
             return fail(EXIT_USAGE, &error.into());
         }
         let done = match self.command {
-            Command::Init(init) => {
-                founding::init(&config, &init).and_then(|()| serve_unless(init.no_run, &config, &self.config))
-            }
-            Command::Join(join) => {
-                joining::join(&config, &join).and_then(|()| serve_unless(join.no_run, &config, &self.config))
-            }
+            Command::Init(init) => founding::init(&config, &init)
+                .and_then(|()| serve_unless(init.no_run, &config, &self.config)),
+            Command::Join(join) => joining::join(&config, &join)
+                .and_then(|()| serve_unless(join.no_run, &config, &self.config)),
             Command::Run(Run { check_config: true }) => Ok(ExitCode::SUCCESS),
             Command::Run(Run { check_config: false }) => run::serve(&config, &self.config),
             Command::Check => Ok(checks::report(&config)),
