@@ -22,7 +22,7 @@ const EXIT_UNAVAILABLE: u8 = 69;
     start, 70 a part of the agent ended by itself."
 )]
 pub(crate) struct Cli {
-    /// The file with settings; every setting can also be given as an environment variable, such as MESH_DATA_DIR.
+    /// The file with settings; every setting can also be given as an environment variable, such as `MESH_DATA_DIR`.
     #[arg(long, global = true, env = "MESH_CONFIG", default_value = "/etc/agentmesh/agent.toml")]
     config: PathBuf,
     #[command(subcommand)]

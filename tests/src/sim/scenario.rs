@@ -128,7 +128,7 @@ impl World {
     /// Takes the power of a host, and waits until all that it held is ready elsewhere.
     fn lose_power_of(&mut self, host: usize) -> Vec<Duration> {
         let (now, node) = (self.now, &self.hosts[host]);
-        let held = node.node().into_iter().flat_map(|node| node.claims());
+        let held = node.node().into_iter().flat_map(mesh_coordinator::node::Node::claims);
         let mut waiting: BTreeMap<_, _> = held
             .filter(|claim| claim.phase == Phase::Ready)
             .map(|claim| (claim.slot.clone(), ()))
@@ -139,7 +139,7 @@ impl World {
             let next = self.now + MILLI;
             self.run_until(next);
             let nodes = self.hosts.iter().filter_map(|host| host.node());
-            for claim in nodes.flat_map(|node| node.claims()) {
+            for claim in nodes.flat_map(mesh_coordinator::node::Node::claims) {
                 if claim.phase == Phase::Ready && waiting.remove(&claim.slot).is_some() {
                     times.push(Duration::from_micros(next - now));
                 }
