@@ -25,5 +25,3 @@ pub use self::state::{App, Node, State};
 
 #[cfg(test)]
 mod sample;
-#[cfg(test)]
-mod tests;

@@ -514,6 +514,3 @@ impl Node {
         out.push(Output::Event(Event { at, seen_by: self.config.me, severity, subject, text }));
     }
 }
-
-#[cfg(test)]
-mod tests;
