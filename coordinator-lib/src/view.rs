@@ -22,6 +22,8 @@ pub struct Overview {
     pub nodes: Vec<NodeView>,
     /// All apps, by name.
     pub apps: Vec<AppView>,
+    /// Slots of apps and services that are no more, and that somebody still claims or stops.
+    pub leaving: Vec<SlotView>,
     /// How often an app of each name was removed, for names that were: the next app of that name is
     /// [`AppUid::of`] this number.
     pub removals: BTreeMap<AppName, u64>,

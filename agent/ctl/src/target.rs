@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{SlotId, SlotIndex};
 use mesh_coordinator::view::{AppView, NodeView, Overview, ServiceView, SlotView};
 
@@ -98,7 +99,11 @@ pub(crate) fn slots<'a>(
 ) -> Result<Vec<&'a SlotView>, Failure> {
     let app = app(overview, &target.app)?;
     let services = services(app, target)?;
-    let all = services.iter().flat_map(|service| &service.slots);
+    // What only has to stop is no replica that anybody means.
+    let is_there = |slot: &&SlotView| {
+        slot.wanted || slot.claims.iter().any(|claim| claim.phase != Phase::Released)
+    };
+    let all = services.iter().flat_map(|service| &service.slots).filter(is_there);
     let Some(index) = &target.index else { return Ok(all.collect()) };
     let wanted = index_of(overview, index);
     let known: Vec<&SlotView> = all.collect();

@@ -4,11 +4,12 @@ mod progress;
 mod rollout;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{AppUid, SlotId};
-use mesh_coordinator::view::{AppView, ClaimView, Overview, ServiceView};
+use mesh_coordinator::view::{AppView, ClaimView, NodeStatus, Overview, ServiceView, SlotView};
 use tokio::time::Instant;
 
 pub(crate) use self::progress::Progress;
@@ -64,8 +65,8 @@ pub(crate) async fn until_ready<M: Mesh>(
             Some(overview) => look(&overview, &goal, &mut seen, &progress, ui)?,
         };
         if let Some(state) = state {
-            progress.now(format!("{} of {} ready", state.ready, state.wanted));
-            if state.open.is_empty() && state.n_leaving == 0 {
+            progress.now(state.to_string());
+            if state.open.is_empty() && state.leaving.is_empty() {
                 return Ok(Rollout {
                     ready: state.ready,
                     wanted: state.wanted,
@@ -137,11 +138,13 @@ async fn conclude<M: Mesh>(
     }
     if faults.is_empty() && !hopeless {
         let timeout = humantime::format_duration(timeout);
-        faults.push(Fault {
-            slot: "old replicas".to_owned(),
-            node: None,
-            reason: format!("{} of them still run after {timeout}", state.n_leaving),
+        let reason = format!("still runs after {timeout}");
+        let faults_of = state.leaving.into_iter().map(|(slot, node)| Fault {
+            slot,
+            node: Some(node),
+            reason: reason.clone(),
         });
+        faults.extend(faults_of);
     }
     Ok(Rollout { ready: state.ready, wanted: state.wanted, faults })
 }
@@ -163,38 +166,79 @@ async fn unplaced<M: Mesh>(mesh: &M, slot: &SlotId) -> String {
     format!("no node can hold it: {}", all.join("; "))
 }
 
-/// Waits until no replica of an app is left.
+/// Waits until no container of an app is left, on any node that can be asked. Those of other nodes are stopped when their nodes are
+/// back, and that is said.
 pub(crate) async fn until_gone<M: Mesh>(
     mesh: &M,
     ui: &mut Ui,
     app: AppUid,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    until_none(mesh, ui, timeout, |overview| held(overview, |slot, _| slot.app == app)).await
+    let last = until_none(mesh, ui, timeout, |overview| {
+        names(&left(overview, |slot, _| slot.slot.app == app))
+    })
+    .await?;
+    out_of_reach(&last, ui, |slot| slot.slot.app == app)
 }
 
-/// The replicas for which `is_meant` holds, as `app/service/index on node`.
-pub(crate) fn held(
+/// Says which nodes could not be asked and held something that should be gone.
+pub(crate) fn out_of_reach(
     overview: &Overview,
-    is_meant: impl Fn(&SlotId, &ClaimView) -> bool,
-) -> Vec<String> {
-    let services = overview.apps.iter().flat_map(|app| &app.services);
-    let mut names = Vec::new();
-    for slot in services.flat_map(|service| &service.slots) {
-        let claims = slot.claims.iter().filter(|claim| claim.phase.holds());
-        let claims = claims.filter(|claim| is_meant(&slot.slot, claim));
-        names.extend(claims.map(|claim| format!("{} on {}", slot.name, claim.node_name)));
+    ui: &mut Ui,
+    is_meant: impl Fn(&SlotView) -> bool,
+) -> Result<(), Failure> {
+    let slots = slots(overview).filter(|slot| is_meant(slot));
+    let lost = slots.flat_map(|slot| &slot.claims).filter(|claim| is_lost(claim));
+    let nodes: BTreeSet<&str> = lost.map(|claim| claim.node_name.as_str()).collect();
+    if nodes.is_empty() {
+        return Ok(());
     }
-    names
+    let nodes: Vec<&str> = nodes.into_iter().collect();
+    ui.warn(format!(
+        "{} cannot be asked: what may still run there is stopped when it is back",
+        target::listed(&nodes)
+    ))
 }
 
-/// Waits until `left` names no replica any more.
+/// All slots: those that people want, and those of apps and services that are no more.
+fn slots(overview: &Overview) -> impl Iterator<Item = &SlotView> {
+    let services = overview.apps.iter().flat_map(|app| &app.services);
+    services.flat_map(|service| &service.slots).chain(&overview.leaving)
+}
+
+fn is_lost(claim: &ClaimView) -> bool {
+    matches!(claim.node_status, NodeStatus::Down | NodeStatus::Unknown)
+}
+
+/// A claim and whose slot it is of.
+pub(crate) type Left<'a> = (&'a SlotView, &'a ClaimView);
+
+/// The claims for which `is_meant` holds, on nodes that can be asked. A claim that was released is among them until its container is
+/// gone.
+pub(crate) fn left<'a>(
+    overview: &'a Overview,
+    is_meant: impl Fn(&SlotView, &ClaimView) -> bool,
+) -> Vec<Left<'a>> {
+    let pairs = slots(overview).flat_map(|slot| slot.claims.iter().map(move |claim| (slot, claim)));
+    pairs.filter(|(slot, claim)| !is_lost(claim) && is_meant(slot, claim)).collect()
+}
+
+/// What is left, as `app/service/index on node`.
+pub(crate) fn names(left: &[Left<'_>]) -> Vec<String> {
+    let name = |(slot, claim): &Left<'_>| {
+        let stopping = if claim.phase == Phase::Released { " (stopping)" } else { "" };
+        format!("{} on {}{stopping}", slot.name, claim.node_name)
+    };
+    left.iter().map(name).collect()
+}
+
+/// Waits until `left` names no replica any more. Returns the mesh as it was then.
 pub(crate) async fn until_none<M: Mesh>(
     mesh: &M,
     ui: &mut Ui,
     timeout: Duration,
     left: impl Fn(&Overview) -> Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<Overview, Failure> {
     let begun = Instant::now();
     let progress = Progress::start(ui, "waiting for the mesh");
     let mut patience = Patience::new();
@@ -203,18 +247,21 @@ pub(crate) async fn until_none<M: Mesh>(
         if let Some(overview) = patience.judge(mesh.overview().await)? {
             let now = left(&overview);
             if now.is_empty() {
-                return Ok(());
+                return Ok(overview);
             }
-            if now.len() != last.len() {
+            if now != last {
+                let shown: Vec<&str> = now.iter().map(String::as_str).collect();
                 let plural = if now.len() == 1 { "" } else { "s" };
-                progress.say(ui, &format!("  {} replica{plural} left", now.len()))?;
+                let count = format!("{} replica{plural} left", now.len());
+                progress.say(ui, &format!("  {count}: {}", target::listed(&shown)))?;
+                progress.now(count);
             }
             last = now;
         }
         if begun.elapsed() >= timeout {
             let names: Vec<&str> = last.iter().map(String::as_str).collect();
             return Err(Failure::failed(format!(
-                "after {} there is still {}",
+                "after {} there is still {}; the mesh goes on without being waited for",
                 humantime::format_duration(timeout),
                 target::listed(&names)
             ))

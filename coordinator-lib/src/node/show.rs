@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Node, world};
-use crate::catalogue::App;
+use crate::catalogue::{App, Body, RecordKey};
 use crate::fact::{Claim, Phase};
-use crate::id::{AppUid, NodeId, SlotId, SlotIndex};
+use crate::id::{AppUid, NodeId, Revision, SlotId, SlotIndex};
 use crate::lease::{FAILOVER_BOUND, World, wanted_slots};
 use crate::name::{NodeName, ServiceName};
 use crate::placement::Place;
@@ -36,6 +36,7 @@ impl Node {
             seen_by: self.config.me,
             nodes,
             apps,
+            leaving: self.leaving(),
             removals: state.removals.clone(),
             problems: self.problems(now),
         }
@@ -68,17 +69,24 @@ impl Node {
         })
     }
 
-    /// A slot as people write it; its hash when its app is not known.
+    /// A slot as people write it; the id of its app when that was never known.
     #[must_use]
     pub fn slot_name(&self, slot: &SlotId) -> String {
         let index = match slot.index {
             SlotIndex::Number(number) => number.to_string(),
             SlotIndex::Node(node) => self.name_of(node).to_string(),
         };
-        match self.catalogue.state().apps.get(&slot.app) {
-            Some(app) => format!("{}/{}/{index}", app.release.spec.name, slot.service),
-            None => format!("{}/{}/{index}", slot.app, slot.service),
-        }
+        let app = match self.catalogue.state().apps.get(&slot.app) {
+            Some(app) => app.release.spec.name.to_string(),
+            None => self.removed_name(slot.app).unwrap_or_else(|| slot.app.to_string()),
+        };
+        format!("{app}/{}/{index}", slot.service)
+    }
+
+    fn removed_name(&self, app: AppUid) -> Option<String> {
+        let record = &self.catalogue.record(&RecordKey::AppRemoval(app))?.record;
+        let Body::AppRemoval { name, .. } = &record.body else { return None };
+        Some(name.to_string())
     }
 
     fn node_view(&self, now: Instant, place: &Place) -> NodeView {
@@ -169,19 +177,42 @@ impl Node {
         }
     }
 
+    /// The slots that people can see nowhere else, since what they were part of is no more.
+    fn leaving(&self) -> Vec<SlotView> {
+        let state = self.catalogue.state();
+        let is_gone = |slot: &&SlotId| {
+            let app = state.apps.get(&slot.app);
+            app.and_then(|app| app.release.spec.service(&slot.service)).is_none()
+        };
+        let own = self.claims.mine().map(|mine| &mine.claim().slot);
+        let slots: BTreeSet<&SlotId> =
+            self.claims.book.slots().chain(own).filter(is_gone).collect();
+        slots.into_iter().map(|slot| self.claimed(slot, None, false)).collect()
+    }
+
     fn slot_view(&self, slot: &SlotId, app: &App, spec: &ServiceSpec, wanted: bool) -> SlotView {
-        let current = app.revision(&slot.service, spec);
+        self.claimed(slot, Some(app.revision(&slot.service, spec)), wanted)
+    }
+
+    /// A slot with all that is said of it. What was released is there as long as its container is: then the claim is withdrawn.
+    fn claimed(&self, slot: &SlotId, current: Option<Revision>, wanted: bool) -> SlotView {
         let own = self.claims.mine().map(|mine| (self.config.me, mine.claim()));
         let others = self.claims.book.of(slot).map(|(node, held)| (node, &held.claim));
         let mut claims: Vec<ClaimView> = own
             .filter(|(_, claim)| claim.slot == *slot)
             .chain(others)
-            .filter(|(_, claim)| claim.phase != Phase::Released)
-            .map(|(node, claim)| self.claim_view(node, claim, claim.revision == current))
+            .map(|(node, claim)| self.claim_view(node, claim, Some(claim.revision) == current))
             .collect();
         let order = |claim: &ClaimView| {
             let down = claim.node_status == NodeStatus::Down;
-            (down, !claim.current, claim.yielding, claim.phase != Phase::Ready, claim.node)
+            (
+                down,
+                claim.phase == Phase::Released,
+                !claim.current,
+                claim.yielding,
+                claim.phase != Phase::Ready,
+                claim.node,
+            )
         };
         claims.sort_by_key(order);
         SlotView { slot: slot.clone(), name: self.slot_name(slot), wanted, claims }

@@ -1518,6 +1518,9 @@ pub struct OverviewAnswer {
     /// How often an app of each name was removed, for names that were.
     #[prost(map = "string, uint64", tag = "7")]
     pub removals: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
+    /// Slots of apps and services that are no more, and that somebody still claims or stops.
+    #[prost(message, repeated, tag = "8")]
+    pub leaving: ::prost::alloc::vec::Vec<SlotItem>,
 }
 /// One member.
 #[derive(Clone, PartialEq, ::prost::Message)]

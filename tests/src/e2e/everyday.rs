@@ -29,6 +29,7 @@ pub(super) const GROUP: Group = Group {
         Story { name: "a killed shim takes its container along, and both come again", run: shim },
         Story { name: "sweep empties a host, and the agent fills it again", run: sweep },
         Story { name: "rm leaves nothing on any host", run: rm_leaves_nothing },
+        Story { name: "stop, scale and rm answer when the containers are gone", run: graces },
     ],
 };
 
@@ -99,6 +100,29 @@ fn rm_leaves_nothing(lab: &mut Lab) -> Result<()> {
         Ok(left.is_empty())
     });
     nothing(left).and(looked)
+}
+
+/// Containers that do not care for their signal run until their grace is over, and so long nobody says that they are gone.
+fn graces(lab: &mut Lab) -> Result<()> {
+    let app = App::new("deaf", 3, None).with("stop_signal: SIGUSR1");
+    app.place(lab)?;
+    let running = |lab: &Lab| lab.hosts().map(|host| host.containers_of("deaf").len()).sum();
+    for (args, n_left) in [
+        (&["scale", "--yes", "deaf/web=2"][..], 2),
+        (&["stop", "deaf"], 0),
+        (&["start", "deaf"], 2),
+        (&["rm", "--yes", "deaf"], 0),
+    ] {
+        let told = lab.ctl(args)?.done()?;
+        let n: usize = running(lab);
+        ensure!(n == n_left, "{n} containers run when {args:?} is told to be done: {told:?}");
+        let waited = told.took >= Duration::from_secs(2) && told.err.contains("stopping");
+        ensure!(waited || args.contains(&"start"), "{args:?} was not waited for: {told:?}");
+    }
+    app.place(lab)?;
+    let told = lab.ctl(&["rm", "--yes", "--timeout", "1s", "deaf"])?;
+    ensure!(told.code == 1 && told.err.contains("after 1s there is still"), "{told:?}");
+    until(PATIENCE, "no container is left", || Ok(running(lab) == 0))
 }
 
 fn any_agent(lab: &mut Lab) -> Result<()> {

@@ -225,7 +225,7 @@ impl Lab {
             let claims = self.claims(None, app)?;
             let serving = claims.iter().filter(|claim| claim.serves()).count();
             let others = claims.iter().filter(|claim| {
-                !claim.serves() && claim.status != "down" && claim.phase != "released"
+                !claim.serves() && claim.status != "down" && claim.phase != "stopping"
             });
             ensure!(
                 serving == n && others.count() == 0,

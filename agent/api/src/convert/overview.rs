@@ -24,6 +24,7 @@ pub(crate) fn to_wire(view: &Overview) -> v1::OverviewAnswer {
         nodes: view.nodes.iter().map(node_view_to_wire).collect(),
         apps: view.apps.iter().map(app_to_wire).collect(),
         problems: view.problems.clone(),
+        leaving: view.leaving.iter().map(slot_view_to_wire).collect(),
         removals: view.removals.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
     }
 }
@@ -35,6 +36,7 @@ pub(crate) fn from_wire(view: v1::OverviewAnswer) -> Result<Overview, Malformed>
         seen_by: node("seen_by", &view.seen_by)?,
         nodes: view.nodes.into_iter().map(node_view).collect::<Result<_, _>>()?,
         apps: view.apps.into_iter().map(app_view).collect::<Result<_, _>>()?,
+        leaving: view.leaving.into_iter().map(slot_view).collect::<Result<_, _>>()?,
         removals: view
             .removals
             .into_iter()

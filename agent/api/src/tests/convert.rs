@@ -218,10 +218,10 @@ prop_compose! {
     fn any_overview()(
         mesh in hash(), mesh_name in NAME, seen_by in node(), nodes in vec(node_view(), 0..3),
         apps in vec(app_view(), 0..3), removals in btree_map(app_name(), any::<u64>(), 0..3),
-        problems in vec(TEXT, 0..3),
+        problems in vec(TEXT, 0..3), leaving in vec(slot_view(), 0..3),
     ) -> Overview {
         let (mesh, mesh_name) = (MeshId(mesh), mesh_name.parse().unwrap());
-        Overview { mesh, mesh_name, seen_by, nodes, apps, removals, problems }
+        Overview { mesh, mesh_name, seen_by, nodes, apps, leaving, removals, problems }
     }
 }
 

@@ -145,6 +145,7 @@ impl World {
             seen_by,
             nodes: nodes.collect(),
             apps: vec![],
+            leaving: vec![],
             removals: BTreeMap::new(),
             problems: vec!["none".to_owned()],
         }

@@ -1,7 +1,9 @@
 //! `agentctl drain` and `undrain`: emptying a node for maintenance.
 
 use mesh_coordinator::catalogue::{Body, Drain};
-use mesh_coordinator::view::NodeStatus;
+use mesh_coordinator::fact::Phase;
+use mesh_coordinator::id::NodeId;
+use mesh_coordinator::view::{NodeStatus, Overview};
 
 use super::{Change, Waiting};
 use crate::failure::{Failure, Outcome};
@@ -44,26 +46,40 @@ pub(crate) async fn drain<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result
         ))?;
     } else if !args.waiting.detach {
         let id = node.id;
-        wait::until_none(mesh, ui, args.waiting.timeout, |overview| {
-            let node = overview.nodes.iter().find(|node| node.id == id);
-            match node.filter(|node| !node.drained || node.n_claims > 0) {
-                None => Vec::new(),
-                // A drain that has not arrived yet says nothing about what is left.
-                Some(node) if !node.drained => vec![format!("{}, not drained yet", node.name)],
-                Some(node) => {
-                    let held = wait::held(overview, |_, claim| claim.node == id);
-                    let count = || vec![format!("{} replicas on {}", node.n_claims, node.name)];
-                    if held.is_empty() { count() } else { held }
-                }
-            }
-        })
-        .await?;
+        let end =
+            wait::until_none(mesh, ui, args.waiting.timeout, |now| still_there(now, id)).await?;
+        notes_left(&end, id, ui)?;
     }
     if change.stored.is_some() {
         change.change = args.waiting.words(change.change);
     }
     change.print(ui)?;
     Ok(outcome)
+}
+
+/// What keeps a node from being drained. A job that has ended does not: it runs nowhere, and its claim says that it need not run again.
+fn still_there(overview: &Overview, id: NodeId) -> Vec<String> {
+    match overview.nodes.iter().find(|node| node.id == id) {
+        None => Vec::new(),
+        // A drain that has not arrived yet says nothing about what is left.
+        Some(node) if !node.drained => vec![format!("{}, not drained yet", node.name)],
+        Some(_) => wait::names(&wait::left(overview, |_, claim| {
+            claim.node == id && !matches!(claim.phase, Phase::Ended | Phase::Failed)
+        })),
+    }
+}
+
+/// Says which jobs have ended there: their notes stay, and are lost with the node.
+fn notes_left(overview: &Overview, id: NodeId, ui: &mut Ui) -> Result<(), Failure> {
+    let ended = wait::left(overview, |_, claim| claim.node == id && claim.phase == Phase::Ended);
+    for (slot, claim) in ended {
+        let how = if claim.detail.is_empty() { "ended" } else { &claim.detail };
+        ui.note(format!(
+            "{} {how}: {} keeps the note of it, and without {} it would run again",
+            slot.name, claim.node_name, claim.node_name
+        ))?;
+    }
+    Ok(())
 }
 
 /// Lets a node hold replicas again.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mesh_coordinator::view::SlotView;
+
 use crate::failure::{Failure, Outcome};
 use crate::mesh::Mesh;
 use crate::output::{json, of, text};
@@ -37,21 +39,30 @@ async fn show<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<(), Failure
     let overview = mesh.overview().await?;
     let one = args.app.as_deref().map(|name| target::app(&overview, name)).transpose()?;
     let apps: Vec<_> = one.map_or_else(|| overview.apps.iter().collect(), |app| vec![app]);
+    let leaving: &[SlotView] = if one.is_some() { &[] } else { &overview.leaving };
     if ui.is_json() {
         let apps = apps.into_iter().map(of::app).collect();
-        let document = json::Apps { apps };
+        let leaving = leaving.iter().map(of::slot).collect();
+        let document = json::Apps { apps, leaving };
         return if args.watch { ui.json_line(&document) } else { ui.json(&document) };
     }
     if args.watch {
         ui.next_picture()?;
     }
     if apps.is_empty() {
-        return ui.line("no app is placed yet: agentctl place DIR");
+        ui.line("no app is placed yet: agentctl place DIR")?;
+    } else {
+        ui.table(&mut text::services(&apps))?;
     }
-    ui.table(&mut text::services(&apps))?;
+    if !leaving.is_empty() {
+        ui.line("")?;
+        ui.line("still going, though nobody wants them any more:")?;
+        ui.table(&mut text::replicas(leaving))?;
+    }
     if let Some(app) = one {
         ui.line("")?;
-        ui.table(&mut text::replicas(app))?;
+        let slots = app.services.iter().flat_map(|service| &service.slots);
+        ui.table(&mut text::replicas(slots))?;
     }
     Ok(())
 }

@@ -50,6 +50,9 @@ pub(crate) struct Fake {
     pub(crate) silent_for: Cell<u32>,
     /// The code with which commands end.
     pub(crate) exit: Cell<i32>,
+    /// What still has to go, and for how many more overviews it is there.
+    pub(crate) leaving: RefCell<Vec<SlotView>>,
+    pub(crate) leaves_after: Cell<u32>,
 }
 
 /// The mesh's identity.
@@ -97,12 +100,45 @@ impl Fake {
             refusal: Cell::new(None),
             silent_for: Cell::new(0),
             exit: Cell::new(0),
+            leaving: RefCell::default(),
+            leaves_after: Cell::new(u32::MAX),
         }
     }
 
     /// The last record that was submitted.
     pub(crate) fn last(&self) -> Record {
         self.records.borrow().last().cloned().expect("a record was submitted")
+    }
+
+    /// A claim on a slot of an app that is no more.
+    pub(crate) fn leave(&self, name: &str, on: &NodeView, phase: Phase) {
+        let claim = ClaimView {
+            node: on.id,
+            node_name: on.name.clone(),
+            node_status: on.status,
+            revision: Revision { number: 1, id: 1 },
+            current: false,
+            phase,
+            yielding: false,
+            restarts: 0,
+            failover_ms: None,
+            detail: if phase == Phase::Ended { "ended with exit code 0" } else { "" }.to_owned(),
+        };
+        let app = AppUid::of(MESH, &name.split('/').next().unwrap().parse().unwrap(), 0);
+        let slot = SlotId { app, service: "hello".parse().unwrap(), index: SlotIndex::Number(0) };
+        let claims = vec![claim];
+        self.leaving.borrow_mut().push(SlotView {
+            slot,
+            name: name.to_owned(),
+            wanted: false,
+            claims,
+        });
+    }
+
+    fn leaving(&self) -> Vec<SlotView> {
+        let Some(left) = self.leaves_after.get().checked_sub(1) else { return Vec::new() };
+        self.leaves_after.set(left);
+        self.leaving.borrow().clone()
     }
 
     fn best(&self, key: &RecordKey) -> Option<Record> {
@@ -177,7 +213,12 @@ impl Fake {
 
     fn slot(&self, named: &Named<'_>, n: u32, revision: Revision) -> SlotView {
         let nodes = self.nodes.borrow();
-        let node = &nodes[usize::try_from(n).unwrap() % nodes.len()];
+        let is_drained = |node: &&NodeView| {
+            let drain = self.best(&RecordKey::Drain(node.id)).map(|record| record.body);
+            matches!(drain, Some(Body::Drain(drain)) if drain.drained)
+        };
+        let nodes: Vec<&NodeView> = nodes.iter().filter(|node| !is_drained(node)).collect();
+        let node = nodes[usize::try_from(n).unwrap() % nodes.len()];
         let (phase, detail) = match self.fate.get() {
             Fate::Fails(service, detail) if service == named.service => (Phase::Failed, detail),
             Fate::Ready | Fate::Fails(..) | Fate::Unclaimed => (Phase::Ready, ""),
@@ -267,6 +308,7 @@ impl Mesh for Fake {
             seen_by: NodeId::of(&node_key(1)),
             nodes,
             apps,
+            leaving: self.leaving(),
             removals,
             problems: Vec::new(),
         })

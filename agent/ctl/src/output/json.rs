@@ -39,6 +39,8 @@ shapes! {
     Apps {
         /// All apps, or the one that was asked for.
         apps: Vec<App>,
+        /// Replicas of apps and services that are no more, as long as something of them is there. Empty when one app was asked for.
+        leaving: Vec<Slot>,
     }
 
     /// `agentctl status`: the mesh on one screen.
@@ -251,7 +253,7 @@ shapes! {
         revision: u64,
         /// Whether that is the current one.
         current: bool,
-        /// `intent`, `starting`, `ready`, `unhealthy`, `ended`, `failed` or `released`.
+        /// `intent`, `starting`, `ready`, `unhealthy`, `ended`, `failed` or `stopping`.
         phase: String,
         /// Whether it waits to be relieved.
         yielding: bool,

@@ -56,7 +56,7 @@ pub(crate) const fn phase(phase: Phase) -> &'static str {
         Phase::Ready => "ready",
         Phase::Unhealthy => "unhealthy",
         Phase::Failed => "failed",
-        Phase::Released => "released",
+        Phase::Released => "stopping",
         Phase::Ended => "ended",
     }
 }

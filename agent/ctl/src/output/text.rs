@@ -61,11 +61,11 @@ fn service_row(app: &AppView, service: &ServiceView) -> Vec<Cell> {
     ]
 }
 
-/// A table of the replicas of one app.
-pub(crate) fn replicas(app: &AppView) -> Table {
+/// A table of replicas.
+pub(crate) fn replicas<'a>(slots: impl IntoIterator<Item = &'a SlotView>) -> Table {
     let mut table =
         table(&["REPLICA", "NODE", "STATE", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"]);
-    for slot in app.services.iter().flat_map(|service| &service.slots) {
+    for slot in slots {
         if slot.claims.is_empty() {
             table.add_row(vec![
                 Cell::new(&slot.name),
@@ -103,7 +103,7 @@ fn claim_row(slot: &SlotView, claim: &ClaimView) -> Vec<Cell> {
 
 fn claim_state(slot: &SlotView, claim: &ClaimView) -> Cell {
     let mut words = vec![of::phase(claim.phase).to_owned()];
-    if claim.yielding || !slot.wanted {
+    if claim.phase != Phase::Released && (claim.yielding || !slot.wanted) {
         words.push("leaving".to_owned());
     }
     if claim.node_status != NodeStatus::Alive {

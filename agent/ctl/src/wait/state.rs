@@ -1,6 +1,7 @@
 //! How far replicas have come, and which of them nobody needs to wait for any longer.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use mesh_coordinator::fact::Phase;
@@ -25,8 +26,16 @@ pub(super) struct State {
     pub(super) wanted: u32,
     /// Slots that are wanted and not ready.
     pub(super) open: Vec<Open>,
-    /// Replicas of old definitions or given up slots that still run.
-    pub(super) n_leaving: usize,
+    /// What still has to go, as slot and node: replicas of old definitions until they are released, and those of slots that are not
+    /// wanted any more until nothing of them runs.
+    pub(super) leaving: Vec<(String, String)>,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ready", self.ready, self.wanted)?;
+        if self.leaving.is_empty() { Ok(()) } else { write!(f, ", {} leaving", self.leaving.len()) }
+    }
 }
 
 /// A slot without a ready replica.
@@ -83,6 +92,9 @@ impl Troubles {
 
 /// What a claim has to tell while it is waited for; old ones only when they end.
 pub(super) fn say(claim: &ClaimView) -> Option<String> {
+    if claim.phase == Phase::Released {
+        return Some("stopping".to_owned());
+    }
     if !claim.current {
         return claim.yielding.then(|| format!("{} makes room", claim.revision));
     }
@@ -107,10 +119,11 @@ pub(super) fn state(services: &[&ServiceView]) -> State {
     let slots: Vec<&SlotView> = services.iter().flat_map(|service| &service.slots).collect();
     let open = slots.iter().filter(|slot| slot.wanted && !is_settled(slot)).map(|slot| open(slot));
     let leaving = slots.iter().flat_map(|slot| {
-        let is_old = |claim: &&ClaimView| !slot.wanted || !claim.current;
-        heard(slot).filter(|claim| claim.phase.holds()).filter(is_old)
+        let is_old = |claim: &&ClaimView| !slot.wanted || (!claim.current && claim.phase.holds());
+        let name = |claim: &ClaimView| (slot.name.clone(), claim.node_name.to_string());
+        heard(slot).filter(is_old).map(name)
     });
-    State { ready, wanted, n_leaving: leaving.count(), open: open.collect() }
+    State { ready, wanted, leaving: leaving.collect(), open: open.collect() }
 }
 
 /// Whether the slot is as it should be: a process that ended and must not be started again is so for good.

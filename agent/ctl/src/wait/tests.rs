@@ -58,7 +58,7 @@ fn a_replica_on_a_dead_node_is_neither_ready_nor_in_the_way() {
         claim(Phase::Ready, NodeStatus::Alive, true),
         claim(Phase::Ready, NodeStatus::Down, false),
     ]);
-    assert_eq!((state(&[&moved]).open.len(), state(&[&moved]).n_leaving), (0, 0));
+    assert_eq!((state(&[&moved]).open.len(), state(&[&moved]).leaving.len()), (0, 0));
 }
 
 #[test]
@@ -67,7 +67,18 @@ fn an_old_replica_that_still_runs_is_waited_for() {
         claim(Phase::Ready, NodeStatus::Alive, true),
         claim(Phase::Ready, NodeStatus::Alive, false),
     ]);
-    assert_eq!(state(&[&both]).n_leaving, 1);
+    assert_eq!(state(&[&both]).leaving.len(), 1);
+}
+
+#[test]
+fn what_is_scaled_away_is_waited_for_until_it_has_stopped() {
+    let released = || claim(Phase::Released, NodeStatus::Alive, true);
+    let mut one = service(vec![released()]);
+    assert_eq!(state(&[&one]).leaving.len(), 0, "a replacement does not wait for it");
+    one.slots[0].wanted = false;
+    assert_eq!(state(&[&one]).leaving, [("blog/web/0".to_owned(), "alpha".to_owned())]);
+    one.slots[0].claims[0].node_status = NodeStatus::Down;
+    assert_eq!(state(&[&one]).leaving.len(), 0);
 }
 
 #[test]

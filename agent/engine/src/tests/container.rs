@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Body, Run};
+use mesh_coordinator::fact::Phase;
 use mesh_coordinator::time::WallTime;
 use mesh_ports::control::Control;
 use mesh_ports::network::Backend;
@@ -12,7 +13,7 @@ use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, Running, State, Tag};
 use tokio::time::Instant;
 
 use super::fakes::Start;
-use super::world::{Author, Bench, Plan, check, revision, service};
+use super::world::{Author, Bench, IMAGE, Plan, check, revision, service};
 
 const fn exit(code: i32) -> Exit {
     Exit { code, signal: None, oom: false, ended: WallTime(0) }
@@ -230,5 +231,54 @@ async fn a_replica_is_told_who_it_is() {
     assert!(!container.environment.contains_key("PORT"));
     assert_eq!(container.template.environment["PORT"], "3000");
     assert_eq!(container.hostname, "own");
+    bench.stop().await;
+}
+
+/// The claims on the replica, as anybody sees them: of its app, or after that is gone.
+async fn seen(bench: &Bench) -> Vec<Phase> {
+    let overview = bench.handle.overview().await.unwrap();
+    let services = overview.apps.iter().flat_map(|app| &app.services);
+    let slots = services.flat_map(|service| &service.slots).chain(&overview.leaving);
+    slots.flat_map(|slot| &slot.claims).map(|claim| claim.phase).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_wanted_is_seen_until_its_grace_is_over() {
+    for is_removed in [true, false] {
+        let mut bench = Plan::new().start();
+        bench.place(service(1)).await;
+        assert_eq!(seen(&bench).await, [Phase::Ready]);
+        *bench.parts.runtime.stops_in.lock().unwrap() = Duration::from_secs(8);
+        let app = bench.author.app(0);
+        let change = if is_removed {
+            bench.author.remove(0)
+        } else {
+            bench.author.write(Body::Run(Run { app, running: false }))
+        };
+        bench.submit(change).await.unwrap();
+        bench.done("stop", 1).await;
+        let begun = Instant::now();
+        while !seen(&bench).await.is_empty() {
+            assert_eq!(seen(&bench).await, [Phase::Released]);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert_eq!(bench.log.count("remove"), 1);
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_and_is_not_wanted_any_more_goes_at_once() {
+    let mut bench = Plan::new().start();
+    bench.parts.images.unusable.lock().unwrap().insert(IMAGE.to_owned());
+    let release = bench.author.release(0, service(1));
+    bench.submit(release).await.unwrap();
+    bench.done("claim Failed", 1).await;
+    let begun = Instant::now();
+    let removal = bench.author.remove(0);
+    bench.submit(removal).await.unwrap();
+    bench.done("withdraw claim", 1).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     bench.stop().await;
 }

@@ -85,6 +85,8 @@ pub(super) struct FakeRuntime {
     pub(super) found: Mutex<Vec<Found>>,
     pub(super) started: Mutex<Vec<Container>>,
     pub(super) healthy: AtomicBool,
+    /// How long containers take to stop.
+    pub(super) stops_in: Mutex<Duration>,
 }
 
 impl Runtime for FakeRuntime {
@@ -123,6 +125,8 @@ impl Runtime for FakeRuntime {
         grace: Duration,
     ) -> Result<(), ContainerError> {
         self.log.note(format!("stop {id} {} {grace:?}", signal.number()));
+        let stops_in = *self.stops_in.lock().unwrap();
+        tokio::time::sleep(stops_in).await;
         Ok(())
     }
 

@@ -221,6 +221,7 @@ fn parts(log: &Log, tasks: &Tasks, directory: Arc<Live>, found: Vec<Found>) -> P
             found: Mutex::new(found),
             started: Mutex::default(),
             healthy: AtomicBool::new(true),
+            stops_in: Mutex::default(),
         }),
         images: Arc::new(FakeImages {
             log: log.clone(),

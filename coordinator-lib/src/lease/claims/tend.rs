@@ -57,7 +57,14 @@ impl Claims {
                     mine.hold = Hold::Leaving;
                     mine.workload.stop(&mut jobs);
                 }
-                Hold::Draining { until } | Hold::Failed { until } => self.wake_at(now, until),
+                Hold::Draining { until } => self.wake_at(now, until),
+                Hold::Failed { until } => {
+                    self.wake_at(now, until);
+                    // What is not wanted any more needs no chance later on.
+                    if let Duty::Leave(why) = self.duty(world, &key) {
+                        self.leave(now, &key, Duration::ZERO, why, out);
+                    }
+                }
                 Hold::Leaving => {}
                 Hold::Intent { .. } | Hold::Held => self.hold(world, &key, out),
             }

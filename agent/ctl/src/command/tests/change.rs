@@ -1,11 +1,14 @@
 //! Commands that change what is there.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use mesh_coordinator::catalogue::Body;
-use mesh_coordinator::view::NodeStatus;
+use mesh_coordinator::fact::Phase;
+use mesh_coordinator::view::{NodeStatus, NodeView};
 
 use super::{run, run_with, with_hello};
-use crate::mesh::fake::{Fake, Fate};
+use crate::mesh::fake::{Fake, Fate, node};
 
 #[tokio::test(start_paused = true)]
 async fn scale_writes_a_number_and_waits_for_it() {
@@ -75,10 +78,56 @@ async fn a_drain_ends_when_the_node_holds_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_does_not_end_fails_in_time() {
     let fake = Fake::new();
-    fake.nodes.borrow_mut()[0].n_claims = 2;
+    fake.leave("blog/hello/0", &node(1, "alpha"), Phase::Ready);
+    fake.leave("blog/hello/1", &node(2, "beta"), Phase::Ready);
     let ran = run(&fake, "agentctl drain alpha --timeout 10s").await;
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("there is still 2 replicas on alpha"), "{}", ran.err);
+    assert!(ran.err.contains("after 10s there is still blog/hello/0 on alpha;"), "{}", ran.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_ended_does_not_hold_up_a_drain() {
+    let fake = Fake::new();
+    fake.nodes.borrow_mut()[0].n_claims = 1;
+    fake.leave("backup/hello/0", &node(1, "alpha"), Phase::Ended);
+    let ran = run(&fake, "agentctl drain alpha --timeout 10s").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "drained alpha\n"));
+    let said = "backup/hello/0 ended with exit code 0: alpha keeps the note of it";
+    assert!(ran.err.contains(said), "{}", ran.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_that_are_still_stopping_are_waited_for() {
+    for line in ["agentctl rm hello -y", "agentctl stop hello", "agentctl drain alpha"] {
+        let fake = with_hello().await;
+        fake.leave("hello/hello/0", &node(1, "alpha"), Phase::Released);
+        fake.leaves_after.set(40);
+        let begun = tokio::time::Instant::now();
+        let ran = run(&fake, line).await;
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+        assert!(begun.elapsed() >= Duration::from_secs(9), "{line}: {:?}", begun.elapsed());
+        assert!(ran.err.contains("hello/hello/0 on alpha (stopping)"), "{line}: {}", ran.err);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_that_is_longer_than_the_patience_is_told() {
+    let fake = with_hello().await;
+    fake.leave("hello/hello/0", &node(1, "alpha"), Phase::Released);
+    let ran = run(&fake, "agentctl stop hello --timeout 5s").await;
+    let said = "after 5s there is still hello/hello/0 on alpha (stopping); the mesh goes on";
+    assert!(ran.code == 1 && ran.err.contains(said), "{}", ran.err);
+    assert_eq!(run(&fake, "agentctl start hello").await.code, 0);
+    assert_eq!(run(&fake, "agentctl stop hello --detach").await.code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_held_is_not_waited_for() {
+    let fake = with_hello().await;
+    let lost = NodeView { status: NodeStatus::Down, ..node(3, "gamma") };
+    fake.leave("hello/hello/0", &lost, Phase::Ready);
+    let ran = run(&fake, "agentctl rm hello -y").await;
+    assert!(ran.code == 0 && ran.err.contains("gamma cannot be asked"), "{}", ran.err);
 }
 
 #[tokio::test(start_paused = true)]
