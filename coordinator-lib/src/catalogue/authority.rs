@@ -20,7 +20,7 @@ pub enum Refusal {
     #[error("its author was removed, and the record is not among those that stay")]
     RemovedAuthor,
     /// Its author's role does not suffice.
-    #[error("its author is {found:?}, and it takes {needed:?}")]
+    #[error("this needs the role {needed}, and its author has the role {found}")]
     Role {
         /// What it takes.
         needed: Role,

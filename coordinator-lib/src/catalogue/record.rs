@@ -1,5 +1,7 @@
 //! The kinds of records, and what a signature covers.
 
+use std::fmt;
+
 use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
 use crate::name::{AppName, MeshName, NodeName, OperatorName, ServiceName};
 use crate::spec::{AppSpec, Labels};
@@ -147,12 +149,22 @@ pub struct Settings {
 /// What an operator may do. The order is by power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Read everything but secrets.
+    /// Read everything but releases, which hold the values of environment variables.
     Viewer,
     /// And place, scale, restart, stop and remove apps, drain nodes and label them, and execute commands in containers.
     Deployer,
     /// And admit and remove nodes and operators.
     Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Viewer => "viewer",
+            Self::Deployer => "deployer",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// An operator and the role.

@@ -25,6 +25,12 @@ pub enum Error {
         /// What the agent says.
         reason: String,
     },
+    /// Nobody in the mesh knows this key. *Nothing was done.*
+    #[error("{reason}")]
+    Stranger {
+        /// What the agent says.
+        reason: String,
+    },
     /// What was asked about is not there.
     #[error("{reason}")]
     NotFound {
@@ -59,9 +65,8 @@ impl Error {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { tried: vec![(address.to_owned(), reason)] }
             }
-            Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
-                Self::Refused { reason }
-            }
+            Code::PermissionDenied | Code::FailedPrecondition => Self::Refused { reason },
+            Code::Unauthenticated => Self::Stranger { reason },
             Code::NotFound => Self::NotFound { reason },
             Code::InvalidArgument
             | Code::OutOfRange

@@ -28,15 +28,6 @@ pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
     }
 }
 
-/// What an operator's role is called in messages.
-pub(super) const fn name_of(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Deployer => "deployer",
-        Role::Admin => "admin",
-    }
-}
-
 /// The key that the connection of a request proved.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<PublicKey, Status> {
     let caller = request.extensions().get::<Caller>();
@@ -86,12 +77,10 @@ impl Gate {
         match self.standing(key)? {
             Standing::Operator(role) if role >= least => Ok(role),
             Standing::Operator(role) => Err(Status::permission_denied(format!(
-                "this needs the role {}, and this key has the role {}",
-                name_of(least),
-                name_of(role)
+                "this needs the role {least}, and this key has the role {role}"
             ))),
             Standing::Member(_) | Standing::Removed | Standing::Unknown => {
-                Err(Status::permission_denied("this key is not an operator of the mesh"))
+                Err(Status::unauthenticated("this key is not an operator of the mesh"))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What operators ask.
 
-use mesh_coordinator::catalogue::Role;
+use mesh_coordinator::catalogue::{RecordKey, Role};
 use mesh_coordinator::message::Rejected;
 use mesh_ports::control::{Control as _, Submitted};
 use mesh_ports::runtime::Images as _;
@@ -15,6 +15,29 @@ use super::{Service, Wiring, events, images, replica};
 use crate::client::Who;
 use crate::convert::{key, message, overview, value, who, why};
 use crate::status;
+
+/// The role that it takes to read a record. A release is signed as a whole, with the values of environment variables in it: nothing
+/// can be left out for those who may not see them.
+const fn readable_by(key: &RecordKey) -> Role {
+    match key {
+        RecordKey::App(_) => Role::Deployer,
+        RecordKey::Genesis
+        | RecordKey::Settings
+        | RecordKey::Operator(_)
+        | RecordKey::OperatorRemoval(_)
+        | RecordKey::Invitation(_)
+        | RecordKey::Member(_)
+        | RecordKey::MemberRemoval(_)
+        | RecordKey::Address(_)
+        | RecordKey::Labels(_)
+        | RecordKey::Drain(_)
+        | RecordKey::AppRemoval(_)
+        | RecordKey::Scale(..)
+        | RecordKey::Restart(..)
+        | RecordKey::Run(_)
+        | RecordKey::Image(_) => Role::Viewer,
+    }
+}
 
 #[tonic::async_trait]
 impl<W: Wiring> Operator for Service<W> {
@@ -65,7 +88,9 @@ impl<W: Wiring> Operator for Service<W> {
         request: Request<v1::RecordQuery>,
     ) -> Result<Response<v1::RecordAnswer>, Status> {
         self.0.gate.operator(&request, Role::Viewer)?;
+        let caller = caller(&request)?;
         let key = key::from_wire(request.into_inner()).map_err(status::malformed)?;
+        self.0.gate.role(&caller, readable_by(&key))?;
         let entry = self.0.soon(self.0.parts.control.record(key)).await?;
         let record = entry.map(|entry| value::signed_to_wire(&entry.signed));
         Ok(Response::new(v1::RecordAnswer { record }))
@@ -75,9 +100,11 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::Nothing>,
     ) -> Result<Response<Self::CatalogueStream>, Status> {
-        self.0.gate.operator(&request, Role::Viewer)?;
+        let role = self.0.gate.operator(&request, Role::Viewer)?;
         let entries = self.0.soon(self.0.parts.control.records()).await?;
-        let records = entries.into_iter().map(|entry| Ok(value::signed_to_wire(&entry.signed)));
+        let readable =
+            entries.into_iter().filter(move |entry| readable_by(&entry.record.body.key()) <= role);
+        let records = readable.map(|entry| Ok(value::signed_to_wire(&entry.signed)));
         Ok(Response::new(Box::pin(tokio_stream::iter(records))))
     }
 
@@ -112,7 +139,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        self.0.gate.operator(&request, Role::Deployer)?;
+        self.0.gate.operator(&request, Role::Viewer)?;
         let bearer = Bearer::Operator(caller(&request)?);
         replica::logs(&self.0, request.into_inner(), bearer).await.map(Response::new)
     }

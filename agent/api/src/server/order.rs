@@ -40,6 +40,17 @@ pub(super) enum Bearer {
     Member,
 }
 
+/// What a request asks for, as it arrived beside the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct What {
+    /// The action.
+    pub(super) action: &'static str,
+    /// The hash of its arguments.
+    pub(super) arguments: Hash,
+    /// The role that it takes.
+    pub(super) least: Role,
+}
+
 /// Where a request is to be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -84,14 +95,13 @@ impl Orders {
         Self { node, codec, clock, nonces: Mutex::new(Nonces::default()) }
     }
 
-    /// Checks a request to do something (`what`: an action and the hash of its arguments). One that is meant for another node is
-    /// redeemed there.
+    /// Checks a request to do something. One that is meant for another node is redeemed there.
     pub(super) fn admit(
         &self,
         gate: &Gate,
         signed: Option<v1::SignedRequest>,
         bearer: Bearer,
-        what: (&str, Hash),
+        what: What,
     ) -> Result<Place, Status> {
         let signed = convert::request::from_wire(signed).map_err(status::malformed)?;
         let request = self.codec.open(&signed).map_err(Status::permission_denied)?;
@@ -99,7 +109,7 @@ impl Orders {
         if request.mesh != gate.mesh() {
             return refuse("the request was signed for another mesh");
         }
-        if (request.action.as_str(), request.arguments) != what {
+        if (request.action.as_str(), request.arguments) != (what.action, what.arguments) {
             return refuse("the request is not the one that was signed");
         }
         if let Bearer::Operator(key) = bearer
@@ -107,7 +117,7 @@ impl Orders {
         {
             return refuse("the request was signed by another operator");
         }
-        gate.role(&request.operator, Role::Deployer)?;
+        gate.role(&request.operator, what.least)?;
         if request.target != self.node {
             return match bearer {
                 Bearer::Operator(_) => Ok(Place::There(request.target)),

@@ -1,6 +1,7 @@
 //! Logs of replicas and commands in them: served here, or passed on to the node that the operator signed the request for.
 
 use futures_util::StreamExt as _;
+use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_ports::control::{Control as _, LocalReplica};
 use mesh_ports::runtime::{Exec, ExecStreams, LogQuery, Runtime as _};
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::order::{Bearer, Place};
+use super::order::{Bearer, Place, What};
 use super::peer::{Pieces, first_input};
 use super::{Shared, Wiring};
 use crate::convert::{exec, request};
@@ -25,12 +26,8 @@ pub(super) async fn logs<W: Wiring>(
 ) -> Result<Pieces<v1::LogLine>, Status> {
     let query = exec::query(&wanted);
     let arguments = request::logs_arguments(&query);
-    match shared.orders.admit(
-        &shared.gate,
-        wanted.request.clone(),
-        bearer,
-        (request::LOGS, arguments),
-    )? {
+    let what = What { action: request::LOGS, arguments, least: Role::Viewer };
+    match shared.orders.admit(&shared.gate, wanted.request.clone(), bearer, what)? {
         Place::Here(slot) => logs_here(shared, &slot, query).await,
         Place::There(node) => {
             let mut client = shared.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
@@ -60,12 +57,8 @@ pub(super) async fn exec<W: Wiring>(
     let open = first_input(&mut input, shared.call_timeout).await?;
     let command = exec::exec(open.clone()).map_err(status::malformed)?;
     let arguments = request::exec_arguments(&command);
-    match shared.orders.admit(
-        &shared.gate,
-        open.request.clone(),
-        bearer,
-        (request::EXEC, arguments),
-    )? {
+    let what = What { action: request::EXEC, arguments, least: Role::Deployer };
+    match shared.orders.admit(&shared.gate, open.request.clone(), bearer, what)? {
         Place::Here(slot) => exec_here(shared, &slot, command, input).await,
         Place::There(node) => {
             let mut client = shared.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
