@@ -33,16 +33,23 @@ pub(crate) struct Global {
     /// The form of the output.
     #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORM")]
     pub(crate) output: Format,
-    /// Which mesh of the configuration file; the current one if not given.
-    #[arg(long, global = true, env = "AGENTCTL_MESH", hide_env_values = true, value_name = "NAME")]
-    pub(crate) mesh: Option<String>,
-    /// The configuration file that `agent init` wrote.
+    /// Which context of the configuration file, one for each mesh; the current one if not given.
+    #[arg(
+        long,
+        global = true,
+        env = "AGENTCTL_CONTEXT",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub(crate) context: Option<String>,
+    /// The configuration file.
     #[arg(
         long,
         global = true,
         env = "AGENTCTL_CONFIG",
         hide_env_values = true,
-        value_name = "FILE"
+        value_name = "FILE",
+        help = "The configuration file, with your keys; agentmesh/operator.json in $XDG_CONFIG_HOME or ~/.config if not given"
     )]
     pub(crate) config: Option<PathBuf>,
     /// Ask this agent and no other.
@@ -100,6 +107,14 @@ pub(crate) enum Command {
     /// Let servers join.
     #[command(subcommand)]
     Token(command::token::Command),
+    /// Make your own key, and learn of a mesh that others run.
+    Login(command::login::Args),
+    /// Look after those who may give orders, and their roles.
+    #[command(subcommand)]
+    Operator(command::operator::Command),
+    /// Look after the meshes that this machine knows.
+    #[command(subcommand)]
+    Context(command::context::Command),
     /// Look after images.
     #[command(subcommand)]
     Image(command::image::Command),

@@ -1,13 +1,16 @@
 //! One file for each command.
 
 pub(crate) mod completions;
+pub(crate) mod context;
 pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod image;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod nodes;
+pub(crate) mod operator;
 pub(crate) mod place;
 pub(crate) mod ps;
 pub(crate) mod rm;
@@ -54,6 +57,12 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
     if let Command::Completions(args) = &cli.command {
         return completions::run(args, ui);
     }
+    if let Command::Context(command) = &cli.command {
+        return context::run(command, &cli.global, ui);
+    }
+    if let Command::Login(args) = &cli.command {
+        return login::run(args, &cli.global, ui).await;
+    }
     let remote = Remote::open(&cli.global);
     if matches!(cli.command, Command::Version) {
         return version::run(remote.ok().as_ref(), ui).await;
@@ -92,9 +101,12 @@ pub(crate) async fn on_mesh<M: Mesh>(
         Command::Undrain(args) => drain::undrain(&args, mesh, ui).await,
         Command::Node(command) => node::run(command, mesh, ui).await,
         Command::Token(command) => token::run(&command, mesh, ui).await,
+        Command::Operator(command) => operator::run(command, mesh, ui).await,
         Command::Image(command) => image::run(command, mesh, ui).await,
         Command::Version => version::run(Some(mesh), ui).await,
-        Command::Json | Command::Completions(_) => Ok(Outcome::Done),
+        Command::Json | Command::Completions(_) | Command::Context(_) | Command::Login(_) => {
+            Ok(Outcome::Done)
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use mesh_coordinator::view::Overview;
 use mesh_ports::control::Submitted;
 
 use crate::failure::{Failure, Outcome};
-use crate::mesh::Mesh;
+use crate::mesh::{CallError, Mesh, NEEDS_ROLE};
 use crate::output::of;
 use crate::ui::Ui;
 
@@ -52,18 +52,33 @@ impl Author {
 
 /// Writes `bodies`, each after the record that now holds under its key.
 pub(crate) async fn submit<M: Mesh>(mesh: &M, bodies: Vec<Body>) -> Result<Submitted, Failure> {
+    let records = write(mesh, bodies).await?;
+    hand_in(mesh, records).await
+}
+
+/// Writes them without handing them in.
+pub(crate) async fn write<M: Mesh>(mesh: &M, bodies: Vec<Body>) -> Result<Vec<Record>, Failure> {
     let author = Author::of(mesh);
     let mut records = Vec::new();
     for body in bodies {
         let parent = mesh.record(&body.key()).await?;
         records.push(author.follow(parent.as_ref(), body));
     }
+    Ok(records)
+}
+
+/// Hands in records that were written here.
+pub(crate) async fn hand_in<M: Mesh>(mesh: &M, records: Vec<Record>) -> Result<Submitted, Failure> {
     let submitted = mesh.submit(records).await?;
     if submitted.refused.is_empty() {
         return Ok(submitted);
     }
     let reasons: Vec<&str> = submitted.refused.iter().map(|(_, why)| why.as_str()).collect();
-    Err(Failure::failed(format!("the mesh refused it: {}", reasons.join("; "))))
+    let reason = reasons.join("; ");
+    if reason.contains(NEEDS_ROLE) {
+        return Err(CallError::Role { reason }.into());
+    }
+    Err(Failure::failed(format!("the mesh refused it: {reason}")))
 }
 
 /// Says where records are, and whether that is safe.

@@ -6,6 +6,7 @@
 
 mod cli;
 mod command;
+mod config;
 mod failure;
 mod intent;
 mod manifest;
@@ -13,6 +14,7 @@ mod mesh;
 mod output;
 mod plan;
 mod remote;
+mod roll;
 mod target;
 mod ui;
 mod wait;

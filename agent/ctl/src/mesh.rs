@@ -61,6 +61,14 @@ pub(crate) enum CallError {
         /// What the agent said.
         reason: String,
     },
+    /// Nobody in the mesh knows the operator's key. *What was asked for did not happen.*
+    #[error("the mesh does not know your key: {reason}")]
+    Stranger {
+        /// What the agent said.
+        reason: String,
+        /// What an admin has to type.
+        admission: String,
+    },
     /// The node that runs the replica does not answer the agent that was asked. *What was asked for did not happen.*
     #[error("its node does not answer: {reason}")]
     NodeSilent {
@@ -87,11 +95,15 @@ impl CallError {
             Self::Role { .. } => {
                 Some("agentctl status shows your role; an admin can give you another".to_owned())
             }
+            Self::Stranger { admission, .. } => Some(format!("an admin types: {admission}")),
             Self::BrokenOff { .. } | Self::NodeSilent { .. } => Some("agentctl status".to_owned()),
             Self::Refused { .. } | Self::Invalid { .. } => None,
         }
     }
 }
+
+/// What agents say when the role of a key is too low, somewhere in the reason.
+pub(crate) const NEEDS_ROLE: &str = "needs the role";
 
 /// Who answers, and whom it takes the caller for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,6 +183,8 @@ pub(crate) trait Mesh {
     async fn why(&self, slot: &SlotId) -> Result<Option<Why>, CallError>;
     /// The record that holds under a key; `None` when there is none.
     async fn record(&self, key: &RecordKey) -> Result<Option<Entry>, CallError>;
+    /// All records that the operator may read; for a viewer, all but releases.
+    async fn catalogue(&self) -> Result<Vec<Entry>, CallError>;
     /// Signs records and hands them over.
     async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError>;
     /// The last `tail` events, and new ones if `follow` is set.

@@ -12,11 +12,11 @@ use std::time::Duration;
 use mesh_api::client::{
     Access, AgentAddress, Error, EventsItem, ExecRequest, LogsRequest, OperatorClient,
 };
-use mesh_coordinator::catalogue::{Entry, Record, RecordKey};
+use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
 use mesh_coordinator::id::{MeshId, PublicKey, SlotId};
 use mesh_coordinator::view::{Overview, Why};
 use mesh_identity::keys::KeyPair;
-use mesh_identity::operator::{self, Context, Contexts};
+use mesh_identity::operator::{Context, Contexts};
 use mesh_identity::token::Token;
 use mesh_identity::{record, tls};
 use mesh_ports::control::Submitted;
@@ -25,9 +25,12 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::StreamExt as _;
 
 use crate::cli::Global;
+use crate::config;
 use crate::failure::Failure;
 use crate::intent;
-use crate::mesh::{CallError, Happened, Invited, Items, Mesh, Place, Pushed, Session, Tried, Who};
+use crate::mesh::{
+    CallError, Happened, Invited, Items, Mesh, NEEDS_ROLE, Place, Pushed, Session, Tried, Who,
+};
 
 /// How long an agent may take to answer: longer than it waits itself for another node to store a record.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,21 +52,18 @@ pub(crate) struct Remote {
 impl Remote {
     /// Reads the configuration file; nothing is connected yet.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
-        let path = global.config.clone().or_else(operator::default_path).ok_or_else(|| {
-            Failure::usage("there is no home directory to look for the configuration file in")
-                .next("agentctl --config FILE …")
-        })?;
-        let unusable = |error: operator::ContextError| {
-            let cause = std::error::Error::source(&error)
-                .map_or_else(String::new, |cause| format!(": {cause}"));
-            Failure::usage(format!("{error}{cause}"))
-        };
-        let contexts = Contexts::load(&path).map_err(unusable)?;
-        let context = contexts.select(global.mesh.as_deref()).map_err(unusable)?.clone();
-        let agents = agents::to_try(&context, global.agent.as_deref());
-        let is_forced = global.agent.is_some();
+        let path = config::path(global)?;
+        let contexts = Contexts::load(&path).map_err(config::unusable)?;
+        let context = contexts.select(global.context.as_deref()).map_err(config::unusable)?;
+        Ok(Self::of(path, context.clone(), global.agent.as_deref()))
+    }
+
+    /// The mesh of a context; `forced` is the one agent to ask, if there shall be only one.
+    pub(crate) fn of(path: PathBuf, context: Context, forced: Option<&str>) -> Self {
+        let agents = agents::to_try(&context, forced);
+        let is_forced = forced.is_some();
         let (connection, seen) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { path, context, agents, is_forced, connection, seen })
+        Self { path, context, agents, is_forced, connection, seen }
     }
 
     async fn client(&self) -> Result<OperatorClient, CallError> {
@@ -102,10 +102,20 @@ impl Remote {
         match ask(self.client().await?).await {
             Err(Error::Unreachable { .. }) => {
                 *self.connection.lock().await = None;
-                Ok(ask(self.client().await?).await?)
+                ask(self.client().await?).await.map_err(|error| self.explain(error))
             }
-            answer => Ok(answer?),
+            answer => answer.map_err(|error| self.explain(error)),
         }
+    }
+
+    /// What an error means for this operator.
+    fn explain(&self, error: Error) -> CallError {
+        let mut error = CallError::from(error);
+        if let CallError::Stranger { admission, .. } = &mut error {
+            let Context { operator_name, operator, .. } = &self.context;
+            *admission = config::admission(operator_name, Role::Viewer, &operator.public());
+        }
+        error
     }
 
     /// Remembers the agents that the last overview named, so that the next command gets along without those it knew before.
@@ -140,7 +150,10 @@ impl From<Error> for CallError {
                 list.dedup();
                 Self::Unreachable(list)
             }
-            Error::Refused { reason } if reason.contains("needs the role") => Self::Role { reason },
+            Error::Refused { reason } if reason.contains(NEEDS_ROLE) => Self::Role { reason },
+            Error::Stranger { reason } => {
+                Self::Stranger { reason, admission: "agentctl operator add …".to_owned() }
+            }
             Error::Refused { reason } | Error::NotFound { reason } | Error::Busy { reason } => {
                 Self::Refused { reason }
             }
@@ -204,6 +217,12 @@ impl Mesh for Remote {
         opened.map_err(|error| CallError::BrokenOff {
             reason: format!("it sent a record that is not right: {error}"),
         })
+    }
+
+    async fn catalogue(&self) -> Result<Vec<Entry>, CallError> {
+        let signed = self.ask(async |client: OperatorClient| client.catalogue().await).await?;
+        // A record of a kind that is not known here says nothing about the others.
+        Ok(signed.into_iter().filter_map(|signed| record::open(signed).ok()).collect())
     }
 
     async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError> {

@@ -8,6 +8,7 @@ use mesh_coordinator::id::{SlotId, SlotIndex};
 use mesh_coordinator::view::{AppView, NodeView, Overview, ServiceView, SlotView};
 
 use crate::failure::Failure;
+use crate::roll::Seat;
 
 /// The shortest beginning of an id that stands for it; shorter ones would too often be a misspelt name.
 const ID_PREFIX_LEN_MIN: usize = 4;
@@ -63,6 +64,14 @@ pub(crate) fn node<'a>(overview: &'a Overview, text: &str) -> Result<&'a NodeVie
     let known =
         nodes.map(|node| Known { name: node.name.to_string(), id: node.id.to_string(), of: node });
     pick("node", text, known.collect(), "agentctl nodes")
+}
+
+/// The operator of that name, or of that beginning of a key.
+pub(crate) fn operator<'a>(seats: &'a [Seat], text: &str) -> Result<&'a Seat, Failure> {
+    let known = seats.iter();
+    let known =
+        known.map(|seat| Known { name: seat.name.to_string(), id: seat.key.to_string(), of: seat });
+    pick("operator", text, known.collect(), "agentctl operator ls")
 }
 
 /// The service of that name.
@@ -173,12 +182,17 @@ fn pick<'a, T>(
         }
     }
     let names: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
-    let hint = match nearest(text, &names) {
+    let hint = hint(text, &names);
+    Err(Failure::usage(format!("there is no {kind} {text:?}: {hint}")).next(command.to_owned()))
+}
+
+/// What may have been meant by a name that is none, or which names there are.
+pub(crate) fn hint(text: &str, names: &[&str]) -> String {
+    match nearest(text, names) {
         Some(name) => format!("did you mean {name}?"),
         None if names.is_empty() => "there is none yet".to_owned(),
-        None => format!("there is {}", listed(&names)),
-    };
-    Err(Failure::usage(format!("there is no {kind} {text:?}: {hint}")).next(command.to_owned()))
+        None => format!("there is {}", listed(names)),
+    }
 }
 
 /// Some names of a list, for people.

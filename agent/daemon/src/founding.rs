@@ -95,7 +95,8 @@ fn save_operator(
         .context("there is no home directory for the operator's key: use --operator-config FILE")?;
     let mut contexts =
         Contexts::load_or_empty(&path).context("cannot read the operator's configuration")?;
-    contexts.put(operator::Context {
+    contexts.add(operator::Context {
+        name: init.name.clone(),
         mesh,
         mesh_name: init.name.clone(),
         operator_name: init.operator.clone(),

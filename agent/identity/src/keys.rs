@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
-use mesh_coordinator::id::{NodeId, PublicKey, Signature};
+use mesh_coordinator::id::{Hash, NodeId, PublicKey, Signature};
 use mesh_ports::directory::{Sealer, Signer};
 use zeroize::Zeroizing;
 
@@ -130,6 +130,18 @@ pub fn verifies(key: &PublicKey, context: &str, bytes: &[u8], signature: &Signat
     let Some(key) = point(key) else { return false };
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
     key.verify_strict(&framed(context, bytes), &signature).is_ok()
+}
+
+/// Whether these bytes are a public key that somebody can hold the private half of.
+#[must_use]
+pub fn is_usable(key: &PublicKey) -> bool {
+    point(key).is_some()
+}
+
+/// What two people compare to know that they mean the same key: 120 bits of its hash, in groups that can be read aloud.
+#[must_use]
+pub fn fingerprint(key: &PublicKey) -> String {
+    text::fingerprint(&Hash::of(&[b"mesh fingerprint", &key.0]))
 }
 
 /// The point behind a public key; `None` when the bytes are none or one of the few for which anybody can sign.

@@ -12,6 +12,7 @@ pub mod fact;
 pub mod invite;
 pub mod keys;
 pub mod operator;
+pub mod pin;
 pub mod record;
 pub mod recovery;
 pub mod request;

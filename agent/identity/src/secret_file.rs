@@ -63,8 +63,13 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
     if mode & OTHERS != 0 {
         return Err(SecretFileError::Open { path: path.display().to_string(), mode });
     }
+    read_all(file).map_err(failed("read", path))
+}
+
+/// All that there is to read, within the bound.
+pub(crate) fn read_all(from: impl io::Read) -> io::Result<Zeroizing<String>> {
     let mut content = Zeroizing::new(String::new());
-    file.take(FILE_LEN_MAX).read_to_string(&mut content).map_err(failed("read", path))?;
+    from.take(FILE_LEN_MAX).read_to_string(&mut content)?;
     Ok(content)
 }
 

@@ -31,6 +31,17 @@ pub(crate) fn from_hex<const N: usize>(digits: &str) -> Result<[u8; N], String> 
     bytes.ok_or_else(|| "it has characters other than 0 to 9 and a to f".to_owned())
 }
 
+/// The first 120 bits of a hash in six groups of lower case base 32.
+pub(crate) fn fingerprint(hash: &Hash) -> String {
+    let bytes = hash.0.get(..15).unwrap_or_default();
+    let groups = bytes.chunks(5).map(|group| BASE32_NOPAD.encode(group).to_ascii_lowercase());
+    let halves = groups.flat_map(|group| {
+        let (one, other) = group.split_at(group.len() / 2);
+        [one.to_owned(), other.to_owned()]
+    });
+    halves.collect::<Vec<_>>().join("-")
+}
+
 /// `bytes` followed by the first `N` bytes of their hash, in lower case base 32. `purpose` keeps two kinds of text apart.
 pub(crate) fn to_checked<const N: usize>(purpose: &str, bytes: &[u8]) -> Zeroizing<String> {
     let checked = Zeroizing::new([bytes, &checksum::<N>(purpose, bytes)].concat());

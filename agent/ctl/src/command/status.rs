@@ -1,6 +1,5 @@
 //! `agentctl status`: the mesh on one screen.
 
-use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::view::{NodeStatus, Overview};
 
 use crate::failure::{Failure, Outcome};
@@ -23,14 +22,6 @@ pub(crate) async fn run<M: Mesh>(mesh: &M, ui: &mut Ui) -> Result<Outcome, Failu
     Ok(Outcome::Done)
 }
 
-const fn role(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Deployer => "deployer",
-        Role::Admin => "admin",
-    }
-}
-
 fn document(overview: &Overview, who: &Who) -> json::Status {
     let missing = overview.nodes.iter().filter(|node| node.status != NodeStatus::Alive);
     let missing: Vec<String> =
@@ -40,7 +31,7 @@ fn document(overview: &Overview, who: &Who) -> json::Status {
         mesh: overview.mesh_name.to_string(),
         mesh_id: overview.mesh.to_string(),
         seen_by: who.node_name.clone(),
-        role: role(who.role).to_owned(),
+        role: who.role.to_string(),
         nodes_alive: count(overview.nodes.len().saturating_sub(missing.len())),
         nodes: count(overview.nodes.len()),
         nodes_missing: missing,

@@ -1,6 +1,7 @@
 //! Commands, typed as an operator types them, against a mesh in memory.
 
 mod change;
+mod operator;
 mod place;
 mod read;
 

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_coordinator::catalogue::{Body, Entry, Record, RecordKey, Release, Role, SignedBytes};
+use mesh_coordinator::catalogue::{
+    Body, Entry, Genesis, Record, RecordKey, Release, Role, SignedBytes,
+};
 use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{
     AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature, SlotId, SlotIndex,
@@ -50,6 +52,8 @@ pub(crate) struct Fake {
     pub(crate) silent_for: Cell<u32>,
     /// The code with which commands end.
     pub(crate) exit: Cell<i32>,
+    /// Who asks.
+    pub(crate) me: Cell<PublicKey>,
     /// What still has to go, and for how many more overviews it is there.
     pub(crate) leaving: RefCell<Vec<SlotView>>,
     pub(crate) leaves_after: Cell<u32>,
@@ -100,6 +104,7 @@ impl Fake {
             refusal: Cell::new(None),
             silent_for: Cell::new(0),
             exit: Cell::new(0),
+            me: Cell::new(OPERATOR),
             leaving: RefCell::default(),
             leaves_after: Cell::new(u32::MAX),
         }
@@ -272,7 +277,7 @@ impl Mesh for Fake {
     }
 
     fn operator(&self) -> PublicKey {
-        OPERATOR
+        self.me.get()
     }
 
     async fn who(&self) -> Result<Who, CallError> {
@@ -355,6 +360,29 @@ impl Mesh for Fake {
             return Ok(member.map(|member| entry(author.follow(None, Body::Member(member)))));
         }
         Ok(self.best(key).map(entry))
+    }
+
+    async fn catalogue(&self) -> Result<Vec<Entry>, CallError> {
+        let genesis = Genesis {
+            name: "prod".parse().unwrap(),
+            root: OPERATOR,
+            root_name: "ada".parse().unwrap(),
+            recovery: PublicKey([8; 32]),
+            nonce: [0; 16],
+        };
+        let nameless = MeshId(Hash([0; 32]));
+        let author = crate::intent::Author { mesh: nameless, key: OPERATOR, now: WallTime(1) };
+        let genesis = entry(author.follow(None, Body::Genesis(genesis)));
+        let mut entries = vec![Entry { hash: MESH.0, ..genesis }];
+        let ids: Vec<NodeId> = self.nodes.borrow().iter().map(|node| node.id).collect();
+        for id in ids {
+            entries.extend(self.record(&RecordKey::Member(id)).await?);
+        }
+        entries.extend(self.records.borrow().iter().cloned().map(entry));
+        for entry in &mut entries {
+            entry.invitation_verified = true;
+        }
+        Ok(entries)
     }
 
     async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError> {

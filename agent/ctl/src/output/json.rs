@@ -143,7 +143,8 @@ shapes! {
         rollout: Option<Rollout>,
     }
 
-    /// `agentctl scale`, `restart`, `stop`, `start`, `rm`, `drain`, `undrain`, `node label`, `node rm`, `node forget`.
+    /// `agentctl scale`, `restart`, `stop`, `start`, `rm`, `drain`, `undrain`, `node label`, `node rm`, `node forget`, `operator rm`,
+    /// and those of `agentctl context` that change something.
     Changed {
         /// What was asked for, in words.
         change: String,
@@ -167,12 +168,101 @@ shapes! {
         expires: String,
     }
 
+    /// `agentctl operator ls`: those who may give orders.
+    Operators {
+        /// The mightiest first, then by name; with `--all` those who were removed at the end.
+        operators: Vec<Operator>,
+    }
+
+    /// `agentctl operator add`: an operator's role.
+    OperatorAdded {
+        /// What holds now, in words.
+        change: String,
+        /// What was written down; null when there was nothing to do.
+        stored: Option<Stored>,
+        /// The operator's public key, 64 hexadecimal digits.
+        key: String,
+        /// Its fingerprint.
+        fingerprint: String,
+        /// What the operator has to type; null when the address of the agent that answered is not known. It holds no secret.
+        login: Option<String>,
+    }
+
+    /// `agentctl login`: your key, and how far the mesh has let it in.
+    Login {
+        /// `key`: there is a key and no mesh; `waiting`: the mesh does not know the key; `silent`: no agent answers; `operator`:
+        /// all is done.
+        state: String,
+        /// Your name.
+        operator: String,
+        /// Your role: `viewer`, `deployer` or `admin`; null unless the state is `operator`.
+        role: Option<String>,
+        /// The context that was made; null when the state is `key`.
+        context: Option<String>,
+        /// Your public key, 64 hexadecimal digits.
+        key: String,
+        /// Its fingerprint.
+        fingerprint: String,
+        /// What an admin has to type.
+        admission: String,
+        /// The configuration file.
+        config: String,
+    }
+
+    /// `agentctl context ls`: the meshes that this machine knows.
+    Contexts {
+        /// In the order in which they were added.
+        contexts: Vec<Context>,
+    }
+
     /// `agentctl version`.
     Version {
         /// The version of agentctl.
         agentctl: String,
         /// The version of the agent that answered; null when none did.
         agent: Option<String>,
+    }
+
+    /// An operator, or somebody who was one.
+    Operator {
+        /// The name.
+        name: String,
+        /// `viewer`, `deployer` or `admin`.
+        role: String,
+        /// Whether it was removed: then the role is its last one.
+        removed: bool,
+        /// Whether it is you.
+        you: bool,
+        /// The public key, 64 hexadecimal digits.
+        key: String,
+        /// What people compare to know that they mean the same key.
+        fingerprint: String,
+        /// Who made it an operator; null for the first one.
+        appointed_by: Option<String>,
+        /// When, RFC 3339, by that operator's clock.
+        since: String,
+    }
+
+    /// `agentctl context show`: a mesh that this machine knows, and you there.
+    Context {
+        /// What it is called on this machine.
+        name: String,
+        /// Whether it is the current one.
+        current: bool,
+        /// What people call the mesh.
+        mesh: String,
+        /// Its identity, 64 hexadecimal digits.
+        mesh_id: String,
+        /// Your name there.
+        operator: String,
+        /// Your public key, 64 hexadecimal digits.
+        key: String,
+        /// Its fingerprint.
+        fingerprint: String,
+        /// `host:port` of the agents that are tried, in this order.
+        agents: Vec<String>,
+        /// What somebody else has to type to find the mesh; null when no agent is known. It holds no secret.
+        login: Option<String>,
     }
 
     /// An app.

@@ -23,6 +23,12 @@ pub(crate) fn moment(at: WallTime) -> String {
         .map_or_else(|_| format!("{} ms", at.0), |at| format!("{at:.3}"))
 }
 
+/// The day of a moment, in UTC.
+pub(crate) fn day(at: WallTime) -> String {
+    let moment = moment(at);
+    moment.split('T').next().unwrap_or_default().to_owned()
+}
+
 /// A duration in whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -65,14 +65,11 @@ pub(super) fn save(
     context: &Context,
     agents: Vec<KnownAgent>,
 ) -> Result<(), ContextError> {
-    // Read again, since another agentctl may have written it meanwhile.
-    let mut contexts = Contexts::load(path)?;
-    let current = contexts.select(None).ok().cloned();
-    contexts.put(Context { agents, ..context.clone() });
-    if let Some(current) = current.filter(|current| current.mesh != context.mesh) {
-        contexts.put(current);
-    }
-    contexts.save(path)
+    Contexts::edit(path, |contexts| {
+        // Another agentctl may have removed or renamed it meanwhile: then there is nothing to remember.
+        contexts.update(Context { agents, ..context.clone() });
+        Ok(())
+    })
 }
 
 #[cfg(test)]

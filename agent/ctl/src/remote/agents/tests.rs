@@ -15,6 +15,7 @@ fn agent(n: u8, address: &str) -> KnownAgent {
 
 fn context(agents: Vec<KnownAgent>) -> Context {
     Context {
+        name: "prod".parse().unwrap(),
         mesh: MESH,
         mesh_name: "prod".parse().unwrap(),
         operator_name: "admin".parse().unwrap(),
@@ -55,12 +56,13 @@ fn remembering_agents_leaves_the_current_mesh_and_the_others_alone() {
     let path = directory.path().join("operator.json");
     let mut contexts = Contexts::default();
     let other = Context {
+        name: "test".parse().unwrap(),
         mesh: mesh_coordinator::id::MeshId(mesh_coordinator::id::Hash([8; 32])),
         mesh_name: "test".parse().unwrap(),
         ..context(vec![agent(4, "d:1")])
     };
-    contexts.put(context(vec![agent(1, "a:1")]));
-    contexts.put(other);
+    contexts.add(context(vec![agent(1, "a:1")]));
+    contexts.add(other);
     contexts.save(&path).unwrap();
     save(&path, &context(Vec::new()), vec![agent(2, "b:1")]).unwrap();
     let after = Contexts::load(&path).unwrap();
