@@ -49,6 +49,9 @@ const VOTE_PERIOD: Duration = Duration::from_secs(3);
 const VOTE_TTL: Duration = Duration::from_secs(10);
 /// How many nodes watch each node.
 pub const OBSERVERS: usize = 4;
+/// Whoever is heard over connections and not by gossip for so long has its datagrams stopped on the way. The detector of the
+/// gossip alone needs several of these seconds to notice a death.
+const GOSSIP_MISSED: Duration = Duration::from_secs(15);
 /// Later than this, a node doubts its own ears (M4). Twice the usual pause of a loaded machine's scheduler.
 const LATE: Duration = Duration::from_millis(200);
 
@@ -206,6 +209,12 @@ impl Membership {
         self.peers.get(&node).and_then(|peer| peer.incarnation)
     }
 
+    /// The members that this node hears over connections and has long not met in the gossip: their datagrams do not come through.
+    pub(crate) fn missed_by_gossip(&self, now: Instant) -> impl Iterator<Item = NodeId> + '_ {
+        let missed = self.peers.iter().filter(move |(_, peer)| peer.is_missed_by_gossip(now));
+        missed.map(|(node, _)| *node)
+    }
+
     /// All other members with their status.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (NodeId, NodeStatus)> + '_ {
         self.peers.iter().map(|(node, peer)| (*node, peer.status))
@@ -294,7 +303,10 @@ impl Membership {
             return;
         }
         out.extend(peer.renew(incarnation).map(Act::Unvote));
-        peer.gossip_up = Some(up);
+        if peer.gossip_up != Some(up) {
+            peer.gossip_up = Some(up);
+            peer.gossip_since = now;
+        }
         self.judge(now);
     }
 

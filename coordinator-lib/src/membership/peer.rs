@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{ALONE_SILENCE, ANNOUNCED_GRACE, PROBE_TIMEOUT, RESTART_GRACE, SILENCE, VOTE_PERIOD};
+use super::{
+    ALONE_SILENCE, ANNOUNCED_GRACE, GOSSIP_MISSED, PROBE_TIMEOUT, RESTART_GRACE, SILENCE,
+    VOTE_PERIOD,
+};
 use crate::fact::{Suspicion, Vote};
 use crate::id::{Incarnation, NodeId};
 use crate::rules::{Rule, Rules};
@@ -29,6 +32,8 @@ pub(super) struct Peer {
     pub(super) refused: Option<Instant>,
     /// What gossip's detector says; `None` while it said nothing.
     pub(super) gossip_up: Option<bool>,
+    /// Since when it says so.
+    pub(super) gossip_since: Instant,
     /// It said that it would restart.
     pub(super) announced: bool,
     /// The probe under way.
@@ -50,6 +55,7 @@ impl Peer {
             heard: None,
             refused: None,
             gossip_up: None,
+            gossip_since: now,
             announced: false,
             probe: None,
             my_vote: None,
@@ -82,6 +88,13 @@ impl Peer {
     /// Whether it was heard within `patience`. A node that was never heard gets as long from when it became known.
     pub(super) fn is_heard(&self, now: Instant, patience: Duration) -> bool {
         now.since(self.last_sign()) < patience
+    }
+
+    /// Whether it is heard over connections, and has not been in the gossip for long.
+    pub(super) fn is_missed_by_gossip(&self, now: Instant) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) < SILENCE)
+            && self.gossip_up != Some(true)
+            && now.since(self.gossip_since) >= GOSSIP_MISSED
     }
 
     /// Whether its own opinion of others is waited for: not while it is accused itself; else when it was heard a moment ago, or

@@ -149,3 +149,24 @@ fn a_vote_that_came_directly_expires_and_one_of_gossip_does_not() {
         assert_eq!(script.status(1), expected, "{by_gossip}");
     }
 }
+
+#[test]
+fn a_node_whose_datagrams_do_not_come_through_is_named() {
+    let mut script = Script::new(2);
+    let missed = |script: &Script, millis| -> Vec<NodeId> {
+        script.membership.missed_by_gossip(at(millis)).collect()
+    };
+    for silent in [1, 2] {
+        script.membership.on_gossip(at(1_000), node(silent), LIFE, false, &mut script.acts);
+    }
+    for beat in 5..=60 {
+        script.beat(beat * 250, &[node(2)]);
+        assert_eq!(missed(&script, beat * 250), Vec::new(), "it may be a lull");
+        // What gossip repeats begins no new lull.
+        script.membership.on_gossip(at(beat * 250), node(1), LIFE, false, &mut script.acts);
+    }
+    script.beat(16_000, &[node(2)]);
+    assert_eq!(missed(&script, 16_000), [node(1)], "one that is silent altogether is not meant");
+    script.membership.on_gossip(at(16_000), node(1), LIFE, true, &mut script.acts);
+    assert_eq!(missed(&script, 16_000), Vec::new());
+}

@@ -244,6 +244,13 @@ impl Node {
                 "many nodes died at once: claims wait until the mesh is quiet for 3 s".to_owned(),
             );
         }
+        problems.extend(self.membership.missed_by_gossip(now).map(|node| {
+            format!(
+                "{} is heard over TCP and not by gossip: open the same port for UDP between it and {}, or slots are held twice",
+                self.name_of(node),
+                self.name_of(self.config.me)
+            )
+        }));
         problems
     }
 
