@@ -100,7 +100,9 @@ impl Peer {
     /// Whether its own opinion of others is waited for: not while it is accused itself; else when it was heard a moment ago, or
     /// lives by gossip where this node does not watch it.
     pub(super) fn may_judge(&self, now: Instant, me: NodeId) -> bool {
-        let accused = self.my_vote.is_some() || self.votes.len() >= 2;
+        // Only those who watch it: else any two members could silence a third.
+        let accusers = self.observers.iter().filter(|observer| self.votes.contains_key(observer));
+        let accused = self.my_vote.is_some() || accusers.count() >= 2;
         let plausible = if self.observers.contains(&me) {
             self.heard.is_some() && self.is_heard(now, SILENCE)
         } else {

@@ -170,3 +170,21 @@ fn a_node_whose_datagrams_do_not_come_through_is_named() {
     script.membership.on_gossip(at(16_000), node(1), LIFE, true, &mut script.acts);
     assert_eq!(missed(&script, 16_000), Vec::new());
 }
+
+#[test]
+fn accusations_by_those_who_do_not_watch_take_nobody_his_opinion() {
+    let script = |watching: bool| {
+        let mut script = Script::new(9);
+        let observers = script.membership.peers[&node(1)].observers.clone();
+        let others = script.peers.clone().into_iter().filter(|peer| *peer != node(1));
+        let voters: Vec<NodeId> =
+            others.filter(|peer| observers.contains(peer) == watching).take(2).collect();
+        for voter in voters {
+            let vote = Vote { node: node(1), incarnation: LIFE, suspicion: Suspicion::Silent };
+            script.membership.on_vote(at(100), voter, vote, true);
+        }
+        script.membership.peers[&node(1)].may_judge(at(100), node(0))
+    };
+    assert!(script(false));
+    assert!(!script(true));
+}
