@@ -1,10 +1,14 @@
 //! What this host lacks for containers, in words that say what to do.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Uid;
 
 use crate::cgroup::Tree;
@@ -49,6 +53,7 @@ const CAPABILITIES: [(&str, u32); 12] = [
 pub fn examine(config: &Config) -> Vec<Need> {
     let mut needs = rights();
     if needs.is_empty() {
+        needs.extend(chroot());
         needs.extend(overlay(config));
         needs.extend(cgroups(config));
     }
@@ -86,6 +91,35 @@ fn missing_capabilities(status: &str) -> Vec<&'static str> {
         .unwrap_or(0);
     let lacks = |(_, number): &&(&str, u32)| effective & (1 << number) == 0;
     CAPABILITIES.iter().filter(lacks).map(|(name, _)| *name).collect()
+}
+
+fn chroot() -> Option<Need> {
+    let looked = File::open("/proc/self/ns/mnt").and_then(is_confined);
+    let what = match looked {
+        Ok(false) => return None,
+        Ok(true) => "the agent runs in a chroot".to_owned(),
+        Err(error) => format!("the root of the agent's mounts cannot be told: {error}"),
+    };
+    Some(Need {
+        what,
+        why: "a container could leave its own root for what is outside, and commands in it would run there",
+        remedy: "run the agent on the host itself, or with mounts of its own: systemd-nspawn, or a privileged container",
+    })
+}
+
+/// Whether this process's root is another directory than that of the mount namespace `mounts`, which is its own. A container's
+/// root is put in place of this process's one, and whoever enters the namespace later gets the namespace's.
+fn is_confined(mounts: File) -> io::Result<bool> {
+    let root = || fs::metadata("/").map(|root| (root.dev(), root.ino()));
+    let look = move || {
+        let before = root()?;
+        // To enter a namespace, even one's own, is to go to its root. A thread that shares its root with others may not.
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(mounts, CloneFlags::CLONE_NEWNS)?;
+        Ok(root()? != before)
+    };
+    let thread = thread::Builder::new().name("doctor".to_owned()).spawn(look)?;
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the look panicked")))
 }
 
 fn overlay(config: &Config) -> Option<Need> {
@@ -178,12 +212,37 @@ fn kernel() -> Vec<Need> {
 mod tests {
     //! What is missing is named.
 
-    use super::{CAPABILITIES, missing_capabilities};
+    use std::fs::File;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+    use nix::unistd::{Uid, chroot};
+
+    use super::{CAPABILITIES, is_confined, missing_capabilities};
 
     #[test]
     fn missing_capabilities_are_named() {
         assert!(missing_capabilities("CapEff:\t000001fffeffffff\n").is_empty());
         assert_eq!(missing_capabilities("CapEff:\t000001ffffdfffff\n"), ["CAP_SYS_ADMIN"]);
         assert_eq!(missing_capabilities("").len(), CAPABILITIES.len());
+    }
+
+    #[test]
+    fn a_chroot_is_noticed() {
+        if !Uid::effective().is_root() {
+            println!("skipped: root is needed to change a thread's root");
+            return;
+        }
+        let mounts = || File::open("/proc/self/ns/mnt").unwrap();
+        assert!(!is_confined(mounts()).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let confined = thread::spawn(move || {
+            let mounts = mounts();
+            unshare(CloneFlags::CLONE_FS).unwrap();
+            chroot(&path).unwrap();
+            is_confined(mounts).unwrap()
+        });
+        assert!(confined.join().unwrap());
     }
 }
