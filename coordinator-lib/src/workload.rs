@@ -55,8 +55,8 @@ pub enum Observed {
     },
     /// A health check ended.
     Probed {
-        /// Whether it passed.
-        passed: bool,
+        /// Why it failed, one line; `None` when it passed.
+        failure: Option<String>,
     },
     /// The container ended by itself.
     Ended {
@@ -283,7 +283,12 @@ impl Workload {
                 self.detail = reason;
                 if transient { self.again(now) } else { self.stage = Stage::Broken }
             }
-            (Observed::Probed { passed }, Stage::Running { .. }) => self.watch.result(now, passed),
+            (Observed::Probed { failure }, Stage::Running { .. }) => {
+                self.watch.result(now, failure.is_none());
+                if let Some(why) = failure {
+                    self.detail = format!("health check: {why}");
+                }
+            }
             (Observed::Ended { code, oom }, Stage::Starting | Stage::Running { .. }) => {
                 self.ended(now, code, oom);
             }

@@ -164,9 +164,13 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
 
     /// Runs one health check.
     pub(crate) async fn probe(self, replica: Replica, test: HealthTest, timeout: Duration) {
-        let passed = self.runtime.probe(&replica.id, &test, timeout).await == Health::Passed;
+        let failure = match self.runtime.probe(&replica.id, &test, timeout).await {
+            Health::Passed => None,
+            Health::Failed(why) => Some(why),
+            Health::TimedOut => Some(format!("no answer within {timeout:?}")),
+        };
         // A closed channel means that the agent stops.
-        drop(self.reports.send(replica.report(Observed::Probed { passed }, None)).await);
+        drop(self.reports.send(replica.report(Observed::Probed { failure }, None)).await);
     }
 }
 

@@ -232,12 +232,12 @@ pub struct Usage {
 }
 
 /// How a health check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// Exit code 0.
     Passed,
-    /// Another exit code, or it could not be run.
-    Failed,
+    /// Another exit code, or it could not be run: which, and the last line that it wrote.
+    Failed(String),
     /// It took too long and was killed.
     TimedOut,
 }

@@ -209,6 +209,7 @@ fn kernel() -> Vec<Need> {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 mod tests {
     //! What is missing is named.
 

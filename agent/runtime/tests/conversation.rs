@@ -123,12 +123,15 @@ fn health_checks_pass_fail_and_time_out() {
             node.driver.probe(&container.id, test, timeout).await
         };
         assert_eq!(probe(&test(&["exit", "0"]), PATIENCE).await, Health::Passed);
-        assert_eq!(probe(&test(&["exit", "1"]), PATIENCE).await, Health::Failed);
-        assert_eq!(
-            probe(&HealthTest::Shell("true".to_owned()), PATIENCE).await,
-            Health::Failed,
-            "no shell"
-        );
+        let failed = |why: &str| Health::Failed(why.to_owned());
+        assert_eq!(probe(&test(&["exit", "1"]), PATIENCE).await, failed("exit code 1"));
+        let telling = test(&["out", "first", "err", "  refused ", "exit", "7"]);
+        assert_eq!(probe(&telling, PATIENCE).await, failed("exit code 7: refused"));
+        let Health::Failed(why) = probe(&HealthTest::Shell("true".to_owned()), PATIENCE).await
+        else {
+            panic!("there is no shell");
+        };
+        assert!(why.contains("/bin/sh") && why.contains("exit code 127"), "{why}");
         let slow = test(&["child", "600003", "sleep", "600004"]);
         assert_eq!(probe(&slow, Duration::from_millis(500)).await, Health::TimedOut);
         assert_eq!(processes_with("600003"), Vec::<String>::new());
@@ -137,7 +140,7 @@ fn health_checks_pass_fail_and_time_out() {
         let left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("exec-"));
         assert_eq!(left.count(), 0);
         node.driver.stop(&container.id, StopSignal::TERM, Duration::ZERO).await.expect("stopped");
-        assert_eq!(probe(&test(&["exit", "0"]), PATIENCE).await, Health::Failed);
+        assert!(matches!(probe(&test(&["exit", "0"]), PATIENCE).await, Health::Failed(_)));
         let refused = node.driver.exec(&container.id, exec(&[])).await;
         assert!(matches!(refused, Err(ContainerError::NotRunning(_))));
         node

@@ -153,13 +153,17 @@ impl Claims {
         let was_leaving = mine.workload.is_leaving();
         let failed = matches!(observed, Observed::StartFailed { .. });
         let ended = matches!(observed, Observed::Ended { .. }) && !was_leaving;
+        let was_healthy = mine.workload.unhealthy_since().is_none();
         let mut jobs = Vec::new();
         mine.workload.handle(now, observed, &mut jobs);
         let detail = mine.workload.detail();
         let text = match (failed && !was_leaving, ended) {
             (true, _) => Some(format!("cannot start: {detail}")),
             (_, true) => Some(detail.to_owned()),
-            (false, false) => None,
+            (false, false) => {
+                let sickens = was_healthy && mine.workload.unhealthy_since().is_some();
+                sickens.then(|| format!("unhealthy: {detail}"))
+            }
         };
         if let Some(text) = text {
             out.push(Effect::Note(slot.clone(), Some(Severity::Warning), text));

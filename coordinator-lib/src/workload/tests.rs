@@ -173,6 +173,17 @@ fn what_was_found_running_is_relied_on_only_after_a_check() {
     let mut out = Vec::new();
     workload.on_time(at(0), &mut out);
     assert_eq!(out, [Do::Probe], "so it is looked at without delay");
-    workload.handle(at(5), Observed::Probed { passed: true }, &mut out);
+    workload.handle(at(5), Observed::Probed { failure: None }, &mut out);
     assert!(workload.is_proven());
+}
+
+#[test]
+fn why_a_check_failed_is_told() {
+    let mut workload = Workload::new(&template(RestartPolicy::Always));
+    let mut out = Vec::new();
+    workload.start(&mut out);
+    workload.handle(at(0), Observed::Started, &mut out);
+    let failure = Some("exit code 1: refused".to_owned());
+    workload.handle(at(1), Observed::Probed { failure }, &mut out);
+    assert_eq!(workload.detail(), "health check: exit code 1: refused");
 }

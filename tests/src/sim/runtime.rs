@@ -169,7 +169,8 @@ impl World {
             container.process == Process::Running && container.sick_until <= now
         });
         if self.hosts[host].agent_of(life).is_some() {
-            self.observed(host, key, Observed::Probed { passed });
+            let failure = (!passed).then(|| "exit code 1".to_owned());
+            self.observed(host, key, Observed::Probed { failure });
         }
     }
 

@@ -100,7 +100,7 @@ impl Trace {
     fn observed(&mut self, observed: &Observed) {
         std::mem::discriminant(observed).hash(self);
         match observed {
-            Observed::Probed { passed } => passed.hash(self),
+            Observed::Probed { failure } => failure.hash(self),
             Observed::Ended { code, oom } => (code, oom).hash(self),
             Observed::StartFailed { transient, .. } => transient.hash(self),
             Observed::Started | Observed::Stopped | Observed::Removed => {}

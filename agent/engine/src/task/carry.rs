@@ -122,7 +122,7 @@ impl<W: World> Task<W> {
         let known = self.replicas.get(slot, revision).and_then(|local| local.template.clone());
         let template = known.or_else(|| self.template(slot, revision));
         let Some(check) = template.and_then(|template| template.healthcheck) else {
-            return self.report(slot, revision, Observed::Probed { passed: true });
+            return self.report(slot, revision, Observed::Probed { failure: None });
         };
         let id = self.container_of(slot, revision);
         let replica = Replica { id, slot: slot.clone(), revision };

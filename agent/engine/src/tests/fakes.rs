@@ -137,7 +137,11 @@ impl Runtime for FakeRuntime {
 
     async fn probe(&self, id: &ContainerId, test: &HealthTest, _: Duration) -> Health {
         self.log.note(format!("probe {id} {test:?}"));
-        if self.healthy.load(Ordering::SeqCst) { Health::Passed } else { Health::Failed }
+        if self.healthy.load(Ordering::SeqCst) {
+            Health::Passed
+        } else {
+            Health::Failed("exit code 1: refused".to_owned())
+        }
     }
 
     async fn exec(&self, id: &ContainerId, _: Exec) -> Result<ExecStreams, ContainerError> {

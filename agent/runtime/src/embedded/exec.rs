@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use mesh_coordinator::spec::HealthTest;
 use mesh_ports::network::ContainerNetwork;
 use mesh_ports::runtime::{
@@ -20,6 +20,7 @@ use mesh_telemetry::Chain;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -32,6 +33,9 @@ use crate::record::{self, Command, VERSION, file};
 /// Pieces of input or output under way; with [`PIECE_LEN`] a megabyte at most.
 const PIECES: usize = 64;
 const PIECE_LEN: usize = 16 * 1024;
+
+/// So much of the end of a health check's output is kept: a line to show.
+const TAIL_LEN: usize = 512;
 
 /// How long output may still come after a command has ended, from processes that it left behind.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -62,7 +66,8 @@ pub(super) async fn exec<N: ContainerNetwork>(
     id: &ContainerId,
     exec: Exec,
 ) -> Result<ExecStreams, ContainerError> {
-    let started = start_command(driver, id, &exec, Stdio::piped).await?;
+    let streams = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+    let started = start_command(driver, id, &exec, streams).await?;
     let (stdin, input) = mpsc::channel(PIECES);
     let (pieces, output) = mpsc::channel(PIECES);
     let id = id.clone();
@@ -89,13 +94,30 @@ pub(super) async fn probe<N: ContainerNetwork>(
     let environment = std::collections::BTreeMap::new();
     let exec = Exec { args, environment, user: None, working_dir: None };
     let deadline = tokio::time::Instant::now() + timeout;
-    let Ok(started) = start_command(driver, id, &exec, Stdio::null).await else {
-        return Health::Failed;
+    let (started, mut said) = match start_check(driver, id, &exec).await {
+        Ok(started) => started,
+        Err(error) => return Health::Failed(format!("cannot be run: {}", Chain(&error))),
     };
     let Started { mut child, leash, _dir } = started;
-    match tokio::time::timeout_at(deadline, child.wait()).await {
+    let ended = async {
+        loop {
+            tokio::select! {
+                biased;
+                () = said.listen() => {}
+                status = child.wait() => return status,
+            }
+        }
+    };
+    match tokio::time::timeout_at(deadline, ended).await {
         Ok(Ok(status)) if status.success() => Health::Passed,
-        Ok(_) => Health::Failed,
+        Ok(Ok(status)) => {
+            let code = status.code().unwrap_or(255);
+            Health::Failed(match said.last_line() {
+                Some(line) => format!("exit code {code}: {line}"),
+                None => format!("exit code {code}"),
+            })
+        }
+        Ok(Err(error)) => Health::Failed(format!("its end was lost: {error}")),
         Err(_late) => {
             drop(leash);
             reap(&mut child).await;
@@ -104,11 +126,70 @@ pub(super) async fn probe<N: ContainerNetwork>(
     }
 }
 
+/// Starts a health check, whose output goes into one pipe.
+async fn start_check<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    exec: &Exec,
+) -> Result<(Started, Said), ContainerError> {
+    let attempt = || format!("run a health check in {id}");
+    let (reader, writer) = io::pipe().map_err(|error| host(attempt(), error))?;
+    let copy = writer.try_clone().map_err(|error| host(attempt(), error))?;
+    let said = Said::from(reader).map_err(|error| host(attempt(), error))?;
+    let streams = [Stdio::null(), copy.into(), writer.into()];
+    Ok((start_command(driver, id, exec, streams).await?, said))
+}
+
+/// The end of what a health check wrote.
+struct Said {
+    pipe: Option<pipe::Receiver>,
+    tail: BytesMut,
+}
+
+impl Said {
+    fn from(reader: io::PipeReader) -> io::Result<Self> {
+        let pipe = pipe::Receiver::from_owned_fd(reader.into())?;
+        Ok(Self { pipe: Some(pipe), tail: BytesMut::new() })
+    }
+
+    /// Takes in one piece. Never ends once there is no more.
+    async fn listen(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
+        let mut piece = BytesMut::with_capacity(PIECE_LEN);
+        match pipe.read_buf(&mut piece).await {
+            Ok(0) | Err(_) => self.pipe = None,
+            Ok(_) => self.keep(&piece),
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        self.tail.extend_from_slice(piece);
+        let excess = self.tail.len().saturating_sub(TAIL_LEN);
+        self.tail.advance(excess);
+    }
+
+    /// The last line with anything on it. What the check wrote before its end is in the pipe by then, which holds no more than
+    /// [`PIECES`] full reads; a process that it left behind may go on writing.
+    fn last_line(&mut self) -> Option<String> {
+        for _ in 0..PIECES {
+            let Some(pipe) = &mut self.pipe else { break };
+            let mut piece = BytesMut::with_capacity(PIECE_LEN);
+            match pipe.try_read_buf(&mut piece) {
+                Ok(0) | Err(_) => self.pipe = None,
+                Ok(_) => self.keep(&piece),
+            }
+        }
+        let text = String::from_utf8_lossy(&self.tail);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+        Some(line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+    }
+}
+
 async fn start_command<N: ContainerNetwork>(
     driver: &Driver<N>,
     id: &ContainerId,
     exec: &Exec,
-    stream: fn() -> Stdio,
+    [stdin, stdout, stderr]: [Stdio; 3],
 ) -> Result<Started, ContainerError> {
     let attempt = || format!("run a command in {id}");
     match driver.status(id).await.map_err(|error| host(attempt(), error))? {
@@ -133,9 +214,9 @@ async fn start_command<N: ContainerNetwork>(
     let (dir, leash) =
         blocking(move || prepare(dir, &command)).await.map_err(|error| host(attempt(), error))?;
     let child = shim_command(&driver.inner.config.shim, &dir.0)
-        .stdin(stream())
-        .stdout(stream())
-        .stderr(stream())
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .map_err(|error| host(attempt(), error))?;
     Ok(Started { child, leash, _dir: dir })

@@ -193,8 +193,9 @@ impl Claims {
             return false;
         }
         let reason = match mine.workload.detail() {
-            _ if given_up => {
-                format!("unhealthy for {} s, and nobody could take over", HOPELESS_MAX.as_secs())
+            detail if given_up => {
+                let time = HOPELESS_MAX.as_secs();
+                format!("unhealthy for {time} s, and nobody could take over; {detail}")
             }
             "" => format!("not ready after {} s", patience.as_secs()),
             detail => detail.to_owned(),
