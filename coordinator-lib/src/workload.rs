@@ -95,6 +95,7 @@ pub struct Workload {
     in_a_row: u32,
     restarts: u32,
     detail: String,
+    last_check: String,
     /// Its definition is not known, or not yet.
     stray: bool,
 }
@@ -110,6 +111,7 @@ impl Workload {
             in_a_row: 0,
             restarts: 0,
             detail: String::new(),
+            last_check: String::new(),
             stray: false,
         }
     }
@@ -134,6 +136,7 @@ impl Workload {
             in_a_row: 0,
             restarts: 0,
             detail: String::new(),
+            last_check: String::new(),
             stray: true,
         }
     }
@@ -230,6 +233,12 @@ impl Workload {
         &self.detail
     }
 
+    /// Why the last check that failed did; empty when none did.
+    #[must_use]
+    pub fn last_check(&self) -> &str {
+        &self.last_check
+    }
+
     /// Leave to start, given once it is queued.
     pub fn start(&mut self, out: &mut Vec<Do>) {
         if self.is_queued() {
@@ -286,7 +295,11 @@ impl Workload {
             (Observed::Probed { failure }, Stage::Running { .. }) => {
                 self.watch.result(now, failure.is_none());
                 if let Some(why) = failure {
-                    self.detail = format!("health check: {why}");
+                    self.last_check = format!("health check: {why}");
+                }
+                // Checks that fail while it comes up are no news.
+                if self.watch.unhealthy_since().is_some() {
+                    self.detail.clone_from(&self.last_check);
                 }
             }
             (Observed::Ended { code, oom }, Stage::Starting | Stage::Running { .. }) => {

@@ -156,17 +156,21 @@ proptest! {
     }
 }
 
-#[test]
-fn what_was_found_running_is_relied_on_only_after_a_check() {
+fn checked(retries: u32) -> Template {
     let check = Healthcheck {
         test: HealthTest::Shell("true".to_owned()),
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(1),
-        retries: 3,
+        retries,
         start_period: Duration::ZERO,
         start_interval: Duration::from_secs(1),
     };
-    let template = Template { healthcheck: Some(check), ..template(RestartPolicy::Always) };
+    Template { healthcheck: Some(check), ..template(RestartPolicy::Always) }
+}
+
+#[test]
+fn what_was_found_running_is_relied_on_only_after_a_check() {
+    let template = checked(3);
     let mut workload = Workload::adopted(&template, at(0));
     assert!(workload.is_ready(), "it served a moment ago, as far as anybody knows");
     assert!(!workload.is_proven(), "and it may have been about to start");
@@ -179,11 +183,18 @@ fn what_was_found_running_is_relied_on_only_after_a_check() {
 
 #[test]
 fn why_a_check_failed_is_told() {
-    let mut workload = Workload::new(&template(RestartPolicy::Always));
+    let template = checked(1);
+    let mut workload = Workload::new(&template);
     let mut out = Vec::new();
     workload.start(&mut out);
     workload.handle(at(0), Observed::Started, &mut out);
-    let failure = Some("exit code 1: refused".to_owned());
-    workload.handle(at(1), Observed::Probed { failure }, &mut out);
+    let mut fail = |workload: &mut Workload, millis| {
+        let failure = Some("exit code 1: refused".to_owned());
+        workload.handle(at(millis), Observed::Probed { failure }, &mut out);
+    };
+    fail(&mut workload, 100);
+    assert_eq!(workload.detail(), "", "it may still come up");
+    assert_eq!(workload.last_check(), "health check: exit code 1: refused");
+    fail(&mut workload, 10_000);
     assert_eq!(workload.detail(), "health check: exit code 1: refused");
 }

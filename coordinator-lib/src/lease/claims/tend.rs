@@ -197,7 +197,10 @@ impl Claims {
                 let time = HOPELESS_MAX.as_secs();
                 format!("unhealthy for {time} s, and nobody could take over; {detail}")
             }
-            "" => format!("not ready after {} s", patience.as_secs()),
+            "" => match mine.workload.last_check() {
+                "" => format!("not ready after {} s", patience.as_secs()),
+                check => format!("not ready after {} s; {check}", patience.as_secs()),
+            },
             detail => detail.to_owned(),
         };
         self.give_up(now, key, &reason, out);
