@@ -5,6 +5,7 @@
 //! *refused* (it lives, its agent does not) or was silent decides what moves.
 
 mod names;
+mod session;
 mod socket;
 
 use std::io;
@@ -16,11 +17,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError};
 use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use self::names::Names;
+use self::session::Session;
 use self::socket::Socket;
 pub(crate) use self::socket::{Fault, set_user_timeout};
 
@@ -71,8 +73,10 @@ pub(crate) enum DialError {
     Name { host: String, reason: String },
     #[error("{}", reason_of(.0))]
     Connect(io::Error),
-    #[error("the key is not accepted: {0}")]
+    #[error("the key is not accepted: {}", words(.0))]
     Tls(io::Error),
+    #[error("refuses this key")]
+    Denied,
     #[error("it does not speak our protocol: {0}")]
     Http(tonic::transport::Error),
     #[error("does not answer")]
@@ -84,7 +88,9 @@ impl DialError {
     pub(crate) fn is_refused(&self) -> bool {
         match self {
             Self::Connect(error) | Self::Tls(error) => is_refusal(error.kind()),
-            Self::Address(_) | Self::Name { .. } | Self::Http(_) | Self::Silent => false,
+            Self::Address(_) | Self::Name { .. } | Self::Denied | Self::Http(_) | Self::Silent => {
+                false
+            }
         }
     }
 }
@@ -102,6 +108,14 @@ fn reason_of(error: &io::Error) -> String {
     }
 }
 
+/// What the check of the other end's key says, without what the TLS library wraps around it.
+fn words(error: &io::Error) -> String {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>()) {
+        Some(TlsError::InvalidCertificate(CertificateError::Other(cause))) => cause.0.to_string(),
+        _ => error.to_string(),
+    }
+}
+
 /// Connects one address.
 pub(crate) async fn connect(dial: &Dial<'_>) -> Result<Link, DialError> {
     let deadline = tokio::time::Instant::now() + dial.timeout;
@@ -115,7 +129,7 @@ pub(crate) async fn connect(dial: &Dial<'_>) -> Result<Link, DialError> {
     let name = ServerName::from(IpAddr::from([0, 0, 0, 0]));
     let handshake = TlsConnector::from(Arc::clone(&dial.tls)).connect(name, socket);
     let tls = timeout_at(deadline, handshake).await.map_err(late)?.map_err(DialError::Tls)?;
-    let mut only = Some(TokioIo::new(tls));
+    let mut only = Some(TokioIo::new(Session::new(tls, Arc::clone(&fault))));
     let connector = tower::service_fn(move |_uri| {
         // A channel whose connection broke stays broken: whoever owns it connects anew, and learns why it broke.
         std::future::ready(only.take().ok_or(io::ErrorKind::NotConnected))
@@ -128,8 +142,11 @@ pub(crate) async fn connect(dial: &Dial<'_>) -> Result<Link, DialError> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let opening = endpoint.connect_with_connector(connector);
-    let channel = timeout_at(deadline, opening).await.map_err(late)?.map_err(DialError::Http)?;
-    Ok(Link { channel, fault })
+    match timeout_at(deadline, opening).await.map_err(late)? {
+        Ok(channel) => Ok(Link { channel, fault }),
+        Err(_denied) if fault.is_denied() => Err(DialError::Denied),
+        Err(error) => Err(DialError::Http(error)),
+    }
 }
 
 /// The first of `addresses` that accepts; each gets its share of the time.

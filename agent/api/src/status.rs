@@ -13,6 +13,9 @@ use crate::convert::Malformed;
 /// The metadata key that names the node that could not be reached.
 const NODE: &str = "mesh-node";
 
+/// What a removed key is told as long as its connection is open.
+pub(crate) const REMOVED: &str = "this key was removed from the mesh";
+
 pub(crate) fn malformed(error: Malformed) -> Status {
     Status::invalid_argument(error.to_string())
 }

@@ -69,6 +69,9 @@ pub(crate) enum CallError {
         /// What an admin has to type.
         admission: String,
     },
+    /// The operator's key was removed from the mesh. *What was asked for did not happen.*
+    #[error("your key was removed from the mesh, for good")]
+    Removed,
     /// The node that runs the replica does not answer the agent that was asked. *What was asked for did not happen.*
     #[error("its node does not answer: {reason}")]
     NodeSilent {
@@ -84,6 +87,18 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// Whether it is about who asks, so that asking again or elsewhere does not help.
+    pub(crate) const fn is_about_me(&self) -> bool {
+        match self {
+            Self::Role { .. } | Self::Stranger { .. } | Self::Removed => true,
+            Self::Unreachable(_)
+            | Self::Refused { .. }
+            | Self::Invalid { .. }
+            | Self::NodeSilent { .. }
+            | Self::BrokenOff { .. } => false,
+        }
+    }
+
     /// What to type next, if there is something.
     pub(crate) fn next(&self) -> Option<String> {
         match self {
@@ -96,6 +111,10 @@ impl CallError {
                 Some("agentctl status shows your role; an admin can give you another".to_owned())
             }
             Self::Stranger { admission, .. } => Some(format!("an admin types: {admission}")),
+            Self::Removed => Some(
+                "if an admin lets you in again, it is by a new key: agentctl context rm NAME, then agentctl login"
+                    .to_owned(),
+            ),
             Self::BrokenOff { .. } | Self::NodeSilent { .. } => Some("agentctl status".to_owned()),
             Self::Refused { .. } | Self::Invalid { .. } => None,
         }

@@ -151,6 +151,7 @@ impl From<Error> for CallError {
                 Self::Unreachable(list)
             }
             Error::Refused { reason } if reason.contains(NEEDS_ROLE) => Self::Role { reason },
+            Error::Removed => Self::Removed,
             Error::Stranger { reason } => {
                 Self::Stranger { reason, admission: "agentctl operator add …".to_owned() }
             }

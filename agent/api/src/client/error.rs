@@ -5,6 +5,7 @@ use std::fmt;
 use tonic::{Code, Status};
 
 use crate::convert::Malformed;
+use crate::status::REMOVED;
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum Error {
         /// What the agent says.
         reason: String,
     },
+    /// The key was removed from the mesh. *Nothing was done.*
+    #[error("{REMOVED}")]
+    Removed,
     /// What was asked about is not there.
     #[error("{reason}")]
     NotFound {
@@ -62,6 +66,7 @@ impl Error {
     pub(crate) fn of(status: &Status, address: &str) -> Self {
         let reason = reason(status);
         match status.code() {
+            Code::PermissionDenied if reason == REMOVED => Self::Removed,
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { tried: vec![(address.to_owned(), reason)] }
             }

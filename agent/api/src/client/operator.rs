@@ -3,6 +3,7 @@
 //! The agents that the operator knows are tried in order, each next one after a moment, so that a dead first one costs little.
 //! What concerns one replica is signed for the node that runs it: the agent on the way only passes it on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use super::{Error, Items};
 use crate::convert::{
     ANSWER_LEN_MAX, event, exec, key, overview, request, required, value, who, why,
 };
-use crate::dial::{self, Dial, Names};
+use crate::dial::{self, Dial, DialError, Fault, Link, Names};
 
 /// How long the answer of one agent is waited for before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -42,6 +43,7 @@ pub struct OperatorClient {
     access: Access,
     agent: AgentAddress,
     wire: Wire<Channel>,
+    fault: Arc<Fault>,
     timeout: Duration,
 }
 
@@ -73,11 +75,13 @@ impl OperatorClient {
             tokio::select! {
                 biased;
                 ended = trying.next() => match ended {
-                    Some(Ok((agent, channel))) => {
+                    Some(Ok((agent, link))) => {
                         let access = access.clone();
-                        return Ok(Self::new(access, agent, channel, timeout));
+                        return Ok(Self::new(access, agent, link, timeout));
                     }
-                    Some(Err(failure)) => {
+                    Some(Err((_, DialError::Denied))) => return Err(Error::Removed),
+                    Some(Err((address, failure))) => {
+                        let failure = (address, failure.to_string());
                         tried.push(failure);
                         start_next = true;
                     }
@@ -96,9 +100,9 @@ impl OperatorClient {
         }
     }
 
-    fn new(access: Access, agent: AgentAddress, channel: Channel, timeout: Duration) -> Self {
-        let wire = Wire::new(channel).max_decoding_message_size(ANSWER_LEN_MAX);
-        Self { access, agent, wire, timeout }
+    fn new(access: Access, agent: AgentAddress, link: Link, timeout: Duration) -> Self {
+        let wire = Wire::new(link.channel).max_decoding_message_size(ANSWER_LEN_MAX);
+        Self { access, agent, wire, fault: link.fault, timeout }
     }
 
     /// The agent that answers.
@@ -259,6 +263,9 @@ impl OperatorClient {
             }
         });
         let pushed = wire.push_image(pieces).await;
+        if pushed.is_err() && self.fault.is_denied() {
+            return Err(Error::Removed);
+        }
         if let Some(Some(error)) = break_off.recv().now_or_never() {
             return Err(Error::Invalid { reason: format!("the archive cannot be read: {error}") });
         }
@@ -283,6 +290,7 @@ impl OperatorClient {
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(_broken)) if self.fault.is_denied() => Err(Error::Removed),
             Ok(Err(status)) => Err(Error::of(&status, &self.agent.address)),
             Err(_elapsed) => Err(Error::Unreachable {
                 tried: vec![(self.agent.address.clone(), "does not answer".to_owned())],
@@ -297,10 +305,10 @@ async fn attempt(
     access: &Access,
     names: &Names,
     timeout: Duration,
-) -> Result<(AgentAddress, Channel), (String, String)> {
+) -> Result<(AgentAddress, Link), (String, DialError)> {
     let tls = (access.tls_for)(&agent.key);
     match dial::connect(&Dial { address: &agent.address, names, tls, timeout }).await {
-        Ok(link) => Ok((agent.clone(), link.channel)),
-        Err(error) => Err((agent.address.clone(), error.to_string())),
+        Ok(link) => Ok((agent.clone(), link)),
+        Err(error) => Err((agent.address.clone(), error)),
     }
 }

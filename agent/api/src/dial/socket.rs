@@ -11,19 +11,31 @@ use nix::sys::socket::sockopt::TcpUserTimeout;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The first error of a connection, as the kernel gave it.
+/// The first error of a connection, as the kernel gave it, and whether the other end refused our key.
 #[derive(Debug, Default)]
-pub(crate) struct Fault(OnceLock<io::ErrorKind>);
+pub(crate) struct Fault {
+    first: OnceLock<io::ErrorKind>,
+    denied: OnceLock<()>,
+}
 
 impl Fault {
     /// What broke the connection; `None` while it is whole or when it was closed in good order.
     pub(crate) fn kind(&self) -> Option<io::ErrorKind> {
-        self.0.get().copied()
+        self.first.get().copied()
+    }
+
+    /// Whether the other end refused our key.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.denied.get().is_some()
+    }
+
+    pub(super) fn deny(&self) {
+        self.denied.get_or_init(|| ());
     }
 
     fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &result {
-            self.0.get_or_init(|| error.kind());
+            self.first.get_or_init(|| error.kind());
         }
         result
     }

@@ -8,6 +8,7 @@ use mesh_ports::directory::{Directory, Standing};
 use tonic::{Request, Status};
 
 use super::connection::Caller;
+use crate::status::REMOVED;
 
 /// Whether connections of such a key are closed and refused.
 pub(super) const fn is_removed(standing: &Standing) -> bool {
@@ -52,7 +53,7 @@ impl Gate {
     fn standing(&self, key: &PublicKey) -> Result<Standing, Status> {
         let standing = self.directory.standing(key);
         if is_removed(&standing) {
-            return Err(Status::permission_denied("this key was removed from the mesh"));
+            return Err(Status::permission_denied(REMOVED));
         }
         Ok(standing)
     }

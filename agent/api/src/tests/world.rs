@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Body, Entry, Record, Role, Run, Stamp};
-use mesh_coordinator::id::{AppUid, Incarnation, NodeId, SlotId, SlotIndex};
+use mesh_coordinator::id::{AppUid, Incarnation, NodeId, PublicKey, SlotId, SlotIndex};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{NodeStatus, NodeView, Overview};
 use mesh_identity::keys::KeyPair;
 use mesh_identity::{record, request, tls};
-use mesh_ports::directory::Peer;
+use mesh_ports::directory::{Directory as _, Peer, Standing};
 use mesh_ports::peer::Event;
 use mesh_telemetry::Tasks;
 use tokio::sync::mpsc;
@@ -202,6 +202,8 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
     );
     let (control, runtime) = (Arc::<FakeControl>::default(), Arc::<FakeRuntime>::default());
     let (images, admission) = (Arc::<FakeImages>::default(), Arc::<FakeAdmission>::default());
+    let admitting = Arc::clone(&seen);
+    let admit = Arc::new(move |key: &PublicKey| admitting.standing(key) != Standing::Removed);
     let parts = Parts::<Fakes> {
         control: Arc::clone(&control),
         runtime: Arc::clone(&runtime),
@@ -217,7 +219,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
     };
     let config = Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        tls: tls::server_config(&keys, Arc::new(|_any| true)).unwrap(),
+        tls: tls::server_config(&keys, admit).unwrap(),
         peer_key: tls::peer_key,
         node: id,
         version: "0.1.0-test".to_owned(),

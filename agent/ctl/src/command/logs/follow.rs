@@ -64,8 +64,12 @@ pub(super) async fn run<M: Mesh>(
                 }
             }
             _ = ticks.tick() => {
-                // While no agent answers, the open streams are all there is.
-                let Ok(overview) = mesh.overview().await else { continue };
+                let overview = match mesh.overview().await {
+                    Ok(overview) => overview,
+                    Err(error) if error.is_about_me() => return Err(error.into()),
+                    // While no agent answers, the open streams are all there is.
+                    Err(_silent) => continue,
+                };
                 found = sources(&overview, &args.target)?;
                 if followed.len() > CONTAINERS_MAX {
                     followed.retain(|container, _| streams.contains_key(container));

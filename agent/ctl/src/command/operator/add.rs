@@ -78,7 +78,7 @@ pub(super) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     match way {
         Some(way) => {
             ui.note(format!(
-                "if {} has not done so yet, this finds the mesh, there:",
+                "{} types this, unless agentctl knows the mesh there already:",
                 wanted.name
             ))?;
             ui.line(way)?;
