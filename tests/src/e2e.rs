@@ -8,6 +8,7 @@ mod apps;
 mod everyday;
 mod members;
 mod nemesis;
+mod operators;
 mod power;
 mod restarts;
 mod splits;
@@ -46,6 +47,7 @@ const GROUPS: &[Group] = &[
     power::TWO,
     splits::GROUP,
     members::GROUP,
+    operators::GROUP,
     nemesis::GROUP,
 ];
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 pub use self::clean::{clean, left_behind, of_dead_makers};
-pub use self::ctl::{Answer, Claim, Follower};
+pub use self::ctl::{Answer, Claim, Follower, Person};
 pub use self::host::Host;
 pub use self::http::Page;
 pub use self::load::{Load, Tally};

@@ -174,7 +174,7 @@ fn dead_first(lab: &mut Lab) -> Result<()> {
 /// Whoever knows all of the mesh but has no operator's key gets nothing.
 fn stranger(lab: &mut Lab) -> Result<()> {
     let mut config: Value = serde_json::from_str(&fs::read_to_string(lab.operator_config())?)?;
-    let secret = config.pointer_mut("/meshes/0/operator/secret").context("no key")?;
+    let secret = config.pointer_mut("/contexts/0/operator/secret").context("no key")?;
     *secret = Value::from("5a".repeat(32));
     let other = lab.home().join("stranger.json");
     fs::write(&other, config.to_string())?;

@@ -1,5 +1,6 @@
 //! agentctl, as somebody at the desk types it.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -99,14 +100,31 @@ impl Claim {
     }
 }
 
+/// The words of a line that agentctl printed for somebody to type, without the name of the program.
+fn pasted(printed: &str) -> Result<Vec<&str>> {
+    let line = printed.lines().find_map(|line| line.strip_prefix("agentctl "));
+    Ok(line
+        .with_context(|| format!("there is nothing to type in {printed:?}"))?
+        .split(' ')
+        .collect())
+}
+
 /// A command that goes on.
 #[derive(Debug)]
 pub struct Follower {
     child: Child,
-    out: std::path::PathBuf,
+    out: PathBuf,
 }
 
 impl Follower {
+    /// The code with which it ended; `None` while it goes on.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn ended(&mut self) -> Result<Option<i32>> {
+        Ok(self.child.try_wait()?.map(|status| status.code().unwrap_or(-1)))
+    }
+
     /// What it has printed until now.
     #[must_use]
     pub fn printed(&self) -> String {
@@ -125,16 +143,34 @@ impl Drop for Follower {
     }
 }
 
+/// Whoever sits at the desk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Person<'a> {
+    /// Who made the mesh.
+    Founder,
+    /// Somebody with a home directory, and so keys, of their own.
+    Named(&'a str),
+}
+
 impl Lab {
-    fn command(&self, args: &[&str]) -> Command {
+    /// The home directory of a person.
+    fn home_of(&self, person: Person<'_>) -> PathBuf {
+        match person {
+            Person::Founder => self.home(),
+            Person::Named(name) => self.home().join("people").join(name),
+        }
+    }
+
+    fn command(&self, person: Person<'_>, args: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net={}", self.net.desk().display()))
             .args(["timeout", "-k", "1", SECONDS_MAX])
             .arg(self.programs.path("agentctl"))
             .args(args)
-            .env("AGENTCTL_CONFIG", self.operator_config())
-            .env("HOME", self.dir.join("desk"))
+            // Its usual place, and by this variable the lab finds what it has left running.
+            .env("AGENTCTL_CONFIG", self.home_of(person).join(".config/agentmesh/operator.json"))
+            .env("HOME", self.home_of(person))
             .stdin(Stdio::null());
         command
     }
@@ -144,8 +180,16 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn ctl(&self, args: &[&str]) -> Result<Answer> {
+        self.ctl_as(Person::Founder, args)
+    }
+
+    /// Runs agentctl at the desk for one person.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ctl_as(&self, person: Person<'_>, args: &[&str]) -> Result<Answer> {
         let begun = Instant::now();
-        let ended = self.command(args).output().context("cannot run agentctl")?;
+        let ended = self.command(person, args).output().context("cannot run agentctl")?;
         Ok(Answer {
             typed: args.join(" "),
             code: ended.status.code().unwrap_or(-1),
@@ -160,9 +204,31 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn ctl_at(&self, host: usize, args: &[&str]) -> Result<Answer> {
+        self.ctl_as_at(Person::Founder, host, args)
+    }
+
+    /// The same for one person.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn ctl_as_at(&self, person: Person<'_>, host: usize, args: &[&str]) -> Result<Answer> {
         let agent = format!("10.77.0.{host}:7420");
         let all: Vec<&str> = ["--agent", &agent].into_iter().chain(args.iter().copied()).collect();
-        self.ctl(&all)
+        self.ctl_as(person, &all)
+    }
+
+    /// A person makes a key, `admin` lets it in, and the person finds the mesh: each types what the other one's agentctl printed.
+    ///
+    /// # Errors
+    /// When one of them is refused.
+    pub fn appoint(&self, admin: Person<'_>, name: &str, role: &str) -> Result<()> {
+        let person = Person::Named(name);
+        let made = self.ctl_as(person, &["login", "--name", name, "--role", role])?.done()?;
+        let let_in = self.ctl_as(admin, &pasted(&made.out)?)?.done()?;
+        let found = self.ctl_as(person, &pasted(&let_in.out)?)?.done()?;
+        let expected = format!("you are {name}, {role}");
+        ensure!(found.out.contains(&expected), "{found:?}");
+        Ok(())
     }
 
     /// Starts a command that does not end by itself.
@@ -170,11 +236,19 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn follow(&self, args: &[&str]) -> Result<Follower> {
+        self.follow_as(Person::Founder, args)
+    }
+
+    /// The same for one person.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn follow_as(&self, person: Person<'_>, args: &[&str]) -> Result<Follower> {
         static STARTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let out = self.dir.join(format!("desk/follow-{number}"));
         let file = std::fs::File::create(&out)?;
-        let mut command = self.command(args);
+        let mut command = self.command(person, args);
         command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().context("cannot run agentctl")?;
         Ok(Follower { child, out })
