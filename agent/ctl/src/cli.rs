@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::command;
+use crate::config;
 use crate::failure::EXIT_CODES;
 use crate::ui::Format;
 
@@ -58,7 +59,8 @@ pub(crate) struct Global {
         global = true,
         env = "AGENTCTL_AGENT",
         hide_env_values = true,
-        value_name = "HOST:PORT"
+        value_name = "HOST:PORT",
+        value_parser = config::address
     )]
     pub(crate) agent: Option<String>,
     /// Print results and errors only.

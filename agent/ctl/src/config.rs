@@ -20,6 +20,11 @@ pub(crate) fn path(global: &Global) -> Result<PathBuf, Failure> {
     })
 }
 
+/// The address of an agent, as it is typed.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    operator::parse_address(text).map_err(|fault| fault.reason)
+}
+
 /// Why it cannot be used, and what to type next.
 pub(crate) fn unusable(error: ContextError) -> Failure {
     let cause =

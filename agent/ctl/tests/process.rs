@@ -29,7 +29,12 @@ mod process {
     #[test]
     fn bad_usage_ends_with_2() {
         let home = tempfile::tempdir().unwrap();
-        for arguments in [&["plaice"][..], &["scale", "web"], &["node", "label", "alpha", "x"]] {
+        for arguments in [
+            &["plaice"][..],
+            &["scale", "web"],
+            &["node", "label", "alpha", "x"],
+            &["ps", "--agent", "alpha"],
+        ] {
             let (code, out, err) = run(home.path(), arguments);
             assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use mesh_coordinator::catalogue::{Operator, Role};
 use mesh_coordinator::name::OperatorName;
 use mesh_identity::keys::{self, KeyPair};
-use mesh_identity::operator::{self, Context, ContextError, Contexts, KnownAgent, Newcomer};
+use mesh_identity::operator::{Context, ContextError, Contexts, KnownAgent, Newcomer};
 use mesh_identity::pin::Pin;
 
 use super::operator::RoleName;
@@ -34,7 +34,7 @@ use crate::ui::Ui;
 )]
 pub(crate) struct Args {
     /// Where the agent is that the pin names; several, if it has several addresses.
-    #[arg(value_name = "HOST:PORT", value_parser = address)]
+    #[arg(value_name = "HOST:PORT", value_parser = config::address)]
     addresses: Vec<String>,
     /// Which mesh, and the key of that agent, from the line that an admin got.
     #[arg(long)]
@@ -45,10 +45,6 @@ pub(crate) struct Args {
     /// What you ask the admin for.
     #[arg(long, value_enum, default_value = "viewer")]
     role: RoleName,
-}
-
-fn address(text: &str) -> Result<String, String> {
-    operator::parse_address(text).map_err(|fault| fault.reason)
 }
 
 /// How far a login has come.
