@@ -21,6 +21,10 @@ pub(super) const GROUP: Group = Group {
             run: removed,
         },
         Story {
+            name: "a removed admin's join tokens end, and who joined by one stays",
+            run: tokens,
+        },
+        Story {
             name: "what a removed operator places in a split is void when it heals",
             run: split,
         },
@@ -168,6 +172,35 @@ fn removed(lab: &mut Lab) -> Result<()> {
     lab.ctl(&["scale", "legacy/web=3"])?.done()?;
     lab.until_ready("legacy", 3)?;
     app.remove(lab)
+}
+
+fn tokens(lab: &mut Lab) -> Result<()> {
+    lab.appoint(Person::Founder, "tess", "admin")?;
+    let token = |uses: &str| -> Result<String> {
+        let create = ["token", "create", "--uses", uses, "--output", "json"];
+        let made = lab.ctl_as(Person::Named("tess"), &create)?.done()?.json()?;
+        Ok(made.get("token").and_then(|token| token.as_str()).context("no token")?.to_owned())
+    };
+    let (unused, twice) = (token("1")?, token("2")?);
+    lab.add_host(4)?;
+    lab.join_with(4, &twice)?;
+    lab.until_alive(4)?;
+    lab.ctl(&["operator", "rm", "--yes", "tess"])?.done()?;
+    lab.add_host(5)?;
+    for (token, name, reason) in
+        [(&unused, "n5", "is not known here"), (&twice, "n6", "the token expired")]
+    {
+        let join = ["join", "--no-run", "--token", token, "--node-name", name];
+        let joined = lab.host(5)?.agent(&join);
+        let refused = joined.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(refused.contains(reason), "a token that has ended: {refused:?}");
+    }
+    lab.until_alive(4)?;
+    let nodes = lab.ctl(&["nodes"])?.done()?;
+    ensure!(nodes.out.contains("n4") && !nodes.out.contains("n5"), "who is a member: {nodes:?}");
+    lab.ctl(&["node", "rm", "--yes", "n4"])?.done()?;
+    lab.power_off(4)?;
+    lab.until_alive(3)
 }
 
 fn split(lab: &mut Lab) -> Result<()> {
