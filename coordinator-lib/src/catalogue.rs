@@ -8,6 +8,7 @@
 
 mod authority;
 mod exchange;
+mod quota;
 mod record;
 mod set;
 mod state;
@@ -17,8 +18,8 @@ pub use self::authority::Refusal;
 pub(crate) use self::exchange::Exchange;
 pub use self::record::{
     Body, Drain, Entry, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
-    OperatorRemoval, Record, RecordKey, Release, Restart, Role, Run, Scale, Settings, SignedBytes,
-    Stamp,
+    OperatorRemoval, Record, RecordKey, Recovery, Release, Restart, Role, Run, Scale, Settings,
+    SignedBytes, Stamp,
 };
 pub use self::set::{BUCKETS, Catalogue, Inserted};
 pub use self::state::{App, Node, State};

@@ -36,7 +36,7 @@ impl<S: Store, D: Directory> Admission for Door<S, D> {
             Standing::Removed => return Err(JoinError::Removed),
             // The answer to an earlier attempt was lost: the same guest gets the same answer.
             Standing::Member(_) => return Ok(self.welcome().await),
-            Standing::Operator(_) | Standing::Unknown => {}
+            Standing::Operator(_) | Standing::Recovery | Standing::Unknown => {}
         }
         let taken = self
             .directory

@@ -23,6 +23,7 @@ struct Snapshot {
     peers: Arc<Vec<Peer>>,
     members: BTreeMap<NodeId, Peer>,
     operators: BTreeMap<PublicKey, Role>,
+    recovery: Option<PublicKey>,
     removed: BTreeSet<PublicKey>,
     removed_nodes: BTreeSet<NodeId>,
     gossip_interval: Duration,
@@ -64,6 +65,7 @@ impl Live {
                 .iter()
                 .map(|(key, operator)| (*key, operator.role))
                 .collect(),
+            recovery: state.recovery,
             removed: state.removed_operators.clone(),
             removed_nodes: state.removed_nodes.clone(),
             gossip_interval: state.gossip_interval(),
@@ -110,6 +112,9 @@ impl Directory for Live {
         }
         if let Some(role) = snapshot.operators.get(key) {
             return Standing::Operator(*role);
+        }
+        if snapshot.recovery.as_ref() == Some(key) {
+            return Standing::Recovery;
         }
         match snapshot.members.get(&node) {
             Some(peer) if peer.key == *key => Standing::Member(node),

@@ -100,24 +100,6 @@ pub fn mesh_made_by(entry: &Entry) -> Option<MeshId> {
     matches!(entry.record.body, Body::Genesis(_)).then_some(MeshId(entry.hash))
 }
 
-/// A record as it is stored: its signature, then its bytes.
-#[must_use]
-pub fn to_stored(signed: &SignedBytes) -> Vec<u8> {
-    let signature = signed.signature.0.to_vec();
-    v1::SignedRecord { bytes: signed.bytes.clone(), signature }.encode_to_vec()
-}
-
-/// What [`to_stored`] wrote; it still has to be opened.
-///
-/// # Errors
-/// When the bytes were not written by [`to_stored`].
-pub fn from_stored(stored: &[u8]) -> Result<SignedBytes, RecordError> {
-    let message = v1::SignedRecord::decode(stored);
-    let message = message.map_err(|source| RecordError::Malformed { source })?;
-    let signature = wire::signature("signature", &message.signature)?;
-    Ok(SignedBytes { bytes: message.bytes, signature })
-}
-
 fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     if bytes.len() > RECORD_LEN_MAX {
         return Err(RecordError::Long { found: bytes.len() });

@@ -1,8 +1,18 @@
 //! Who may write what: the chain from the genesis record to every operator and node.
+//!
+//! Two questions about a record: whether it *stands*, that is, whether what it says holds; and whether it is *admitted*, that is,
+//! whether it is kept and passed on. For most records they are one. Records about operators are admitted from everybody who ever
+//! was named an operator, since whether one stands may depend on another that has not arrived: two sides of a split on which two
+//! admins remove each other must each take the other's removal, or they would never agree on one.
+
+mod chain;
+mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Body, Entry, Genesis, Invitation, Member, Operator, RecordKey, Role};
+use self::chain::Chain;
+use self::operators::Operators;
+use super::record::{Body, Entry, Invitation, Member, Operator, RecordKey, Role};
 use super::set::Records;
 use super::succession;
 use crate::id::{Hash, NodeId, PublicKey};
@@ -41,13 +51,61 @@ pub enum Refusal {
         /// What it may say.
         max: u64,
     },
+    /// Another of its numbers is so high that what comes after it would soon have nowhere to go.
+    #[error("its {what} is {found}, and {max} is the highest that it may have")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// What the record says.
+        found: u64,
+        /// What it may say.
+        max: u64,
+    },
+    /// Its author has written as much as one author may.
+    #[error("its author's records would cost {cost} bytes, and {max} is the most for one author")]
+    AuthorQuota {
+        /// What they would cost.
+        cost: usize,
+        /// What they may cost.
+        max: usize,
+    },
+    /// The catalogue is full.
+    #[error("all records together would cost {cost} bytes, and {max} is the most")]
+    TotalQuota {
+        /// What they would cost.
+        cost: usize,
+        /// What they may cost.
+        max: usize,
+    },
+    /// It is not by the recovery key that counts, or does not follow the last rotation.
+    #[error("it is not written with the recovery key that counts now")]
+    Recovery,
+    /// It would take away the role on which it rests itself, or leave the mesh without an admin.
+    #[error(
+        "it would take the role admin from its own author or from everybody: another admin has to write it, or list the author's \
+         operator record among those that stay"
+    )]
+    OwnGround,
+    /// It would undo what somebody nearer to the root said about operators.
+    #[error(
+        "it would undo what an operator nearer to the root said of others: list those records among those that stay"
+    )]
+    Senior,
+    /// It says what another record says otherwise, and the other one wins.
+    #[error("another record about the same operator wins over it")]
+    Outranked,
+    /// It lets a record stay that is not known here, so that nobody might have it in the end.
+    #[error(
+        "it keeps the record {0}, which is not known here: hand that in as well, or ask for what stands again"
+    )]
+    UnknownKept(Hash),
 }
 
 /// Operators and members as the records establish them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Authority {
-    pub(crate) operators: BTreeMap<PublicKey, Operator>,
-    pub(crate) removed_operators: BTreeMap<PublicKey, BTreeSet<Hash>>,
+    chain: Option<Chain>,
+    operators: Operators,
     pub(crate) invitations: BTreeMap<PublicKey, Invitation>,
     pub(crate) members: BTreeMap<NodeId, Member>,
     /// With the members that each of them admitted and that stay.
@@ -62,7 +120,9 @@ impl Authority {
         let Some(Body::Genesis(genesis)) = genesis.map(|entry| &entry.record.body) else {
             return authority;
         };
-        authority.establish_operators(genesis, records);
+        let chain = Chain::follow(genesis, records);
+        authority.operators = Operators::establish(&chain, records);
+        authority.chain = Some(chain);
         authority.establish_invitations(records);
         // Before the members: whom a removed node admitted depends on what its removal says.
         authority.establish_removals(records);
@@ -70,11 +130,70 @@ impl Authority {
         authority
     }
 
-    /// Whether `entry` may be applied.
+    /// The recovery key that counts now.
+    pub(crate) fn recovery(&self) -> Option<PublicKey> {
+        self.chain.as_ref().map(Chain::recovery)
+    }
+
+    /// Whether this rotation of the root counts.
+    pub(crate) fn has_link(&self, hash: &Hash) -> bool {
+        self.chain.as_ref().is_some_and(|chain| chain.has(hash))
+    }
+
+    /// The root that counts now.
+    pub(crate) fn root(&self) -> Option<PublicKey> {
+        self.chain.as_ref().map(|chain| chain.root().key)
+    }
+
+    /// Operators that are not removed.
+    pub(crate) const fn operators(&self) -> &BTreeMap<PublicKey, Operator> {
+        self.operators.standing()
+    }
+
+    /// Operators that were removed.
+    pub(crate) fn removed_operators(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.operators.removed()
+    }
+
+    /// Whether `entry` may be kept and passed on, whether it has an effect or not.
+    pub(crate) fn admit(&self, entry: &Entry) -> Result<(), Refusal> {
+        match &entry.record.body {
+            Body::Operator(_) | Body::OperatorRemoval(_) => {
+                succession::check_ceiling(entry, Some(Role::Admin))?;
+                let author = entry.record.author;
+                if self.operators.was_named(&author) {
+                    Ok(())
+                } else {
+                    Err(Refusal::UnknownAuthor(author))
+                }
+            }
+            Body::Genesis(_)
+            | Body::Recovery(_)
+            | Body::Settings(_)
+            | Body::Invitation(_)
+            | Body::Member(_)
+            | Body::MemberRemoval { .. }
+            | Body::Address(_)
+            | Body::Labels(_)
+            | Body::Drain(_)
+            | Body::App(_)
+            | Body::AppRemoval { .. }
+            | Body::Scale(_)
+            | Body::Restart(_)
+            | Body::Run(_)
+            | Body::Image { .. } => self.judge(entry),
+        }
+    }
+
+    /// Whether `entry` stands.
     pub(crate) fn judge(&self, entry: &Entry) -> Result<(), Refusal> {
         let author = entry.record.author;
         match &entry.record.body {
             Body::Genesis(_) => Ok(()),
+            Body::Recovery(recovery) => {
+                let chain = self.chain.as_ref().ok_or(Refusal::UnknownAuthor(author))?;
+                chain.judge(entry, recovery)
+            }
             Body::Address(address) if NodeId::of(&author) == address.node => {
                 succession::check_ceiling(entry, None)?;
                 if self.members.contains_key(&address.node) {
@@ -87,9 +206,12 @@ impl Authority {
             Body::Member(member) if member.invitation.is_some() => {
                 self.judge_invited(entry, member)
             }
+            Body::Operator(_) | Body::OperatorRemoval(_) => {
+                succession::check_ceiling(entry, Some(Role::Admin))?;
+                self.operators.judge(entry, Role::Admin)?;
+                self.operators.judge_act(entry)
+            }
             Body::Settings(_)
-            | Body::Operator(_)
-            | Body::OperatorRemoval(_)
             | Body::Invitation(_)
             | Body::Member(_)
             | Body::MemberRemoval { .. } => self.judge_operator(entry, Role::Admin),
@@ -105,20 +227,8 @@ impl Authority {
     }
 
     fn judge_operator(&self, entry: &Entry, needed: Role) -> Result<(), Refusal> {
-        let author = entry.record.author;
-        if let Some(kept) = self.removed_operators.get(&author) {
-            return if kept.contains(&entry.hash) {
-                succession::check_ceiling(entry, Some(Role::Admin))
-            } else {
-                Err(Refusal::RemovedAuthor)
-            };
-        }
-        let operator = self.operators.get(&author).ok_or(Refusal::UnknownAuthor(author))?;
-        if operator.role >= needed {
-            succession::check_ceiling(entry, Some(operator.role))
-        } else {
-            Err(Refusal::Role { needed, found: operator.role })
-        }
+        let role = self.operators.judge(entry, needed)?;
+        succession::check_ceiling(entry, Some(role))
     }
 
     fn judge_invited(&self, entry: &Entry, member: &Member) -> Result<(), Refusal> {
@@ -135,22 +245,6 @@ impl Authority {
         let good = invitation.is_some_and(|invitation| invitation.redeemer == redeemer)
             && entry.invitation_verified;
         if good { Ok(()) } else { Err(Refusal::Invitation) }
-    }
-
-    /// Operators in the order of their distance from the root, then of their keys: of two that remove each other, the earlier
-    /// wins. An operator that a later one removes takes its own removals along, so the walk begins anew with that fixed.
-    fn establish_operators(&mut self, genesis: &Genesis, records: &Records) {
-        let mut fixed: BTreeMap<PublicKey, BTreeSet<Hash>> = BTreeMap::new();
-        loop {
-            let walk = Walk::run(genesis, records, &fixed);
-            let n_fixed = fixed.len();
-            fixed.extend(walk.removed_backwards);
-            if fixed.len() == n_fixed {
-                self.operators = walk.operators;
-                self.removed_operators = walk.removed;
-                return;
-            }
-        }
     }
 
     fn establish_invitations(&mut self, records: &Records) {
@@ -192,97 +286,6 @@ impl Authority {
             if let Some(Body::MemberRemoval { keep, .. }) = best.map(|entry| &entry.record.body) {
                 let keep = keep.iter().map(|kept| kept.hash).collect();
                 self.removed_members.insert(*node, keep);
-            }
-        }
-    }
-}
-
-/// Operators at one distance from the root, each with the best grant that made it one.
-type Ring = BTreeMap<PublicKey, ((u64, u64, u32, Hash), Operator)>;
-
-/// One walk over the operators, the nearest to the root first.
-struct Walk {
-    operators: BTreeMap<PublicKey, Operator>,
-    removed: BTreeMap<PublicKey, BTreeSet<Hash>>,
-    /// Operators that were already walked when a later one removed them.
-    removed_backwards: BTreeMap<PublicKey, BTreeSet<Hash>>,
-}
-
-impl Walk {
-    fn run(
-        genesis: &Genesis,
-        records: &Records,
-        fixed: &BTreeMap<PublicKey, BTreeSet<Hash>>,
-    ) -> Self {
-        let root =
-            Operator { key: genesis.root, name: genesis.root_name.clone(), role: Role::Admin };
-        let mut walk = Self {
-            operators: BTreeMap::new(),
-            removed: fixed.clone(),
-            removed_backwards: BTreeMap::new(),
-        };
-        let mut walked = BTreeSet::new();
-        let mut ring = Ring::from([(root.key, ((0, 0, 0, Hash([0; 32])), root))]);
-        while !ring.is_empty() {
-            let mut next_ring = Ring::new();
-            for (key, (_, operator)) in ring {
-                walked.insert(key);
-                walk.apply(&operator, records, &walked, &mut next_ring);
-                if !walk.removed.contains_key(&key) {
-                    walk.operators.insert(key, operator);
-                }
-            }
-            next_ring.retain(|key, _| !walked.contains(key));
-            ring = next_ring;
-        }
-        let gone: Vec<PublicKey> = walk.removed.keys().copied().collect();
-        walk.operators.retain(|key, _| !gone.contains(key));
-        walk
-    }
-
-    /// Applies what `author` wrote about operators: all of it, or what was kept when the author was removed.
-    fn apply(
-        &mut self,
-        author: &Operator,
-        records: &Records,
-        walked: &BTreeSet<PublicKey>,
-        next_ring: &mut Ring,
-    ) {
-        if author.role < Role::Admin {
-            return;
-        }
-        let kept = self.removed.get(&author.key).cloned();
-        let stands = |entry: &Entry| kept.as_ref().is_none_or(|kept| kept.contains(&entry.hash));
-        for entry in records.by_author(&author.key).filter(|entry| stands(entry)) {
-            match &entry.record.body {
-                Body::Operator(operator) => {
-                    let order = entry.order();
-                    if next_ring.get(&operator.key).is_none_or(|(other, _)| *other < order) {
-                        next_ring.insert(operator.key, (order, operator.clone()));
-                    }
-                }
-                Body::OperatorRemoval(removal) if removal.key != author.key => {
-                    let keep: BTreeSet<Hash> = removal.keep.iter().map(|kept| kept.hash).collect();
-                    if walked.contains(&removal.key) && !self.removed.contains_key(&removal.key) {
-                        self.removed_backwards.insert(removal.key, keep.clone());
-                    }
-                    self.removed.entry(removal.key).or_insert(keep);
-                }
-                Body::Genesis(_)
-                | Body::Settings(_)
-                | Body::OperatorRemoval(_)
-                | Body::Invitation(_)
-                | Body::Member(_)
-                | Body::MemberRemoval { .. }
-                | Body::Address(_)
-                | Body::Labels(_)
-                | Body::Drain(_)
-                | Body::App(_)
-                | Body::AppRemoval { .. }
-                | Body::Scale(_)
-                | Body::Restart(_)
-                | Body::Run(_)
-                | Body::Image { .. } => {}
             }
         }
     }

@@ -25,6 +25,10 @@ const RECORDS_MAX: usize = 48;
 /// fill this node's memory.
 const ANSWER_LEN_MAX: usize = 16 << 20;
 
+/// After how many hashes a node stops to say what it has: a megabyte of them. The buckets behind are compared once the ones before
+/// agree.
+const HASHES_MAX: usize = 1 << 15;
+
 /// The exchange of records with peers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Exchange {
@@ -65,8 +69,16 @@ impl Exchange {
         let pairs = catalogue.buckets().iter().zip(theirs).zip(0_u32..);
         let buckets: Vec<u32> =
             pairs.filter(|((ours, theirs), _)| ours != theirs).map(|(_, index)| index).collect();
-        let hashes = buckets.iter().flat_map(|index| catalogue.in_bucket(*index)).collect();
-        Message::Have { buckets, hashes }
+        let mut hashes = Vec::new();
+        let mut named = Vec::new();
+        for bucket in buckets {
+            hashes.extend(catalogue.in_bucket(bucket));
+            named.push(bucket);
+            if hashes.len() >= HASHES_MAX {
+                break;
+            }
+        }
+        Message::Have { buckets: named, hashes }
     }
 
     /// What a peer has in the buckets that differ arrived.
@@ -94,6 +106,11 @@ impl Exchange {
         messages
     }
 
+    /// Messages that carry these records, none of them too long.
+    pub(crate) fn batches(entries: &[Entry]) -> impl Iterator<Item = Message> + '_ {
+        entries.chunks(RECORDS_MAX).map(|chunk| Message::Records(chunk.to_vec()))
+    }
+
     /// A peer asks for records.
     pub(crate) fn on_want(wanted: &[Hash], catalogue: &Catalogue) -> Vec<Message> {
         let wanted: BTreeSet<&Hash> = wanted.iter().collect();
@@ -110,7 +127,7 @@ fn records<'a>(hashes: impl Iterator<Item = &'a Hash>, catalogue: &Catalogue) ->
     };
     let entries = hashes.filter_map(|hash| catalogue.by_hash(hash)).take_while(fits);
     let entries: Vec<Entry> = entries.cloned().collect();
-    entries.chunks(RECORDS_MAX).map(|chunk| Message::Records(chunk.to_vec())).collect()
+    Exchange::batches(&entries).collect()
 }
 
 #[cfg(test)]

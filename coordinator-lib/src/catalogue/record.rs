@@ -12,6 +12,8 @@ use crate::time::WallTime;
 pub enum RecordKey {
     /// The birth of the mesh.
     Genesis,
+    /// The root key was replaced: one record of every recovery key.
+    Recovery,
     /// The mesh's own settings.
     Settings,
     /// An operator, by the hash of the key.
@@ -75,6 +77,8 @@ pub struct Record {
 pub enum Body {
     /// The birth of the mesh.
     Genesis(Genesis),
+    /// The root key is another one from now on.
+    Recovery(Recovery),
     /// The mesh's settings.
     Settings(Settings),
     /// An operator and the role.
@@ -139,6 +143,23 @@ pub struct Genesis {
     pub nonce: [u8; 16],
 }
 
+/// The root is replaced; written with the recovery key.
+///
+/// A recovery key is used once: it left its safe to be used, so the record names the next one, and no two rotations that follow
+/// each other ever compete for one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The key that is the root from now on; its role is admin.
+    pub root: PublicKey,
+    /// The name of the operator who holds it.
+    pub root_name: OperatorName,
+    /// The recovery key that counts from now on.
+    pub recovery: PublicKey,
+    /// The records of former roots that stay: the operators they made, the members they admitted, what they placed. All others are
+    /// void, whenever they arrive. Empty when the root stays and only the recovery key is replaced.
+    pub keep: Vec<KeptRecord>,
+}
+
 /// Settings that hold for the whole mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -176,6 +197,8 @@ pub struct Operator {
     pub name: OperatorName,
     /// What the operator may do.
     pub role: Role,
+    /// The operator's records that stay although they take a higher role: what a demotion does not take back.
+    pub keep: Vec<KeptRecord>,
 }
 
 /// The removal of an operator. All records of that author that are not listed are void, whenever they arrive.
@@ -299,6 +322,7 @@ impl Body {
     pub fn key(&self) -> RecordKey {
         match self {
             Self::Genesis(_) => RecordKey::Genesis,
+            Self::Recovery(_) => RecordKey::Recovery,
             Self::Settings(_) => RecordKey::Settings,
             Self::Operator(operator) => RecordKey::Operator(operator.key),
             Self::OperatorRemoval(removal) => RecordKey::OperatorRemoval(removal.key),
@@ -315,6 +339,42 @@ impl Body {
             Self::Run(run) => RecordKey::Run(run.app),
             Self::Image { name, .. } => RecordKey::Image(name.clone()),
         }
+    }
+
+    /// The records that this one lets stay.
+    #[must_use]
+    pub fn keep(&self) -> &[KeptRecord] {
+        match self {
+            Self::Recovery(recovery) => &recovery.keep,
+            Self::Operator(operator) => &operator.keep,
+            Self::OperatorRemoval(removal) => &removal.keep,
+            Self::MemberRemoval { keep, .. } => keep,
+            Self::Genesis(_)
+            | Self::Settings(_)
+            | Self::Invitation(_)
+            | Self::Member(_)
+            | Self::Address(_)
+            | Self::Labels(_)
+            | Self::Drain(_)
+            | Self::App(_)
+            | Self::AppRemoval { .. }
+            | Self::Scale(_)
+            | Self::Restart(_)
+            | Self::Run(_)
+            | Self::Image { .. } => &[],
+        }
+    }
+
+    /// Whether this takes something away for good. Such a record is taken even from an author who has written enough.
+    #[must_use]
+    pub const fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            Self::Recovery(_)
+                | Self::OperatorRemoval(_)
+                | Self::MemberRemoval { .. }
+                | Self::AppRemoval { .. }
+        )
     }
 }
 
@@ -353,8 +413,12 @@ pub struct Entry {
 impl Entry {
     /// The place of this entry in the order among entries of its key: total, since hashes differ.
     #[must_use]
-    pub const fn order(&self) -> (u64, u64, u32, Hash) {
+    pub fn order(&self) -> (u64, u64, u32, Hash) {
         let Stamp { generation, written, tie } = self.record.stamp;
+        if matches!(self.record.body, Body::Recovery(_)) {
+            // A recovery key is used once: whoever uses it again later comes too late.
+            return (generation, !written.0, !tie, Hash(self.hash.0.map(|byte| !byte)));
+        }
         (generation, written.0, tie, self.hash)
     }
 }

@@ -1,11 +1,17 @@
 //! A small mesh for tests: records as if they were signed, and catalogues of them in any order.
 
-use super::{Body, Catalogue, Entry, Genesis, Operator, Record, Role, SignedBytes, Stamp};
+use super::{
+    Body, Catalogue, Entry, Genesis, KeptRecord, Operator, OperatorRemoval, Record, Recovery, Role,
+    SignedBytes, Stamp,
+};
 use crate::id::{Hash, MeshId, PublicKey, Signature};
 use crate::prng::Prng;
 use crate::time::WallTime;
 
 pub(super) const ROOT: PublicKey = PublicKey([1; 32]);
+
+/// The first recovery key.
+pub(super) const RECOVERY: PublicKey = PublicKey([2; 32]);
 
 pub(super) fn key(n: u8) -> PublicKey {
     PublicKey([n; 32])
@@ -25,7 +31,7 @@ impl Sample {
                 name: "home".parse().unwrap(),
                 root: ROOT,
                 root_name: "root".parse().unwrap(),
-                recovery: key(2),
+                recovery: RECOVERY,
                 nonce: [3; 16],
             }),
         );
@@ -43,7 +49,35 @@ impl Sample {
 
     pub(super) fn operator(&self, key: PublicKey, role: Role) -> Entry {
         let name = "someone".parse().unwrap();
-        self.says(ROOT, 1, Body::Operator(Operator { key, name, role }))
+        self.says(ROOT, 1, Body::Operator(Operator { key, name, role, keep: Vec::new() }))
+    }
+
+    /// A rotation of the root with `author`, at this place in the chain.
+    pub(super) fn rotation(
+        &self,
+        (author, generation): (PublicKey, u64),
+        (root, recovery): (PublicKey, PublicKey),
+        keep: &[&Entry],
+    ) -> Entry {
+        let recovery =
+            Recovery { root, root_name: "anew".parse().unwrap(), recovery, keep: kept(keep) };
+        self.says(author, generation, Body::Recovery(recovery))
+    }
+
+    pub(super) fn names(
+        &self,
+        (author, generation): (PublicKey, u64),
+        key: PublicKey,
+        role: Role,
+    ) -> Entry {
+        let name = "someone".parse().unwrap();
+        let operator = Operator { key, name, role, keep: Vec::new() };
+        self.says(author, generation, Body::Operator(operator))
+    }
+
+    pub(super) fn removes(&self, author: PublicKey, key: PublicKey, keep: &[&Entry]) -> Entry {
+        let removal = OperatorRemoval { key, keep: kept(keep) };
+        self.says(author, 1, Body::OperatorRemoval(removal))
     }
 
     pub(super) fn catalogue(&self, entries: &[Entry]) -> Catalogue {
@@ -57,7 +91,9 @@ impl Sample {
     /// each other, hold the same; and returns it.
     pub(super) fn in_any_order(&self, entries: &[Entry]) -> Catalogue {
         let mut prng = Prng::new(7);
-        let expected = self.catalogue(entries);
+        let mut expected = self.catalogue(entries);
+        expected.purge();
+        expected.extend(entries.to_vec());
         for _ in 0..40 {
             let mut shuffled = entries.to_vec();
             prng.shuffle(&mut shuffled);
@@ -71,13 +107,38 @@ impl Sample {
                 other.extend(entries.to_vec());
             }
             other.purge();
-            let mut same = expected.clone();
-            same.purge();
-            assert_eq!(other.root(), same.root());
-            assert_eq!(other.state(), same.state());
+            expected.purge();
+            assert_eq!(other.root(), expected.root());
+            assert_eq!(other.state(), expected.state());
         }
         expected
     }
+}
+
+/// Lets the sides of a split exchange what each has left until nothing changes, and checks that they agree.
+pub(super) fn heal(sides: &mut [Catalogue]) {
+    for _ in 0..20 {
+        let before: Vec<u64> = sides.iter().map(Catalogue::root).collect();
+        for to in 0..sides.len() {
+            for from in 0..sides.len() {
+                let theirs = sides[from].all().cloned().collect();
+                sides[to].extend(theirs);
+                sides[to].purge();
+            }
+        }
+        let after: Vec<u64> = sides.iter().map(Catalogue::root).collect();
+        if before == after {
+            break;
+        }
+    }
+    for other in sides.iter().skip(1) {
+        assert_eq!(other.root(), sides[0].root());
+        assert_eq!(other.state(), sides[0].state());
+    }
+}
+
+pub(super) fn kept(entries: &[&Entry]) -> Vec<KeptRecord> {
+    entries.iter().map(|entry| KeptRecord { hash: entry.hash }).collect()
 }
 
 fn entry(

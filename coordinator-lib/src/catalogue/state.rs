@@ -90,6 +90,10 @@ impl App {
 pub struct State {
     /// The birth of the mesh; `None` until it arrived.
     pub genesis: Option<Genesis>,
+    /// The root operator's key; `None` until the genesis record arrived. It may have been removed.
+    pub root: Option<PublicKey>,
+    /// The key that can replace the root; `None` until the genesis record arrived.
+    pub recovery: Option<PublicKey>,
     /// The mesh's settings; `None` while nobody changed them.
     pub settings: Option<Settings>,
     /// Operators that are not removed.
@@ -145,8 +149,10 @@ impl State {
         rules: Rules,
     ) -> Self {
         let mut state = Self {
-            operators: authority.operators.clone(),
-            removed_operators: authority.removed_operators.keys().copied().collect(),
+            root: authority.root(),
+            recovery: authority.recovery(),
+            operators: authority.operators().clone(),
+            removed_operators: authority.removed_operators().collect(),
             invitations: authority.invitations.clone(),
             removed_nodes: authority.removed_members.keys().copied().collect(),
             ..Self::default()
@@ -262,6 +268,7 @@ impl State {
             }
             Body::App(_)
             | Body::AppRemoval { .. }
+            | Body::Recovery(_)
             | Body::Operator(_)
             | Body::OperatorRemoval(_)
             | Body::Invitation(_)

@@ -61,18 +61,9 @@ impl Desk {
 impl Node {
     /// An operator's records: judged as a whole, stored here first, then elsewhere, then acknowledged (P1).
     pub(super) fn on_submit(&mut self, ticket: Ticket, entries: Vec<Entry>, out: &mut Vec<Output>) {
-        let mut trial = self.catalogue.clone();
-        let judged = trial.extend(entries.clone()).into_iter().map(|(entry, outcome)| {
-            let refusal = match outcome {
-                Inserted::Refused(refusal) => Some(refusal),
-                Inserted::Applied | Inserted::Known => self.catalogue.check_step(&entry).err(),
-            };
-            (entry.hash, refusal)
-        });
-        let refused: Vec<(Hash, String)> = judged
-            .filter_map(|(hash, refusal)| refusal.map(|refusal| (hash, refusal.to_string())))
-            .collect();
+        let (refused, kept) = self.catalogue.check(&entries);
         if !refused.is_empty() {
+            let refused = refused.into_iter().map(|(hash, why)| (hash, why.to_string())).collect();
             let n_peers = self.n_alive();
             out.push(Output::Submitted {
                 ticket,
@@ -83,6 +74,8 @@ impl Node {
             });
             return;
         }
+        // What a removal lets stay is stored with it, behind it: nobody can replace it any more meanwhile.
+        let entries: Vec<Entry> = entries.into_iter().chain(kept).collect();
         let submission = Submission {
             entries: entries.clone(),
             stored: None,
@@ -180,7 +173,11 @@ impl Node {
         let mut again = Vec::new();
         for (entry, outcome) in outcomes {
             match outcome {
-                Inserted::Applied => fresh.push(entry),
+                Inserted::Applied if self.catalogue.by_hash(&entry.hash).is_some() => {
+                    fresh.push(entry);
+                }
+                // Another record of the same message made it void, or took its room.
+                Inserted::Applied => {}
                 Inserted::Known if self.is_stored(&entry) => known.push(entry.hash),
                 // It counts already, but the disk did not take it, or not yet. A better one than it will do as well.
                 Inserted::Known => again.extend(self.standing(&entry).cloned()),
@@ -323,7 +320,8 @@ impl Node {
             alive.truncate(FAN_OUT);
         }
         for to in alive {
-            out.push(Output::Send { to, message: Message::Records(entries.to_vec()) });
+            let messages = Exchange::batches(entries);
+            out.extend(messages.map(|message| Output::Send { to, message }));
         }
     }
 

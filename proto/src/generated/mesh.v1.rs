@@ -31,7 +31,7 @@ pub struct Record {
     /// What it says.
     #[prost(
         oneof = "record::Body",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32"
     )]
     pub body: ::core::option::Option<record::Body>,
 }
@@ -67,6 +67,21 @@ pub mod record {
         #[prost(bytes = "vec", tag = "5")]
         pub nonce: ::prost::alloc::vec::Vec<u8>,
     }
+    /// The root is replaced; the author is the recovery key.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Recovery {
+        /// The key of the new root.
+        #[prost(bytes = "vec", tag = "1")]
+        pub root: ::prost::alloc::vec::Vec<u8>,
+        #[prost(string, tag = "2")]
+        pub root_name: ::prost::alloc::string::String,
+        /// The next recovery key.
+        #[prost(bytes = "vec", tag = "3")]
+        pub recovery: ::prost::alloc::vec::Vec<u8>,
+        /// The hashes of the records of former roots that stay.
+        #[prost(bytes = "vec", repeated, tag = "4")]
+        pub keep: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    }
     /// Settings that hold for the whole mesh.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Settings {
@@ -82,6 +97,9 @@ pub mod record {
         pub name: ::prost::alloc::string::String,
         #[prost(enumeration = "Role", tag = "3")]
         pub role: i32,
+        /// The hashes of the operator's records that stay although they take a higher role.
+        #[prost(bytes = "vec", repeated, tag = "4")]
+        pub keep: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     }
     /// An operator is no longer one.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -295,6 +313,8 @@ pub mod record {
         Run(Run),
         #[prost(message, tag = "31")]
         Image(Image),
+        #[prost(message, tag = "32")]
+        Recovery(Recovery),
     }
 }
 /// One entry of a map.
@@ -1451,7 +1471,7 @@ pub struct ServiceRef {
 pub struct RecordQuery {
     #[prost(
         oneof = "record_query::Key",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub key: ::core::option::Option<record_query::Key>,
 }
@@ -1491,6 +1511,8 @@ pub mod record_query {
         Run(::prost::alloc::vec::Vec<u8>),
         #[prost(string, tag = "16")]
         Image(::prost::alloc::string::String),
+        #[prost(message, tag = "17")]
+        Recovery(super::Nothing),
     }
 }
 /// The record that holds under a key.

@@ -12,6 +12,7 @@ use super::{Malformed, required};
 pub(crate) fn to_wire(record: &RecordKey) -> v1::RecordQuery {
     let wire = match record {
         RecordKey::Genesis => Wire::Genesis(v1::Nothing {}),
+        RecordKey::Recovery => Wire::Recovery(v1::Nothing {}),
         RecordKey::Settings => Wire::Settings(v1::Nothing {}),
         RecordKey::Operator(key) => Wire::Operator(key.0.to_vec()),
         RecordKey::OperatorRemoval(key) => Wire::OperatorRemoval(key.0.to_vec()),
@@ -34,6 +35,7 @@ pub(crate) fn to_wire(record: &RecordKey) -> v1::RecordQuery {
 pub(crate) fn from_wire(query: v1::RecordQuery) -> Result<RecordKey, Malformed> {
     Ok(match required("key", query.key)? {
         Wire::Genesis(v1::Nothing {}) => RecordKey::Genesis,
+        Wire::Recovery(v1::Nothing {}) => RecordKey::Recovery,
         Wire::Settings(v1::Nothing {}) => RecordKey::Settings,
         Wire::Operator(bytes) => RecordKey::Operator(key("key.operator", &bytes)?),
         Wire::OperatorRemoval(bytes) => RecordKey::OperatorRemoval(key("key.operator", &bytes)?),

@@ -14,7 +14,9 @@ use crate::status::REMOVED;
 pub(super) const fn is_removed(standing: &Standing) -> bool {
     match standing {
         Standing::Removed => true,
-        Standing::Member(_) | Standing::Operator(_) | Standing::Unknown => false,
+        Standing::Member(_) | Standing::Operator(_) | Standing::Recovery | Standing::Unknown => {
+            false
+        }
     }
 }
 
@@ -24,7 +26,10 @@ pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
         (_, Standing::Removed) => true,
         (Standing::Member(_), now) => now != before,
         (Standing::Operator(before), Standing::Operator(now)) => now < before,
-        (Standing::Operator(_), Standing::Member(_) | Standing::Unknown) => true,
+        (Standing::Operator(_), Standing::Member(_) | Standing::Recovery | Standing::Unknown) => {
+            true
+        }
+        (Standing::Recovery, now) => *now != Standing::Recovery,
         (Standing::Removed | Standing::Unknown, _) => false,
     }
 }
@@ -62,7 +67,7 @@ impl Gate {
     pub(super) fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         match self.standing(&caller(request)?)? {
             Standing::Member(node) => Ok(node),
-            Standing::Operator(_) | Standing::Removed | Standing::Unknown => {
+            Standing::Operator(_) | Standing::Recovery | Standing::Removed | Standing::Unknown => {
                 Err(Status::permission_denied("only members of the mesh may ask this"))
             }
         }
@@ -73,6 +78,18 @@ impl Gate {
         self.role(&caller(request)?, least)
     }
 
+    /// Whether the caller may hand in records: an operator who may write some, or whoever has the recovery key. What may be
+    /// written is the catalogue's question.
+    pub(super) fn author<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let key = caller(request)?;
+        match self.standing(&key)? {
+            Standing::Recovery => Ok(()),
+            Standing::Operator(_) | Standing::Member(_) | Standing::Removed | Standing::Unknown => {
+                self.role(&key, Role::Deployer).map(drop)
+            }
+        }
+    }
+
     /// The role of an operator, which must be at least `least`.
     pub(super) fn role(&self, key: &PublicKey, least: Role) -> Result<Role, Status> {
         match self.standing(key)? {
@@ -80,6 +97,10 @@ impl Gate {
             Standing::Operator(role) => Err(Status::permission_denied(format!(
                 "this needs the role {least}, and this key has the role {role}"
             ))),
+            Standing::Recovery if least == Role::Viewer => Ok(Role::Viewer),
+            Standing::Recovery => Err(Status::permission_denied(
+                "the recovery key does one thing only: it replaces the root",
+            )),
             Standing::Member(_) | Standing::Removed | Standing::Unknown => {
                 Err(Status::unauthenticated("this key is not an operator of the mesh"))
             }
@@ -91,7 +112,7 @@ impl Gate {
         let key = caller(request)?;
         match self.standing(&key)? {
             Standing::Member(_) | Standing::Unknown => Ok(key),
-            Standing::Operator(_) | Standing::Removed => {
+            Standing::Operator(_) | Standing::Recovery | Standing::Removed => {
                 Err(Status::permission_denied("an operator's key cannot be a node's as well"))
             }
         }

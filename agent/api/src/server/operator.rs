@@ -66,7 +66,7 @@ impl<W: Wiring> Operator for Service<W> {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitAnswer>, Status> {
-        self.0.gate.operator(&request, Role::Deployer)?;
+        self.0.gate.author(&request)?;
         let parts = &self.0.parts;
         let mut rejected = Vec::new();
         let records = request.into_inner().records;

@@ -247,6 +247,7 @@ fn any_key() -> impl Strategy<Value = RecordKey> {
         Just(RecordKey::Genesis),
         Just(RecordKey::Settings),
         public().prop_map(RecordKey::Operator),
+        Just(RecordKey::Recovery),
         public().prop_map(RecordKey::OperatorRemoval),
         public().prop_map(RecordKey::Invitation),
         node().prop_map(RecordKey::Member),

@@ -24,7 +24,7 @@ fn everybody_stands_where_the_catalogue_says() {
     assert_eq!(live.standing(&plan.author.key), Standing::Operator(Role::Admin));
     assert_eq!(live.standing(&DEPLOYER), Standing::Unknown);
     let name = "dora".parse().unwrap();
-    let operator = Operator { key: DEPLOYER, name, role: Role::Deployer };
+    let operator = Operator { key: DEPLOYER, name, role: Role::Deployer, keep: Vec::new() };
     let address =
         NodeAddress { node: peer, api: vec!["beta:7".to_owned()], gossip: "beta:8".to_owned() };
     catalogue.insert(plan.author.write(Body::Operator(operator)));

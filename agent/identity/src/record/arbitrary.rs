@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mesh_coordinator::catalogue::{
     Body, Drain, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
-    OperatorRemoval, Record, Release, Restart, Role, Run, Scale, Settings, Stamp,
+    OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, Stamp,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature};
 use mesh_coordinator::spec::{
@@ -231,11 +231,12 @@ fn people() -> impl Strategy<Value = Body> {
         ),
         (50..=60_000_u32)
             .prop_map(|gossip_interval_ms| Body::Settings(Settings { gossip_interval_ms })),
-        (key(), name(), role).prop_map(|(key, name, role)| Body::Operator(Operator {
-            key,
-            name,
-            role
-        })),
+        (key(), name(), role, vec(kept(), 0..4)).prop_map(|(key, name, role, keep)| {
+            Body::Operator(Operator { key, name, role, keep })
+        }),
+        (key(), name(), key(), vec(kept(), 0..4)).prop_map(|(root, root_name, recovery, keep)| {
+            Body::Recovery(Recovery { root, root_name, recovery, keep })
+        }),
         (key(), vec(kept(), 0..4))
             .prop_map(|(key, keep)| Body::OperatorRemoval(OperatorRemoval { key, keep })),
         (key(), node(), any::<u64>(), 1..u32::MAX).prop_map(|(key, redeemer, expires, uses)| {

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use mesh_coordinator::catalogue::{
     Body, Drain, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
-    OperatorRemoval, Record, Release, Restart, Role, Run, Scale, Settings, Stamp,
+    OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, Stamp,
 };
 use mesh_coordinator::id::{Hash, MeshId};
 use mesh_coordinator::spec::LabelKey;
@@ -59,6 +59,7 @@ pub(crate) fn read(record: v1::Record) -> Result<Record, Fault> {
 fn write_body(body: &Body) -> wire::Body {
     match body {
         Body::Genesis(genesis) => wire::Body::Genesis(write_genesis(genesis)),
+        Body::Recovery(recovery) => wire::Body::Recovery(write_recovery(recovery)),
         Body::Settings(Settings { gossip_interval_ms }) => {
             wire::Body::Settings(wire::Settings { gossip_interval_ms: *gossip_interval_ms })
         }
@@ -99,6 +100,7 @@ fn write_body(body: &Body) -> wire::Body {
 fn read_body(body: wire::Body) -> Result<Body, Fault> {
     match body {
         wire::Body::Genesis(genesis) => read_genesis(&genesis).within("genesis"),
+        wire::Body::Recovery(recovery) => read_recovery(&recovery).within("recovery"),
         wire::Body::Settings(settings) => read_settings(&settings).within("settings"),
         wire::Body::Operator(operator) => read_operator(&operator).within("operator"),
         wire::Body::OperatorRemoval(removal) => {
@@ -145,6 +147,24 @@ fn read_genesis(genesis: &wire::Genesis) -> Result<Body, Fault> {
     }))
 }
 
+fn write_recovery(recovery: &Recovery) -> wire::Recovery {
+    wire::Recovery {
+        root: recovery.root.0.to_vec(),
+        root_name: recovery.root_name.to_string(),
+        recovery: recovery.recovery.0.to_vec(),
+        keep: write_kept(&recovery.keep),
+    }
+}
+
+fn read_recovery(recovery: &wire::Recovery) -> Result<Body, Fault> {
+    Ok(Body::Recovery(Recovery {
+        root: key("root", &recovery.root)?,
+        root_name: parsed("root_name", &recovery.root_name)?,
+        recovery: key("recovery", &recovery.recovery)?,
+        keep: read_kept(&recovery.keep)?,
+    }))
+}
+
 fn read_settings(settings: &wire::Settings) -> Result<Body, Fault> {
     let interval = settings.gossip_interval_ms;
     if GOSSIP_INTERVAL_MS.contains(&interval) {
@@ -165,6 +185,7 @@ fn write_operator(operator: &Operator) -> wire::Operator {
         key: operator.key.0.to_vec(),
         name: operator.name.to_string(),
         role: role.into(),
+        keep: write_kept(&operator.keep),
     }
 }
 
@@ -176,7 +197,8 @@ fn read_operator(operator: &wire::Operator) -> Result<Body, Fault> {
         wire::Role::Unspecified => return Err(Fault::new("role", "is none that is known here")),
     };
     let name = parsed("name", &operator.name)?;
-    Ok(Body::Operator(Operator { key: key("key", &operator.key)?, name, role }))
+    let keep = read_kept(&operator.keep)?;
+    Ok(Body::Operator(Operator { key: key("key", &operator.key)?, name, role, keep }))
 }
 
 fn read_operator_removal(removal: &wire::OperatorRemoval) -> Result<Body, Fault> {

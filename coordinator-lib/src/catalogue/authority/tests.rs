@@ -93,7 +93,7 @@ fn of_two_admins_at_one_distance_the_later_one_says_what_a_third_may_do() {
     let sample = Sample::new();
     let name = || "third".parse().unwrap();
     let says = |author: u8, generation, role| {
-        let operator = Operator { key: key(7), name: name(), role };
+        let operator = Operator { key: key(7), name: name(), role, keep: Vec::new() };
         sample.says(key(author), generation, Body::Operator(operator))
     };
     for (earlier, later) in [(5, 6), (6, 5)] {

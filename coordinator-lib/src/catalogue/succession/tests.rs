@@ -1,9 +1,13 @@
 //! No record is the last one of its key.
 
+use std::collections::BTreeMap;
+
 use super::super::sample::{ROOT, Sample, key};
-use super::super::{Body, Drain, Entry, Inserted, Refusal, Role};
-use super::{GENERATION_MAX, GENERATION_MAX_OF_ADMINS, STEP_MAX};
-use crate::id::{NodeId, PublicKey};
+use super::super::{Body, Drain, Entry, Inserted, Refusal, Release, Restart, Role};
+use super::{GENERATION_MAX, GENERATION_MAX_OF_ADMINS, NUMBER_MAX, STEP_MAX, WRITTEN_MAX};
+use crate::id::{AppUid, NodeId, PublicKey};
+use crate::spec::AppSpec;
+use crate::time::WallTime;
 
 fn drain(drained: bool) -> Body {
     Body::Drain(Drain { node: NodeId::of(&key(9)), drained })
@@ -98,4 +102,57 @@ fn a_record_of_another_key_is_no_parent() {
         sample.says(ROOT, 9_000, Body::Drain(Drain { node: NodeId::of(&key(8)), drained: true }));
     let catalogue = sample.catalogue(std::slice::from_ref(&other));
     assert!(catalogue.check_step(&sample.follows(&other, 9_001, drain(true))).is_err());
+}
+
+fn restart(count: u64) -> Body {
+    let service = "web".parse().unwrap();
+    Body::Restart(Restart { app: AppUid([1; 16]), service, count })
+}
+
+fn release(version: u64) -> Body {
+    let spec = AppSpec { name: "blog".parse().unwrap(), services: BTreeMap::new() };
+    Body::App(Release { app: AppUid([1; 16]), version, spec })
+}
+
+#[test]
+fn no_number_is_so_high_that_the_next_one_looks_like_it() {
+    let sample = Sample::new();
+    let mut catalogue = sample.catalogue(&[]);
+    for body in [restart, release] {
+        for found in [NUMBER_MAX + 1, u64::MAX] {
+            let outcome = catalogue.insert(sample.says(ROOT, 1, body(found)));
+            let Inserted::Refused(Refusal::Number { found: said, max: NUMBER_MAX, .. }) = outcome
+            else {
+                panic!("{outcome:?}")
+            };
+            assert_eq!(said, found);
+        }
+        assert_eq!(catalogue.insert(sample.says(ROOT, 1, body(NUMBER_MAX))), Inserted::Applied);
+    }
+}
+
+#[test]
+fn what_is_handed_in_counts_on_from_what_is_known() {
+    let sample = Sample::new();
+    for body in [restart, release] {
+        let first = sample.says(ROOT, 1, body(7));
+        let catalogue = sample.catalogue(std::slice::from_ref(&first));
+        let next = |n| catalogue.check_step(&sample.follows(&first, 2, body(n)));
+        assert_eq!(next(8), Ok(()));
+        assert_eq!(next(1), Ok(()), "and may begin anew");
+        assert!(matches!(next(8 + STEP_MAX), Err(Refusal::Number { .. })));
+        assert!(matches!(next(u64::MAX), Err(Refusal::Number { .. })));
+    }
+}
+
+#[test]
+fn a_stamp_beyond_reason_is_refused() {
+    let sample = Sample::new();
+    let mut catalogue = sample.catalogue(&[]);
+    let mut entry = at(&sample, ROOT, 1);
+    entry.record.stamp.written = WallTime(u64::MAX);
+    let outcome = catalogue.insert(entry.clone());
+    assert!(matches!(outcome, Inserted::Refused(Refusal::Number { what: "moment", .. })));
+    entry.record.stamp.written = WallTime(WRITTEN_MAX);
+    assert_eq!(catalogue.insert(entry), Inserted::Applied);
 }
