@@ -117,6 +117,8 @@ pub(crate) enum Command {
     /// Look after the meshes that this machine knows.
     #[command(subcommand)]
     Context(command::context::Command),
+    /// Replace the root's key, lost or stolen, by means of the recovery key.
+    Recover(command::recover::Args),
     /// Look after images.
     #[command(subcommand)]
     Image(command::image::Command),

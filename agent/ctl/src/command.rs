@@ -13,6 +13,7 @@ pub(crate) mod nodes;
 pub(crate) mod operator;
 pub(crate) mod place;
 pub(crate) mod ps;
+pub(crate) mod recover;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod scale;
@@ -63,6 +64,9 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
     if let Command::Login(args) = &cli.command {
         return login::run(args, &cli.global, ui).await;
     }
+    if let Command::Recover(args) = &cli.command {
+        return recover::run(args, &cli.global, ui).await;
+    }
     let remote = Remote::open(&cli.global);
     if matches!(cli.command, Command::Version) {
         return version::run(remote.ok().as_ref(), ui).await;
@@ -104,9 +108,11 @@ pub(crate) async fn on_mesh<M: Mesh>(
         Command::Operator(command) => operator::run(command, mesh, ui).await,
         Command::Image(command) => image::run(command, mesh, ui).await,
         Command::Version => version::run(Some(mesh), ui).await,
-        Command::Json | Command::Completions(_) | Command::Context(_) | Command::Login(_) => {
-            Ok(Outcome::Done)
-        }
+        Command::Json
+        | Command::Completions(_)
+        | Command::Context(_)
+        | Command::Login(_)
+        | Command::Recover(_) => Ok(Outcome::Done),
     }
 }
 

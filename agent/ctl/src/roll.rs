@@ -4,7 +4,7 @@
 //! others follow from signatures. What a change of it would bring about is worked out in the same way, before it is handed in.
 
 use mesh_coordinator::catalogue::{
-    Body, Catalogue, Entry, Inserted, Operator, Record, RecordKey, Refusal, Role, SignedBytes,
+    Body, Catalogue, Entry, Operator, Record, RecordKey, Refusal, Role, SignedBytes,
     State,
 };
 use mesh_coordinator::id::{PublicKey, Signature};
@@ -87,11 +87,11 @@ impl Roll {
         }
         let genesis = self.state().genesis.as_ref().filter(|genesis| genesis.root == *key)?;
         let name = genesis.root_name.clone();
-        Some(self.seat(&Operator { key: *key, name, role: Role::Admin }, true))
+        Some(self.seat(&Operator { key: *key, name, role: Role::Admin, keep: Vec::new() }, true))
     }
 
     fn seat(&self, operator: &Operator, removed: bool) -> Seat {
-        let Operator { key, name, role } = operator.clone();
+        let Operator { key, name, role, .. } = operator.clone();
         let entry = self.catalogue.record(&RecordKey::Operator(key));
         let genesis = self.catalogue.record(&RecordKey::Genesis);
         let written = entry.or(genesis).map_or(WallTime(0), |entry| entry.record.stamp.written);
@@ -121,12 +121,12 @@ impl Roll {
 
     /// What would hold with these records as well.
     pub(crate) fn foresee(&self, records: &[Record]) -> Result<State, Refusal> {
-        let mut catalogue = self.catalogue.clone();
-        for (_, outcome) in catalogue.extend(records.iter().map(unsigned).collect()) {
-            if let Inserted::Refused(refusal) = outcome {
-                return Err(refusal);
-            }
+        let entries: Vec<Entry> = records.iter().map(unsigned).collect();
+        if let Some((_, refusal)) = self.catalogue.check(&entries).0.into_iter().next() {
+            return Err(refusal);
         }
+        let mut catalogue = self.catalogue.clone();
+        catalogue.extend(entries);
         Ok(catalogue.state().clone())
     }
 }

@@ -28,7 +28,7 @@ pub enum Standing {
     Member(NodeId),
     /// An operator, with the role.
     Operator(Role),
-    /// The recovery key that counts now: may read, and hand in the record that replaces the root.
+    /// The recovery key that counts now: may read the catalogue, and hand in the record that replaces the root.
     Recovery,
     /// A member or operator that was removed: refused at once.
     Removed,

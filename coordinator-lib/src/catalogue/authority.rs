@@ -135,14 +135,28 @@ impl Authority {
         self.chain.as_ref().map(Chain::recovery)
     }
 
-    /// Whether this rotation of the root counts.
-    pub(crate) fn has_link(&self, hash: &Hash) -> bool {
-        self.chain.as_ref().is_some_and(|chain| chain.has(hash))
+    /// Whether what `entry`, which stands, says of the root or of an operator is so in the end.
+    pub(crate) fn check_effect(&self, entry: &Entry) -> Result<(), Refusal> {
+        match &entry.record.body {
+            Body::Recovery(_) if !self.chain.as_ref().is_some_and(|it| it.has(&entry.hash)) => {
+                Err(Refusal::Recovery)
+            }
+            Body::Operator(operator) => {
+                let held = self.operators().get(&operator.key).map(|held| held.role);
+                if held == Some(operator.role) { Ok(()) } else { Err(Refusal::Outranked) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The root that counts now.
     pub(crate) fn root(&self) -> Option<PublicKey> {
         self.chain.as_ref().map(|chain| chain.root().key)
+    }
+
+    /// The roots that were replaced.
+    pub(crate) fn former_roots(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.chain.iter().flat_map(|chain| chain.former().keys().copied())
     }
 
     /// Operators that are not removed.

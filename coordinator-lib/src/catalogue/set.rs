@@ -213,9 +213,7 @@ impl Catalogue {
     /// Whether `entry`, which is part of this set, does something here, and its author has room for it.
     fn check_effect(&self, entry: &Entry, before: &Self) -> Result<(), Refusal> {
         self.authority.judge(entry)?;
-        if matches!(entry.record.body, Body::Recovery(_)) && !self.authority.has_link(&entry.hash) {
-            return Err(Refusal::Recovery);
-        }
+        self.authority.check_effect(entry)?;
         if entry.record.body.is_removal() || before.by_hash(&entry.hash).is_some() {
             return Ok(());
         }

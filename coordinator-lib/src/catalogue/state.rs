@@ -92,6 +92,8 @@ pub struct State {
     pub genesis: Option<Genesis>,
     /// The root operator's key; `None` until the genesis record arrived. It may have been removed.
     pub root: Option<PublicKey>,
+    /// The keys that were the root before it.
+    pub former_roots: BTreeSet<PublicKey>,
     /// The key that can replace the root; `None` until the genesis record arrived.
     pub recovery: Option<PublicKey>,
     /// The mesh's settings; `None` while nobody changed them.
@@ -150,6 +152,7 @@ impl State {
     ) -> Self {
         let mut state = Self {
             root: authority.root(),
+            former_roots: authority.former_roots().collect(),
             recovery: authority.recovery(),
             operators: authority.operators().clone(),
             removed_operators: authority.removed_operators().collect(),

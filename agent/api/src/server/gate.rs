@@ -81,11 +81,20 @@ impl Gate {
     /// Whether the caller may hand in records: an operator who may write some, or whoever has the recovery key. What may be
     /// written is the catalogue's question.
     pub(super) fn author<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.recovery_or(request, Role::Deployer).map(drop)
+    }
+
+    /// The role of a caller who reads the catalogue: whoever may replace the root may see all that changes hands.
+    pub(super) fn reader<T>(&self, request: &Request<T>, least: Role) -> Result<Role, Status> {
+        self.recovery_or(request, least)
+    }
+
+    fn recovery_or<T>(&self, request: &Request<T>, least: Role) -> Result<Role, Status> {
         let key = caller(request)?;
         match self.standing(&key)? {
-            Standing::Recovery => Ok(()),
+            Standing::Recovery => Ok(Role::Admin),
             Standing::Operator(_) | Standing::Member(_) | Standing::Removed | Standing::Unknown => {
-                self.role(&key, Role::Deployer).map(drop)
+                self.role(&key, least)
             }
         }
     }
@@ -97,7 +106,6 @@ impl Gate {
             Standing::Operator(role) => Err(Status::permission_denied(format!(
                 "this needs the role {least}, and this key has the role {role}"
             ))),
-            Standing::Recovery if least == Role::Viewer => Ok(Role::Viewer),
             Standing::Recovery => Err(Status::permission_denied(
                 "the recovery key does one thing only: it replaces the root",
             )),

@@ -1,7 +1,7 @@
 //! `agentctl operator`: who may give orders, and which.
 
 mod add;
-mod keep;
+pub(super) mod keep;
 mod remove;
 
 use comfy_table::{Cell, Table};

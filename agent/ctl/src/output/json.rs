@@ -215,6 +215,26 @@ shapes! {
         contexts: Vec<Context>,
     }
 
+    /// `agentctl recover`: the root's key was replaced.
+    Recovered {
+        /// What was done.
+        change: String,
+        /// Where it is written down; null with `--dry-run`.
+        stored: Option<Stored>,
+        /// The new root's name.
+        operator: String,
+        /// The new root's public key; null with `--dry-run`.
+        key: Option<String>,
+        /// The context that holds the new root's key; null with `--dry-run`.
+        context: Option<String>,
+        /// The recovery key that counts from now on, shown only now; null with `--dry-run`.
+        recovery_key: Option<String>,
+        /// The operators afterwards, with their roles.
+        operators: Vec<String>,
+        /// What goes: operators, apps and nodes that only the old root vouched for.
+        lost: Vec<String>,
+    }
+
     /// `agentctl version`.
     Version {
         /// The version of agentctl.

@@ -67,7 +67,6 @@ impl Operators {
             }
         }
         let named = field.named();
-        field.note_outranked(&standing, &mut futile);
         Self { standing, named, futile }
     }
 
@@ -106,7 +105,7 @@ impl Operators {
         }
     }
 
-    /// Whether a record about an operator, whose author may write such, has an effect.
+    /// Whether a record about an operator, whose author may write such, may count.
     pub(super) fn judge_act(&self, entry: &Entry) -> Result<(), Refusal> {
         self.futile.get(&entry.hash).map_or(Ok(()), |refusal| Err(refusal.clone()))
     }
@@ -273,16 +272,6 @@ impl<'a> Field<'a> {
             }
             if !rose {
                 return standing;
-            }
-        }
-    }
-
-    /// Notes the grants that do not say what somebody is in the end, for those who would hand them in.
-    fn note_outranked(&self, standing: &Standing, futile: &mut BTreeMap<Hash, Refusal>) {
-        for (entry, operator) in &self.grants {
-            let role = standing.operators.get(&operator.key).map(|standing| standing.role);
-            if role != Some(operator.role) {
-                futile.entry(entry.hash).or_insert(Refusal::Outranked);
             }
         }
     }

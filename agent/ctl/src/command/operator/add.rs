@@ -1,12 +1,13 @@
 //! `agentctl operator add`: a key gets a name and a role.
 
-use mesh_coordinator::catalogue::{Body, Operator, Role};
+use mesh_coordinator::catalogue::{Body, Operator, Refusal, Role};
 use mesh_coordinator::id::{NodeId, PublicKey};
 use mesh_coordinator::name::OperatorName;
 use mesh_identity::keys;
 use mesh_identity::operator::KnownAgent;
 
 use super::RoleName;
+use super::keep::Removal;
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::intent;
@@ -48,19 +49,30 @@ pub(super) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     let roll = Roll::read(mesh).await?;
     roll.demand_admin()?;
     let role = Role::from(args.role);
-    let wanted = Operator { key: key_of(args, &roll)?, name: args.name.clone(), role };
+    let key = key_of(args, &roll)?;
+    let mut wanted = Operator { key, name: args.name.clone(), role, keep: Vec::new() };
     let before = roll.state().operators.get(&wanted.key);
+    let is_new = before.is_none_or(|it| (&it.name, it.role) != (&wanted.name, role));
     let overview = mesh.overview().await?;
     let mut stored = None;
     let mut outcome = Outcome::Done;
-    if before != Some(&wanted) {
-        let records = intent::write(mesh, vec![Body::Operator(wanted.clone())]).await?;
-        let after = roll
-            .foresee(&records)
-            .map_err(|refusal| Failure::failed(format!("the mesh would refuse it: {refusal}")))?;
-        if after.operators.get(&wanted.key) != Some(&wanted) {
-            return Err(without_effect(&wanted, &roll));
+    if is_new {
+        let mut bodies = Vec::new();
+        if before.is_some_and(|it| it.role > role || !it.keep.is_empty()) {
+            // What the operator has set up stays, as in a removal.
+            for body in Removal::of(wanted.key, &roll, intent::now())?.bodies {
+                match body {
+                    Body::OperatorRemoval(removal) => wanted.keep = removal.keep,
+                    other => bodies.push(other),
+                }
+            }
         }
+        bodies.push(Body::Operator(wanted.clone()));
+        let records = intent::write(mesh, bodies).await?;
+        roll.foresee(&records).map_err(|refusal| match refusal {
+            Refusal::Outranked => without_effect(),
+            other => Failure::failed(format!("the mesh would refuse it: {other}")),
+        })?;
         let submitted = intent::hand_in(mesh, records).await?;
         outcome = intent::report_stored(&submitted, &overview, ui)?;
         stored = Some(of::stored(&submitted, &overview));
@@ -130,20 +142,10 @@ fn key_of(args: &Args, roll: &Roll) -> Result<PublicKey, Failure> {
     }
 }
 
-/// Of what two operators say about a third, the one who stands nearer to the first operator is heard.
-fn without_effect(wanted: &Operator, roll: &Roll) -> Failure {
-    let seats = roll.seats();
-    let seat = seats.iter().find(|seat| seat.key == wanted.key);
-    let why = match seat.and_then(|seat| seat.appointed_by) {
-        Some(key) => format!(
-            "{} made it an operator and stands nearer to the first one than you: only {0} or somebody before {0} changes this",
-            roll.name_of(&key)
-        ),
-        None => {
-            "the first operator of a mesh is an admin by that name, until it is removed".to_owned()
-        }
-    };
-    Failure::failed(format!("this would change nothing: {why}")).next("agentctl operator ls")
+/// The key is that of the root, whose role nobody changes.
+fn without_effect() -> Failure {
+    let text = "this would change nothing: the root of a mesh is an admin by its own name, until it is removed or replaced";
+    Failure::failed(text).next("agentctl operator ls")
 }
 
 const fn with_article(role: Role) -> &'static str {

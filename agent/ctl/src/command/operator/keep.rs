@@ -19,24 +19,24 @@ const KEPT_MAX: usize = 1_800;
 
 /// What is written to remove an operator, and what there is to say about it.
 #[derive(Debug)]
-pub(super) struct Removal {
+pub(in crate::command) struct Removal {
     /// The records.
-    pub(super) bodies: Vec<Body>,
+    pub(in crate::command) bodies: Vec<Body>,
     /// Names of apps whose release stays.
-    pub(super) apps: Vec<String>,
+    pub(in crate::command) apps: Vec<String>,
     /// Names of operators whose appointment stays.
-    pub(super) operators: Vec<String>,
+    pub(in crate::command) operators: Vec<String>,
     /// How many other records stay.
-    pub(super) n_others: usize,
+    pub(in crate::command) n_others: usize,
     /// How many join tokens end.
-    pub(super) n_tokens: usize,
+    pub(in crate::command) n_tokens: usize,
     /// How many names of images are forgotten, the oldest first, because the list is full.
-    pub(super) n_images: usize,
+    pub(in crate::command) n_images: usize,
 }
 
 impl Removal {
     /// The removal of `key`.
-    pub(super) fn of(key: PublicKey, roll: &Roll, now: WallTime) -> Result<Self, Failure> {
+    pub(in crate::command) fn of(key: PublicKey, roll: &Roll, now: WallTime) -> Result<Self, Failure> {
         let own = roll.catalogue().all().filter(|entry| entry.record.author == key);
         let mut removal = Self {
             bodies: Vec::new(),
@@ -109,6 +109,7 @@ fn stays(entry: &Entry, roll: &Roll) -> bool {
     let holds = || roll.catalogue().record(&key).is_some_and(|best| best.hash == entry.hash);
     match &key {
         RecordKey::Genesis
+        | RecordKey::Recovery
         | RecordKey::Operator(_)
         | RecordKey::OperatorRemoval(_)
         | RecordKey::Member(_)
