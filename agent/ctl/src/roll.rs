@@ -4,8 +4,7 @@
 //! others follow from signatures. What a change of it would bring about is worked out in the same way, before it is handed in.
 
 use mesh_coordinator::catalogue::{
-    Body, Catalogue, Entry, Operator, Record, RecordKey, Refusal, Role, SignedBytes,
-    State,
+    Body, Catalogue, Entry, Operator, Record, RecordKey, Refusal, Role, SignedBytes, State,
 };
 use mesh_coordinator::id::{PublicKey, Signature};
 use mesh_coordinator::name::OperatorName;

@@ -93,7 +93,9 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
     let (name, before) = store(&path, root.clone())?;
     let next = recovery::to_text(&keys.1);
     if !ui.is_json() {
-        ui.note("the next recovery key, shown only now; it counts as soon as the mesh has the change:")?;
+        ui.note(
+            "the next recovery key, shown only now; it counts as soon as the mesh has the change:",
+        )?;
         ui.line(next.as_str())?;
     }
     let overview = remote.overview().await?;
@@ -124,9 +126,8 @@ fn read_key(args: &Args, ui: &mut Ui) -> Result<KeyPair, Failure> {
     let mut text = Zeroizing::new(String::new());
     let (name, read) = match &args.key_file {
         Some(path) => {
-            let open = File::open(path).and_then(|file| {
-                file.take(KEY_LEN_MAX).read_to_string(&mut text)
-            });
+            let open =
+                File::open(path).and_then(|file| file.take(KEY_LEN_MAX).read_to_string(&mut text));
             (path.display().to_string(), open)
         }
         None => {
@@ -187,9 +188,10 @@ fn settle(
     let root = roll.state().root;
     Contexts::edit(path, |contexts| {
         let mesh = roll.catalogue().mesh();
-        let old = contexts.all().iter().find(|one| {
-            one.mesh == mesh && Some(one.operator.public()) == root
-        });
+        let old = contexts
+            .all()
+            .iter()
+            .find(|one| one.mesh == mesh && Some(one.operator.public()) == root);
         let old = old.map(|old| old.name.clone());
         let Some(old) = old else {
             // Somebody else lent the configuration file: it stays with its owner's context.
@@ -222,7 +224,9 @@ async fn end_tokens(
         Ok(_) => Ok(Outcome::Done),
         Err(failure) => {
             let why = failure.message().unwrap_or_default();
-            ui.warn(format!("join tokens of the old root can still be used until they expire: {why}"))?;
+            ui.warn(format!(
+                "join tokens of the old root can still be used until they expire: {why}"
+            ))?;
             Ok(Outcome::Partly)
         }
     }

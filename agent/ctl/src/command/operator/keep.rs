@@ -36,7 +36,11 @@ pub(in crate::command) struct Removal {
 
 impl Removal {
     /// The removal of `key`.
-    pub(in crate::command) fn of(key: PublicKey, roll: &Roll, now: WallTime) -> Result<Self, Failure> {
+    pub(in crate::command) fn of(
+        key: PublicKey,
+        roll: &Roll,
+        now: WallTime,
+    ) -> Result<Self, Failure> {
         let own = roll.catalogue().all().filter(|entry| entry.record.author == key);
         let mut removal = Self {
             bodies: Vec::new(),

@@ -138,8 +138,7 @@ fn left_out(args: &Args, roll: &Roll, old: PublicKey) -> Result<BTreeSet<Hash>, 
     let mut found = BTreeSet::new();
     let seats: Vec<Seat> = roll.seats();
     let gone = roll.removed();
-    for (names, seats, wanted) in
-        [(&args.drop, &seats, "drop"), (&args.restore, &gone, "restore")]
+    for (names, seats, wanted) in [(&args.drop, &seats, "drop"), (&args.restore, &gone, "restore")]
     {
         for name in names {
             let seat = target::operator(seats, name)?;
@@ -148,8 +147,10 @@ fn left_out(args: &Args, roll: &Roll, old: PublicKey) -> Result<BTreeSet<Hash>, 
                 _ => RecordKey::OperatorRemoval(seat.key),
             };
             let own = roll.catalogue().all().filter(roots);
-            let own: Vec<Hash> =
-                own.filter(|entry| entry.record.body.key() == key).map(|entry| entry.hash).collect();
+            let own: Vec<Hash> = own
+                .filter(|entry| entry.record.body.key() == key)
+                .map(|entry| entry.hash)
+                .collect();
             if own.is_empty() {
                 let verb = if wanted == "drop" { "made" } else { "removed" };
                 return Err(Failure::usage(format!(
@@ -162,9 +163,10 @@ fn left_out(args: &Args, roll: &Roll, old: PublicKey) -> Result<BTreeSet<Hash>, 
     }
     // Whoever has removed the root would do so again.
     if roll.state().removed_operators.contains(&old) {
-        let removers = roll.catalogue().all().filter(|entry| {
-            entry.record.body.key() == RecordKey::OperatorRemoval(old)
-        });
+        let removers = roll
+            .catalogue()
+            .all()
+            .filter(|entry| entry.record.body.key() == RecordKey::OperatorRemoval(old));
         let removers: BTreeSet<PublicKey> = removers.map(|entry| entry.record.author).collect();
         let grants = roll.catalogue().all().filter(roots).filter(|entry| {
             matches!(entry.record.body.key(), RecordKey::Operator(key) if removers.contains(&key))

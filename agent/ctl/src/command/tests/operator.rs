@@ -51,7 +51,12 @@ async fn a_new_operator_is_written_and_gets_a_line_to_type() {
     let fake = Fake::new();
     let ran = add(&fake, "ben", "deployer", 50).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let expected = Operator { key: key(50), name: "ben".parse().unwrap(), role: Role::Deployer };
+    let expected = Operator {
+        key: key(50),
+        name: "ben".parse().unwrap(),
+        role: Role::Deployer,
+        keep: Vec::new(),
+    };
     assert_eq!(fake.last().body, Body::Operator(expected));
     assert!(ran.err.contains("ben is a deployer of prod"), "{}", ran.err);
     let again = add(&fake, "ben", "deployer", 50).await;
@@ -133,11 +138,27 @@ async fn a_change_that_would_have_no_effect_is_not_written() {
     add(&fake, "ben", "admin", 50).await;
     add(&fake, "cleo", "viewer", 51).await;
     fake.me.set(key(50));
-    let ran = run(&fake, "agentctl operator add cleo --role admin").await;
-    assert!(ran.code == 1 && ran.err.contains("ada made it an operator"), "{}", ran.err);
     let ran = run(&fake, "agentctl operator add ada --role viewer").await;
-    assert!(ran.code == 1 && ran.err.contains("the first operator"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("the root of a mesh is an admin"), "{}", ran.err);
+    let ran = run(&fake, "agentctl operator add ben --role viewer").await;
+    assert!(ran.code == 1 && ran.err.contains("another admin has to write it"), "{}", ran.err);
     assert_eq!(fake.records.borrow().len(), 2);
+    let ran = run(&fake, "agentctl operator add cleo --role admin").await;
+    assert_eq!(ran.code, 0, "whom the root made an operator, another admin may raise: {}", ran.err);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_demoted_operator_has_set_up_stays() {
+    let fake = with_hello().await;
+    add(&fake, "ben", "admin", 50).await;
+    fake.me.set(key(50));
+    run(&fake, "agentctl place hello:1 --name blog --replicas 1").await;
+    add(&fake, "cleo", "viewer", 51).await;
+    fake.me.set(crate::mesh::fake::OPERATOR);
+    let ran = run(&fake, "agentctl operator add ben --role viewer").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let Body::Operator(ben) = fake.last().body else { panic!("{:?}", fake.last()) };
+    assert_eq!((ben.role, ben.keep.len()), (Role::Viewer, 2), "the release, and cleo");
 }
 
 #[tokio::test(start_paused = true)]
