@@ -29,7 +29,8 @@ pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
         (Standing::Operator(_), Standing::Member(_) | Standing::Recovery | Standing::Unknown) => {
             true
         }
-        (Standing::Recovery, now) => *now != Standing::Recovery,
+        // A recovery key is spent by what it asks for, and its holder waits for the answer; it can ask nothing more.
+        (Standing::Recovery, _) => false,
         (Standing::Removed | Standing::Unknown, _) => false,
     }
 }

@@ -23,7 +23,7 @@ use crate::cli::Global;
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::intent;
-use crate::mesh::Mesh;
+use crate::mesh::{CallError, Mesh};
 use crate::output::{json, of};
 use crate::remote::Remote;
 use crate::roll::Roll;
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
     let recovery = read_key(args, ui)?;
     let way = way(args, global, &path, recovery)?;
     let remote = Remote::of(path.clone(), way.clone(), global.agent.as_deref());
-    let roll = Roll::read(&remote).await?;
+    let roll = Roll::read(&remote).await.map_err(explain)?;
     let new = |what| {
         let failed = |error| Failure::failed(format!("{what} could not be made: {error}"));
         KeyPair::generate().map_err(failed)
@@ -113,6 +113,16 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
     let stored = of::stored(&submitted, &overview);
     finish(&plan, Some(&Done { stored, context: name, next }), ui)?;
     Ok(outcome)
+}
+
+/// The mesh answers only the recovery key that counts.
+fn explain(error: CallError) -> Failure {
+    if let CallError::Stranger { .. } = error {
+        let text = "the mesh does not know this as its recovery key: it was used already, and works only once, or it is of another mesh";
+        return Failure::failed(text)
+            .next("if it was used, the one that agentctl recover showed then counts now");
+    }
+    error.into()
 }
 
 /// What came of it.

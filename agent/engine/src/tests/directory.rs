@@ -23,6 +23,8 @@ fn everybody_stands_where_the_catalogue_says() {
     assert_eq!(live.standing(&peer_key), Standing::Member(peer));
     assert_eq!(live.standing(&plan.author.key), Standing::Operator(Role::Admin));
     assert_eq!(live.standing(&DEPLOYER), Standing::Unknown);
+    let recovery = catalogue.state().recovery.expect("the genesis record names one");
+    assert_eq!(live.standing(&recovery), Standing::Recovery);
     let name = "dora".parse().unwrap();
     let operator = Operator { key: DEPLOYER, name, role: Role::Deployer, keep: Vec::new() };
     let address =

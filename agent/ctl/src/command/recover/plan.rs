@@ -104,10 +104,10 @@ impl Plan {
             target::listed(&names)
         };
         let mut text = format!(
-            "The root of {} is {} no more: that key is refused for good. {} is the root by a new key.\n\
+            "{} is the root of {} no more: that key is refused for good. {} is the root by a new key.\n\
              Operators afterwards: {}.",
-            self.mesh_name,
             self.old,
+            self.mesh_name,
             self.name,
             listed(&self.operators)
         );
