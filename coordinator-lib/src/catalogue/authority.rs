@@ -137,16 +137,15 @@ impl Authority {
 
     /// Whether what `entry`, which stands, says of the root or of an operator is so in the end.
     pub(crate) fn check_effect(&self, entry: &Entry) -> Result<(), Refusal> {
-        match &entry.record.body {
-            Body::Recovery(_) if !self.chain.as_ref().is_some_and(|it| it.has(&entry.hash)) => {
-                Err(Refusal::Recovery)
-            }
-            Body::Operator(operator) => {
-                let held = self.operators().get(&operator.key).map(|held| held.role);
-                if held == Some(operator.role) { Ok(()) } else { Err(Refusal::Outranked) }
-            }
-            _ => Ok(()),
+        if let Body::Operator(operator) = &entry.record.body {
+            let held = self.operators().get(&operator.key).map(|held| held.role);
+            return if held == Some(operator.role) { Ok(()) } else { Err(Refusal::Outranked) };
         }
+        let is_link = || self.chain.as_ref().is_some_and(|chain| chain.has(&entry.hash));
+        if matches!(entry.record.body, Body::Recovery(_)) && !is_link() {
+            return Err(Refusal::Recovery);
+        }
+        Ok(())
     }
 
     /// The root that counts now.

@@ -186,6 +186,7 @@ impl Catalogue {
     /// Whether each of `entries`, which somebody hands in here together, may be taken: it has to have an effect, to follow what is
     /// known, to stay within what its author may write, and to let nothing stay that is not here. Returns why not, and with what
     /// else they have to be stored: the records that they let stay, so that nobody replaces those meanwhile.
+    #[must_use]
     pub fn check(&self, entries: &[Entry]) -> (Vec<(Hash, Refusal)>, Vec<Entry>) {
         let mut trial = self.clone();
         let outcomes = trial.extend(entries.to_vec());

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 pub(super) struct FakeDirectory {
     pub(super) peers: Mutex<BTreeMap<NodeId, Peer>>,
     pub(super) operators: Mutex<BTreeMap<PublicKey, Role>>,
+    pub(super) recovery: Mutex<Option<PublicKey>>,
     pub(super) removed: Mutex<Vec<PublicKey>>,
 }
 
@@ -55,6 +56,9 @@ impl Directory for SeenBy {
         }
         if let Some(role) = self.1.operators.lock().unwrap().get(key) {
             return Standing::Operator(*role);
+        }
+        if self.1.recovery.lock().unwrap().as_ref() == Some(key) {
+            return Standing::Recovery;
         }
         let node = NodeId::of(key);
         if self.1.peers.lock().unwrap().contains_key(&node) {

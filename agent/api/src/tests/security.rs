@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 
 use super::operator::{ALL, command};
 use super::world::{Agent, NOW, World, access, entry, eventually, keys, limits, slot};
-use crate::client::{Error, ExecRequest, OperatorClient};
+use crate::client::{Error, ExecRequest, LogsRequest, OperatorClient};
 use crate::convert;
 use crate::dial::{self, Dial, Names};
 use crate::server::Limits;
@@ -85,6 +85,32 @@ async fn a_viewer_gets_no_release_since_it_holds_the_values_of_variables() {
     assert_eq!(as_deployer.record(&RecordKey::App(app)).await, Ok(Some(release)));
     let refused = as_viewer.record(&RecordKey::App(app)).await;
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_recovery_key_reads_and_hands_in_and_does_nothing_else() {
+    let world = World::of(2).await;
+    let recovery = keys(120);
+    *world.directory.recovery.lock().unwrap() = Some(recovery.public());
+    let client = world.connect(&recovery).await;
+    client.catalogue().await.unwrap();
+    client.overview().await.unwrap();
+    client.submit(&[entry(&recovery, 1).signed]).await.unwrap();
+    let (node, slot) = (world.agents[0].id, slot(0));
+    let refused = |error: Option<Error>| {
+        let Some(Error::Refused { reason }) = error else { panic!("{error:?}") };
+        assert!(reason.contains("does one thing only"), "{reason}");
+    };
+    let wanted = LogsRequest { node, slot: slot.clone(), query: ALL };
+    refused(client.logs(&wanted).await.err());
+    let wanted = ExecRequest { node, slot, exec: command(&["sh"]) };
+    refused(client.exec(&wanted, tokio::sync::mpsc::channel(1).1).await.err());
+    refused(client.push_image(&b"archive"[..]).await.err());
+
+    // It is spent: whoever holds it still gets the answer, and no other.
+    *world.directory.recovery.lock().unwrap() = None;
+    world.agents[0].handle.recheck();
+    assert!(!matches!(client.catalogue().await, Ok(_) | Err(Error::Unreachable { .. })));
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ impl Author {
             name: "bench".parse().unwrap(),
             root: key,
             root_name: "root".parse().unwrap(),
-            recovery: key,
+            recovery: PublicKey([5; 32]),
             nonce: [0; 16],
         }));
         author.mesh = MeshId(genesis.hash);

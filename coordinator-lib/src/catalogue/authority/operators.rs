@@ -150,9 +150,12 @@ struct Field<'a> {
 impl<'a> Field<'a> {
     fn of(chain: &'a Chain, records: &'a Records) -> Self {
         let acts: Vec<&Entry> = records.about_operators().collect();
-        let grant = |entry: &&'a Entry| match &entry.record.body {
-            Body::Operator(operator) => Some((*entry, operator)),
-            _ => None,
+        let grant = |entry: &&'a Entry| {
+            if let Body::Operator(operator) = &entry.record.body {
+                Some((*entry, operator))
+            } else {
+                None
+            }
         };
         let grants = acts.iter().filter_map(grant).collect();
         Self { chain, acts, grants }
@@ -206,19 +209,17 @@ impl<'a> Field<'a> {
 
     /// Whether `act` takes anything away from what stands. Most records about operators do not.
     fn may_change(&self, act: &Entry, standing: &Standing) -> bool {
-        match &act.record.body {
-            Body::OperatorRemoval(removal) => !standing.removed.contains_key(&removal.key),
-            Body::Operator(operator) => {
-                !standing.removed.contains_key(&operator.key)
-                    && operator.key != self.chain.root().key
-                    && self.grants.iter().any(|(other, granted)| {
-                        granted.key == operator.key
-                            && granted.role > operator.role
-                            && other.order() < act.order()
-                    })
-            }
-            _ => false,
+        if let Body::OperatorRemoval(removal) = &act.record.body {
+            return !standing.removed.contains_key(&removal.key);
         }
+        let Body::Operator(operator) = &act.record.body else { return false };
+        !standing.removed.contains_key(&operator.key)
+            && operator.key != self.chain.root().key
+            && self.grants.iter().any(|(other, granted)| {
+                granted.key == operator.key
+                    && granted.role > operator.role
+                    && other.order() < act.order()
+            })
     }
 
     /// Who is an operator when exactly `counted` take something away.
@@ -228,18 +229,14 @@ impl<'a> Field<'a> {
             Standing { operators: BTreeMap::new(), removed: self.chain.former().clone() };
         let mut demotions: BTreeMap<PublicKey, (&Entry, &Operator)> = BTreeMap::new();
         for act in counted {
-            match &act.record.body {
-                Body::OperatorRemoval(removal) => {
-                    let keep = || removal.keep.iter().map(|kept| kept.hash).collect();
-                    standing.removed.entry(removal.key).or_insert_with(keep);
+            if let Body::OperatorRemoval(removal) = &act.record.body {
+                let keep = || removal.keep.iter().map(|kept| kept.hash).collect();
+                standing.removed.entry(removal.key).or_insert_with(keep);
+            } else if let Body::Operator(operator) = &act.record.body {
+                let last = demotions.entry(operator.key).or_insert((act, operator));
+                if last.0.order() < act.order() {
+                    *last = (act, operator);
                 }
-                Body::Operator(operator) => {
-                    let last = demotions.entry(operator.key).or_insert((act, operator));
-                    if last.0.order() < act.order() {
-                        *last = (act, operator);
-                    }
-                }
-                _ => {}
             }
         }
         // What they say holds from the beginning, and whether they rest on that alone is asked afterwards.

@@ -60,18 +60,15 @@ pub(super) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         let mut bodies = Vec::new();
         if before.is_some_and(|it| it.role > role || !it.keep.is_empty()) {
             // What the operator has set up stays, as in a removal.
-            for body in Removal::of(wanted.key, &roll, intent::now())?.bodies {
-                match body {
-                    Body::OperatorRemoval(removal) => wanted.keep = removal.keep,
-                    other => bodies.push(other),
-                }
-            }
+            (wanted.keep, bodies) = Removal::of(wanted.key, &roll, intent::now())?.into_list();
         }
         bodies.push(Body::Operator(wanted.clone()));
         let records = intent::write(mesh, bodies).await?;
-        roll.foresee(&records).map_err(|refusal| match refusal {
-            Refusal::Outranked => without_effect(),
-            other => Failure::failed(format!("the mesh would refuse it: {other}")),
+        roll.foresee(&records).map_err(|refusal| {
+            if refusal == Refusal::Outranked {
+                return without_effect();
+            }
+            Failure::failed(format!("the mesh would refuse it: {refusal}"))
         })?;
         let submitted = intent::hand_in(mesh, records).await?;
         outcome = intent::report_stored(&submitted, &overview, ui)?;

@@ -78,6 +78,19 @@ impl Removal {
         Ok(removal)
     }
 
+    /// The list alone, for a record of another kind, and what has to be written beside it.
+    pub(in crate::command) fn into_list(self) -> (Vec<KeptRecord>, Vec<Body>) {
+        let (mut keep, mut others) = (Vec::new(), Vec::new());
+        for body in self.bodies {
+            if let Body::OperatorRemoval(removal) = body {
+                keep = removal.keep;
+            } else {
+                others.push(body);
+            }
+        }
+        (keep, others)
+    }
+
     /// Ends an invitation: nobody joins by it any more, and whoever has stays.
     fn end(&mut self, invitation: &Invitation, roll: &Roll, now: WallTime) {
         let is_used = roll.catalogue().all().any(|entry| {

@@ -58,12 +58,9 @@ impl Plan {
         let mut tokens = Vec::new();
         let mut keep = BTreeSet::new();
         for former in state.former_roots.iter().chain([&old]) {
-            for body in Removal::of(*former, roll, intent::now())?.bodies {
-                match body {
-                    Body::OperatorRemoval(removal) => keep.extend(removal.keep),
-                    other => tokens.push(other),
-                }
-            }
+            let (stays, ended) = Removal::of(*former, roll, intent::now())?.into_list();
+            keep.extend(stays);
+            tokens.extend(ended);
         }
         // Used join tokens stay for the sake of the members who joined by them, and are ended afterwards.
         let used: BTreeSet<RecordKey> = tokens.iter().map(Body::key).collect();

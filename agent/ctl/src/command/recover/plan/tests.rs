@@ -116,7 +116,7 @@ async fn whoever_removed_the_root_goes_without_being_named() {
     let plan = plan(&fake, RECOVERY, &[], &[]).await.unwrap();
     assert!(kept(&plan, &ben), "though the thief had voided it");
     assert!(!kept(&plan, &thief));
-    let mut operators = plan.operators.clone();
+    let mut operators = plan.operators;
     operators.sort();
     assert_eq!(operators, ["ada (the root)", "ben (admin)"]);
 }
@@ -124,7 +124,7 @@ async fn whoever_removed_the_root_goes_without_being_named() {
 #[tokio::test]
 async fn another_key_is_told_what_it_is() {
     let fake = Fake::new();
-    let text = |failure: Failure| failure.message().unwrap_or_default().to_string();
+    let text = |failure: Failure| failure.message().unwrap_or_default();
     let refused = text(plan(&fake, key(7), &[], &[]).await.unwrap_err());
     assert!(refused.contains("not the recovery key of this mesh"), "{refused}");
     let record = plan(&fake, RECOVERY, &[], &[]).await.unwrap().record;
