@@ -112,7 +112,7 @@ impl CallError {
             }
             Self::Stranger { admission, .. } => Some(format!("an admin types: {admission}")),
             Self::Removed => Some(
-                "if an admin lets you in again, it is by a new key: agentctl context rm NAME, then agentctl login"
+                "whoever is to come back needs a new key, which an admin lets in: agentctl login"
                     .to_owned(),
             ),
             Self::BrokenOff { .. } | Self::NodeSilent { .. } => Some("agentctl status".to_owned()),

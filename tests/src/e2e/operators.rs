@@ -168,6 +168,9 @@ fn removed(lab: &mut Lab) -> Result<()> {
     ensure!(follower.printed().contains("was removed"), "it does not say why");
     lab.until_ready("legacy", 2)?;
     ensure!(containers(lab, "legacy") == before, "the removal restarted something");
+    // With a new key rob may come back.
+    lab.appoint(Person::Founder, "rob", "viewer")?;
+    refused(&lab.ctl_as(rob, &["scale", "legacy/web=1", "--yes"])?, "needs the role deployer")?;
     // Whoever comes after can go on with what is there.
     lab.ctl(&["scale", "legacy/web=3"])?.done()?;
     lab.until_ready("legacy", 3)?;

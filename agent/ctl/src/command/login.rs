@@ -55,6 +55,8 @@ enum Progress {
     Waiting,
     /// The mesh is known, and no agent answers.
     Silent(String),
+    /// The key was removed from the mesh.
+    Removed,
     /// The mesh knows the key as this operator.
     Known(Operator),
 }
@@ -75,9 +77,19 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
             .next("agentctl login HOST:PORT --pin PIN")),
         (Some(pin), Some(_)) => {
             let pin = Pin::parse(pin).map_err(|error| Failure::usage(format!("--pin: {error}")))?;
-            let context = remember(&pin, args, &path)?;
-            let remote = Remote::of(path.clone(), context.clone(), None);
-            let progress = progress(&remote).await?;
+            let mut context = remember(&pin, args, &path, None)?;
+            let mut remote = Remote::of(path.clone(), context.clone(), None);
+            let mut progress = progress(&remote).await?;
+            if matches!(progress, Progress::Removed) {
+                // With a key that waits, whoever was removed comes back.
+                let contexts = Contexts::load(&path).map_err(config::unusable)?;
+                if contexts.newcomer().is_none() {
+                    return Err(CallError::Removed.into());
+                }
+                context = remember(&pin, args, &path, Some(&context))?;
+                remote = Remote::of(path.clone(), context.clone(), None);
+                progress = self::progress(&remote).await?;
+            }
             let context = settle(&remote, context, &progress, &path).await?;
             let told = Told {
                 args,
@@ -117,9 +129,18 @@ fn newcomer(args: &Args, path: &Path) -> Result<Newcomer, Failure> {
     .map_err(Unusable::into)
 }
 
-/// Puts the mesh into the configuration file: with the key that it knows there already, or the one that waits, or a new one.
-fn remember(pin: &Pin, args: &Args, path: &Path) -> Result<Context, Failure> {
+/// Puts the mesh into the configuration file: with the key that it knows there already, or the one that waits, or a new one. The
+/// context `void`, whose key is worth nothing any more, makes room.
+fn remember(
+    pin: &Pin,
+    args: &Args,
+    path: &Path,
+    void: Option<&Context>,
+) -> Result<Context, Failure> {
     Contexts::edit(path, |contexts| {
+        if let Some(void) = void {
+            contexts.remove(void.name.as_str())?;
+        }
         let current = contexts.select(None).ok();
         let known = current.into_iter().chain(contexts.all()).find(|one| one.mesh == pin.mesh);
         let known = known.cloned();
@@ -172,6 +193,7 @@ async fn progress<M: Mesh>(mesh: &M) -> Result<Progress, Failure> {
             None => Ok(Progress::Waiting),
         },
         Err(CallError::Stranger { .. }) => Ok(Progress::Waiting),
+        Err(CallError::Removed) => Ok(Progress::Removed),
         Err(error @ CallError::Unreachable(_)) => Ok(Progress::Silent(error.to_string())),
         Err(error) => Err(error.into()),
     }
@@ -214,6 +236,7 @@ fn report(told: &Told<'_>, progress: &Progress, ui: &mut Ui) -> Result<Outcome, 
     let (state, outcome) = match progress {
         Progress::Key => ("key", Outcome::Done),
         Progress::Waiting => ("waiting", Outcome::Partly),
+        Progress::Removed => return Err(CallError::Removed.into()),
         Progress::Silent(_) => ("silent", Outcome::Partly),
         Progress::Known(_) => ("operator", Outcome::Done),
     };
@@ -251,7 +274,7 @@ fn report(told: &Told<'_>, progress: &Progress, ui: &mut Ui) -> Result<Outcome, 
             "the mesh does not know it yet: an admin has to type this, and then you can work:"
                 .to_owned()
         }
-        Progress::Key | Progress::Known(_) => {
+        Progress::Key | Progress::Removed | Progress::Known(_) => {
             "an admin of the mesh types this, and gets a line for you to type here:".to_owned()
         }
     })?;

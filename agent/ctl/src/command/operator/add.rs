@@ -118,9 +118,7 @@ fn key_of(args: &Args, roll: &Roll) -> Result<PublicKey, Failure> {
     if roll.state().removed_operators.contains(&key) {
         let text =
             format!("this key was {} and was removed, which is for good", roll.name_of(&key));
-        return Err(Failure::failed(text).next(
-            "its owner makes a new one: agentctl context rm NAME, then agentctl login again",
-        ));
+        return Err(Failure::failed(text).next("its owner makes a new one: agentctl login"));
     }
     let node = NodeId::of(&key);
     let is_node =
