@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mesh_coordinator::catalogue::{Body, Entry, Invitation, Member, Record, RecordKey, Stamp};
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey};
+use mesh_coordinator::time::WallTime;
 use mesh_engine::{Clock, Handle};
 use mesh_identity::invite::{self, Invitee};
 use mesh_identity::keys::NodeIdentity;
 use mesh_identity::record;
 use mesh_ports::control::{Admission, Admitted, Control, JoinError, JoinRequest};
 use mesh_ports::directory::{Directory, Signer, Standing};
-use mesh_ports::store::{Change, Store, Table};
+use mesh_ports::store::{Change, Store, StoreError, Table};
 use tokio::sync::Mutex;
 use tracing::info;
 
@@ -63,6 +64,34 @@ impl<S: Store, D: Directory> Admission for Door<S, D> {
     }
 }
 
+/// Counts the use of an invitation by a guest on this disk; false when it is used up. A guest is counted once.
+fn count(
+    store: &impl Store,
+    invitation: &Invitation,
+    guest: &PublicKey,
+) -> Result<bool, StoreError> {
+    let (key, guest) = (invitation.key.0.to_vec(), guest.0);
+    let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
+    let mut guests = store.get(Table::Redemptions, &key)?.unwrap_or_default();
+    if guests.chunks_exact(guest.len()).any(|counted| counted == guest) {
+        return Ok(true);
+    }
+    if guests.len() / guest.len() >= uses {
+        return Ok(false);
+    }
+    guests.extend_from_slice(&guest);
+    store.commit(vec![Change::Put(Table::Redemptions, key, guests)])?;
+    Ok(true)
+}
+
+/// Whether an invitation can still be redeemed at `now`.
+const fn check_expiry(invitation: &Invitation, now: WallTime) -> Result<(), JoinError> {
+    if now.0 > invitation.expires.0 {
+        return Err(JoinError::Expired { expired: invitation.expires.0, now: now.0 });
+    }
+    Ok(())
+}
+
 impl<S: Store, D: Directory> Door<S, D> {
     /// The invitation, when it is valid here and now for this guest.
     async fn invitation(&self, request: &JoinRequest) -> Result<Invitation, JoinError> {
@@ -77,29 +106,14 @@ impl<S: Store, D: Directory> Door<S, D> {
         if !invite::verifies(&request.invitation, &invitee, &request.invited) {
             return Err(JoinError::Forged);
         }
-        let now = self.clock.wall();
-        if now > invitation.expires {
-            return Err(JoinError::Expired { expired: invitation.expires.0, now: now.0 });
-        }
+        check_expiry(&invitation, self.clock.wall())?;
         Ok(invitation)
     }
 
     /// Counts the use, on disk. A guest that was counted before is not counted again.
     async fn count(&self, invitation: &Invitation, guest: &PublicKey) -> Result<(), JoinError> {
-        let (store, key, guest) = (Arc::clone(&self.store), invitation.key.0.to_vec(), guest.0);
-        let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
-        let counted = tokio::task::spawn_blocking(move || {
-            let mut guests = store.get(Table::Redemptions, &key)?.unwrap_or_default();
-            if guests.chunks_exact(guest.len()).any(|counted| counted == guest) {
-                return Ok(true);
-            }
-            if guests.len() / guest.len() >= uses {
-                return Ok(false);
-            }
-            guests.extend_from_slice(&guest);
-            store.commit(vec![Change::Put(Table::Redemptions, key, guests)])?;
-            Ok::<bool, mesh_ports::store::StoreError>(true)
-        });
+        let (store, used, guest) = (Arc::clone(&self.store), invitation.clone(), *guest);
+        let counted = tokio::task::spawn_blocking(move || count(store.as_ref(), &used, &guest));
         match counted.await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(JoinError::UsedUp(invitation.uses)),
@@ -127,5 +141,43 @@ impl<S: Store, D: Directory> Door<S, D> {
 
     async fn welcome(&self) -> Admitted {
         Admitted { records: self.control.records().await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A token lets in as many as it says, until it says.
+
+    use mesh_coordinator::catalogue::Invitation;
+    use mesh_coordinator::id::{NodeId, PublicKey};
+    use mesh_coordinator::time::WallTime;
+    use mesh_ports::control::JoinError;
+    use mesh_store::MemStore;
+
+    use super::{check_expiry, count};
+
+    fn invitation(uses: u32) -> Invitation {
+        let redeemer = NodeId::of(&PublicKey([1; 32]));
+        Invitation { key: PublicKey([2; 32]), redeemer, expires: WallTime(100), uses }
+    }
+
+    #[test]
+    fn a_used_token_lets_nobody_else_in_and_its_guest_again() {
+        let store = MemStore::new();
+        let [first, second, third] = [5, 6, 7].map(|n| PublicKey([n; 32]));
+        let counted = |guest| count(&store, &invitation(2), guest).unwrap();
+        assert!(counted(&first) && counted(&second));
+        assert!(!counted(&third), "it is used up");
+        assert!(counted(&first), "whose answer was lost gets it again");
+        assert!(!counted(&third));
+        let other = Invitation { key: PublicKey([3; 32]), ..invitation(1) };
+        assert!(count(&store, &other, &third).unwrap(), "another token is counted apart");
+    }
+
+    #[test]
+    fn an_expired_token_lets_nobody_in() {
+        assert!(check_expiry(&invitation(1), WallTime(100)).is_ok());
+        let expired = check_expiry(&invitation(1), WallTime(101));
+        assert!(matches!(expired, Err(JoinError::Expired { expired: 100, now: 101 })));
     }
 }

@@ -239,6 +239,29 @@ fn a_record_that_is_too_long_is_refused_before_it_is_signed() {
 }
 
 #[test]
+fn an_oversized_record_is_refused_before_it_is_decoded() {
+    // Its author signed it, and what follows the record is one long field that nobody knows.
+    let mut signed = changed(|_| {});
+    signed.bytes.extend([0xfa, 0x3f, 0x80, 0x80, 0x10]);
+    signed.bytes.extend(vec![0; 256 << 10]);
+    signed.signature = author().sign(context::RECORD, &signed.bytes);
+    assert!(matches!(open(signed), Err(RecordError::Long { found }) if found > RECORD_LEN_MAX));
+}
+
+#[test]
+fn a_deeply_nested_record_is_refused() {
+    // Groups inside groups, in a field that nobody knows: a reader that followed them would run out of stack.
+    let (open_group, close_group) = ([0xfb, 0x3f], [0xfc, 0x3f]);
+    let depth = RECORD_LEN_MAX / 4 - 256;
+    let mut signed = changed(|_| {});
+    signed.bytes.extend(open_group.repeat(depth));
+    signed.bytes.extend(close_group.repeat(depth));
+    assert!(signed.bytes.len() <= RECORD_LEN_MAX);
+    signed.signature = author().sign(context::RECORD, &signed.bytes);
+    assert!(matches!(open(signed), Err(RecordError::Malformed { .. })));
+}
+
+#[test]
 fn an_invitation_counts_only_for_whom_it_was_signed() {
     let invitation = KeyPair::from_seed(&[3; 32]);
     let mesh = MeshId(Hash([1; 32]));

@@ -107,3 +107,54 @@ fn of_two_admins_at_one_distance_the_later_one_says_what_a_third_may_do() {
         assert_eq!(third.role, Role::Viewer, "{later} has taken it back");
     }
 }
+
+#[test]
+fn a_record_of_another_mesh_is_refused() {
+    let sample = Sample::new();
+    let mut entry = sample.operator(key(5), Role::Admin);
+    entry.record.mesh = crate::id::MeshId(crate::id::Hash([9; 32]));
+    let mut catalogue = sample.catalogue(&[]);
+    assert_eq!(catalogue.insert(entry), Inserted::Refused(Refusal::OtherMesh));
+    // Nor does another birth of the mesh count, by the same root.
+    let mut born = sample.genesis;
+    born.hash = crate::id::Hash([9; 32]);
+    assert_eq!(catalogue.insert(born), Inserted::Refused(Refusal::OtherMesh));
+}
+
+#[test]
+fn a_token_that_is_used_on_both_sides_of_a_split_counts_where_its_redeemer_is() {
+    let sample = Sample::new();
+    let other = sample.says(ROOT, 1, member(11, None));
+    let there = invited(&sample, REDEEMER, 30);
+    // The other side has the token and the invitation, and a member that would like to help.
+    let here = invited(&sample, 11, 31);
+    let mut unsigned = invited(&sample, REDEEMER, 32);
+    unsigned.invitation_verified = false;
+    let mut entries = beginning(&sample);
+    entries.push(other);
+    let mut side = sample.catalogue(&entries);
+    for forged in [&here, &unsigned] {
+        assert_eq!(side.insert(forged.clone()), Inserted::Refused(Refusal::Invitation));
+    }
+    entries.extend([there, here, unsigned]);
+    let catalogue = sample.in_any_order(&entries);
+    assert!(is_member(&catalogue, 30) && !is_member(&catalogue, 31) && !is_member(&catalogue, 32));
+}
+
+#[test]
+fn a_viewer_changes_nothing_and_a_deployer_admits_nobody() {
+    let sample = Sample::new();
+    let drain = |n| {
+        let drain = super::super::Drain { node: NodeId::of(&key(REDEEMER)), drained: true };
+        sample.says(key(n), 1, Body::Drain(drain))
+    };
+    let mut catalogue = sample.catalogue(&[
+        sample.operator(key(5), Role::Viewer),
+        sample.operator(key(6), Role::Deployer),
+    ]);
+    let role = |needed, found| Inserted::Refused(Refusal::Role { needed, found });
+    assert_eq!(catalogue.insert(drain(5)), role(Role::Deployer, Role::Viewer));
+    assert_eq!(catalogue.insert(drain(6)), Inserted::Applied);
+    let admitted = sample.says(key(6), 1, member(30, None));
+    assert_eq!(catalogue.insert(admitted), role(Role::Admin, Role::Deployer));
+}

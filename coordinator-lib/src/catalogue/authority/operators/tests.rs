@@ -113,7 +113,10 @@ fn an_admin_demotes_another_whom_the_root_made() {
     let mut entries = two_admins(&sample);
     let third = sample.names((key(6), 1), key(7), Role::Admin);
     let demotion = sample.names((key(7), 2), key(5), Role::Deployer);
-    assert_eq!(refused(&sample, &[&entries[..], &[third.clone()]].concat(), &demotion), None);
+    assert_eq!(
+        refused(&sample, &[&entries[..], std::slice::from_ref(&third)].concat(), &demotion),
+        None
+    );
     entries.extend([third, demotion]);
     let catalogue = sample.in_any_order(&entries);
     assert_eq!(role(&catalogue, key(5)), Some(Role::Deployer), "though 7 is farther from the root");
