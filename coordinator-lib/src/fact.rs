@@ -59,6 +59,9 @@ pub struct Claim {
     pub restarts: u32,
     /// The last error, or how the container ended, for people; at most [`DETAIL_LEN_MAX`] bytes, empty when all is well.
     pub detail: String,
+    /// Rises with everything that the claimant says of its claims, also from one life of its agent to the next. Direct words and
+    /// gossip overtake each other; by this number an older word never replaces a newer one.
+    pub seq: u64,
 }
 
 /// Why an observer thinks that a node does not serve.

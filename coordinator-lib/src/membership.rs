@@ -234,7 +234,7 @@ impl Membership {
         out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        out.extend(peer.renew(incarnation).map(Act::Unvote));
+        out.extend(peer.renew(incarnation, self.rules).map(Act::Unvote));
         peer.heard = Some(now);
         peer.refused = None;
         peer.probe = None;
@@ -266,7 +266,8 @@ impl Membership {
     pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote, by_gossip: bool) {
         let Some(peer) = self.peers.get_mut(&vote.node) else { return };
         // M5: a vote about an older life says nothing about this one.
-        if peer.incarnation.is_some_and(|known| known > vote.incarnation) {
+        let refuted = peer.incarnation.is_some_and(|known| known > vote.incarnation);
+        if refuted && self.rules.hold(Rule::Refute) {
             return;
         }
         if vote.suspicion == Suspicion::Refused && peer.refused.is_none() {
@@ -302,7 +303,7 @@ impl Membership {
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
-        out.extend(peer.renew(incarnation).map(Act::Unvote));
+        out.extend(peer.renew(incarnation, self.rules).map(Act::Unvote));
         if peer.gossip_up != Some(up) {
             peer.gossip_up = Some(up);
             peer.gossip_since = now;

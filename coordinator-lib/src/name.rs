@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The longest name: 63 characters, the limit of a DNS label.
 pub const NAME_LEN_MAX: usize = 63;
@@ -43,11 +44,12 @@ fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
+// Shared text: a slot has a name in it, and slots are the keys of most tables.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The text of the name.
@@ -62,7 +64,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 check(text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
 
@@ -99,6 +101,6 @@ impl MeshName {
     /// What a mesh is called before its genesis record has arrived.
     #[must_use]
     pub fn unnamed() -> Self {
-        Self("unnamed".to_owned())
+        Self("unnamed".into())
     }
 }

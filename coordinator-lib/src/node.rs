@@ -83,7 +83,7 @@ impl Node {
             catalogue,
             membership: Membership::new(config.me),
             facts: BTreeMap::new(),
-            claims: Claims::new(config.me, config.seed),
+            claims: Claims::new(config.me, config.incarnation, config.seed),
             desk: Desk::default(),
             prng: Prng::new(config.seed),
             began: None,

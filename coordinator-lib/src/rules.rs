@@ -7,6 +7,14 @@
 pub enum Rule {
     /// C1: a node claims only once it has heard what the others hold.
     WarmUp,
+    /// C2: the claims of a node that is down hold nothing.
+    DeadHoldNothing,
+    /// C2: the claims of a node whose agent restarts hold what they hold.
+    RestartingHold,
+    /// C2: a slot whose holder yields needs relief.
+    Relief,
+    /// C2: a slot that is held by an old revision needs a replacement.
+    Replacement,
     /// C3: the ranks behind the first wait for it.
     RankDelay,
     /// C4: an intent makes way for who serves already, and for a better claim.
@@ -27,18 +35,30 @@ pub enum Rule {
     OneAtATime,
     /// C8: a node starts only a few replicas at a time.
     StartsMax,
+    /// C8: an intent whose start does not begin for long holds nobody back.
+    IntentMax,
     /// C9: after many deaths at once nothing is claimed until they are all known.
     Settle,
+    /// C10: nodes with fewer replicas of the service come first.
+    Spread,
     /// C11: a drained or unsuited holder goes on until somebody relieves it.
     YieldServes,
     /// C12: what the catalogue does not want any more is stopped.
     StopUnwanted,
     /// M1: the opinion of one observer moves nothing while another can be asked.
     SecondOpinion,
+    /// M2: an observer that reaches no other one believes itself.
+    BelieveAlone,
     /// M3: a host that refuses connections is restarting its agent and keeps what it holds.
     RestartGrace,
     /// M4: who was late himself does not take the others for silent.
     DoubtOwnEars,
+    /// M5: a vote dies with the voter.
+    VoteDies,
+    /// M5: a higher incarnation refutes the votes about a lower one.
+    Refute,
+    /// M6: where the observers have not spoken, what was heard counts, then gossip.
+    Undisputed,
     /// P1: a submission is acknowledged only when it is on a second disk too.
     SecondDisk,
     /// P1: a peer's records are acknowledged only when they are on this disk.

@@ -7,10 +7,10 @@ use crate::fact::{Claim, FactKey, Phase};
 use crate::id::{Incarnation, NodeId, SlotId};
 use crate::time::Instant;
 
-/// What was announced directly and what gossip has not confirmed after this time was outdated when it came.
+/// What was announced directly and is not heard of by gossip after this time was taken back before it came.
 const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
 /// A claimant that only intends for so long has no room to start (C8): somebody else may.
-pub(super) const INTENT_MAX: Duration = Duration::from_secs(10);
+const INTENT_MAX: Duration = Duration::from_secs(10);
 /// The most claims that are remembered of one node, ten times what a big host runs: a node that makes up more is not believed.
 const CLAIMS_MAX: usize = 4_096;
 
@@ -21,18 +21,32 @@ pub(crate) struct Held {
     incarnation: Incarnation,
     /// Since when it is in its phase, as seen here.
     pub(crate) since: Instant,
-    /// What gossip says of it; `None` while it is known only by a direct announcement.
-    confirmed: Option<Claim>,
+    /// The number of what gossip last said of it; `None` while it is known only by a direct announcement.
+    confirmed: Option<u64>,
     /// When it was last announced or confirmed.
     put: Instant,
 }
 
 impl Held {
-    /// Until when it counts without a word of gossip; `None` when gossip says the same.
+    /// Until when it counts without a word of gossip; `None` when gossip has said it.
     fn expires(&self) -> Option<Instant> {
-        let agreed = self.confirmed.as_ref() == Some(&self.claim);
-        (!agreed).then(|| self.put + UNCONFIRMED_TTL)
+        self.confirmed.is_none().then(|| self.put + UNCONFIRMED_TTL)
     }
+
+    /// From when on it counts no more because its claimant does not come to start it (C8); `None` once it has started.
+    fn waits_until(&self) -> Option<Instant> {
+        (self.claim.phase == Phase::Intent).then(|| overdue_at(self.since))
+    }
+
+    /// C8: whether its claimant has said for long that it would start it, and has not.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.waits_until().is_some_and(|until| until <= now)
+    }
+}
+
+/// When an intent of `since` counts no more (C8).
+pub(super) fn overdue_at(since: Instant) -> Instant {
+    since + INTENT_MAX
 }
 
 /// The claims of all other nodes, by slot.
@@ -43,11 +57,13 @@ pub(crate) struct Book {
     index: BTreeMap<(NodeId, FactKey), SlotId>,
     /// The life of each node that has said all it holds.
     complete: BTreeMap<NodeId, Incarnation>,
+    /// Up to which number each node has taken back claims: an announcement of before must not bring one back.
+    taken_back: BTreeMap<NodeId, (Incarnation, u64)>,
 }
 
 impl Book {
-    /// A claim arrived, by gossip (`confirmed`) or directly. Each may overtake the other. What comes directly counts at once, and
-    /// gossip has the last word.
+    /// A claim arrived, by gossip (`confirmed`) or directly. Each may overtake the other, and either may be repeated: what counts
+    /// is the claimant's own number.
     pub(crate) fn put(
         &mut self,
         now: Instant,
@@ -64,25 +80,32 @@ impl Book {
         if !self.index.contains_key(&(node, key)) && self.index.range(all).count() >= CLAIMS_MAX {
             return;
         }
-        let claims = self.slots.entry(claim.slot.clone()).or_default();
-        let before =
-            claims.get(&(node, claim.revision.id)).filter(|held| held.incarnation == incarnation);
-        // A phase never goes back to an intent.
-        let stale = before.is_some_and(|held| {
-            !confirmed && claim.phase == Phase::Intent && held.claim.phase != Phase::Intent
-        });
-        if stale {
+        let said = confirmed.then_some(claim.seq);
+        let of_slot = self.slots.get_mut(&claim.slot);
+        let before = of_slot.and_then(|claims| claims.get_mut(&(node, claim.revision.id)));
+        if let Some(held) = before {
+            if (held.incarnation, held.claim.seq) > (incarnation, claim.seq) {
+                if held.incarnation == incarnation {
+                    held.confirmed = held.confirmed.max(said);
+                }
+                return;
+            }
+            let is_same_life = held.incarnation == incarnation;
+            if !is_same_life || held.claim.phase != claim.phase {
+                held.since = now;
+            }
+            let confirmed_before = held.confirmed.filter(|_| is_same_life);
+            (held.incarnation, held.put, held.claim) = (incarnation, now, claim);
+            held.confirmed = confirmed_before.max(said);
             return;
         }
-        let same_phase = before.filter(|held| held.claim.phase == claim.phase);
-        let since = same_phase.map_or(now, |held| held.since);
-        let confirmed = if confirmed {
-            Some(claim.clone())
-        } else {
-            before.and_then(|held| held.confirmed.clone())
-        };
+        let taken_back = self.taken_back.get(&node).copied();
+        if !confirmed && taken_back.is_some_and(|last| (incarnation, claim.seq) <= last) {
+            return;
+        }
         self.index.insert((node, key), claim.slot.clone());
-        let held = Held { incarnation, since, confirmed, put: now, claim };
+        let claims = self.slots.entry(claim.slot.clone()).or_default();
+        let held = Held { incarnation, since: now, confirmed: said, put: now, claim };
         claims.insert((node, held.claim.revision.id), held);
     }
 
@@ -90,10 +113,22 @@ impl Book {
     pub(crate) fn withdraw(&mut self, node: NodeId, incarnation: Incarnation, key: FactKey) {
         let FactKey::Claim(_, revision) = key else { return };
         let Some(slot) = self.index.get(&(node, key)).cloned() else { return };
-        let held = self.slots.get(&slot).and_then(|claims| claims.get(&(node, revision)));
-        if held.is_some_and(|held| held.incarnation <= incarnation) {
-            self.remove(&slot, node, revision);
+        let claims = self.slots.get_mut(&slot);
+        let Some(held) = claims.and_then(|claims| claims.get_mut(&(node, revision))) else {
+            return;
+        };
+        if held.incarnation > incarnation {
+            return;
         }
+        if held.confirmed.is_some_and(|confirmed| confirmed < held.claim.seq) {
+            // Gossip has not come to what is known already, so it may be an earlier claim that was taken back.
+            held.confirmed = None;
+            return;
+        }
+        let last = (held.incarnation, held.claim.seq);
+        let taken_back = self.taken_back.entry(node).or_insert(last);
+        *taken_back = last.max(*taken_back);
+        self.remove(&slot, node, revision);
     }
 
     /// A node in this life has said all that it holds: what it said in earlier lives is void. Until then the claims of the
@@ -114,23 +149,19 @@ impl Book {
     /// A node is no member any more.
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.complete.remove(&node);
+        self.taken_back.remove(&node);
         self.retain(|holder, _| holder != node);
     }
 
-    /// Goes back to what gossip says where announcements were never confirmed. Returns when to look again.
+    /// Forgets announcements of which gossip never heard. Returns when time alone will change something about a claim.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
         let due = |held: &Held| held.expires().is_some_and(|expires| expires <= now);
         if self.slots.values().any(|claims| claims.values().any(due)) {
-            self.retain(|_, held| held.confirmed.is_some() || !due(held));
-            let held = self.slots.values_mut().flat_map(BTreeMap::values_mut);
-            for held in held.filter(|held| due(held)) {
-                if let Some(confirmed) = held.confirmed.clone() {
-                    held.since = now;
-                    held.claim = confirmed;
-                }
-            }
+            self.retain(|_, held| !due(held));
         }
-        self.all().filter_map(|(_, held)| held.expires()).min()
+        let moments = |held: &Held| [held.expires(), held.waits_until()];
+        let moments = self.all().flat_map(|(_, held)| moments(held)).flatten();
+        moments.filter(|moment| *moment > now).min()
     }
 
     /// The claims of one slot.
@@ -198,6 +229,7 @@ mod tests {
             failover_ms: None,
             restarts: 0,
             detail: String::new(),
+            seq: 1,
         }
     }
 

@@ -7,7 +7,7 @@ mod tend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::book::{Book, INTENT_MAX};
+use super::book::{Book, Held};
 use super::mine::{Hold, Mine};
 use super::need::Standing;
 use crate::catalogue::State;
@@ -24,6 +24,9 @@ use crate::workload::{Do, Observed, Workload};
 
 /// The most replicas that one node starts at the same time (C8): two per core of a small server keep starts short.
 pub(crate) const STARTS_MAX: usize = 4;
+/// So far apart are the numbers with which two lives of an agent begin to count what they say of claims. An incarnation is a time
+/// in milliseconds or one more than the last, and in neither a million things are said.
+const SEQS_PER_LIFE: u64 = 1 << 20;
 /// How long a released replica still answers, so that everybody has heard of the release: two rounds of gossip and more.
 pub(crate) const DRAIN: Duration = Duration::from_millis(800);
 
@@ -76,12 +79,14 @@ pub(crate) struct Claims {
     failures: BTreeMap<(SlotId, u64), (u32, Instant)>,
     prefetched: BTreeSet<String>,
     nonce: u64,
+    /// The number of the last thing that was said of a claim.
+    seq: u64,
     /// Earliest moment at which time alone changes something, found during the last look.
     wake: Option<Instant>,
 }
 
 impl Claims {
-    pub(crate) fn new(me: NodeId, seed: u64) -> Self {
+    pub(crate) fn new(me: NodeId, incarnation: Incarnation, seed: u64) -> Self {
         Self {
             me,
             book: Book::default(),
@@ -90,6 +95,7 @@ impl Claims {
             failures: BTreeMap::new(),
             prefetched: BTreeSet::new(),
             nonce: seed,
+            seq: incarnation.0.saturating_mul(SEQS_PER_LIFE),
             wake: None,
         }
     }
@@ -183,24 +189,38 @@ impl Claims {
         self.publish(world, out);
     }
 
-    /// C1, C8: starts what is queued, once the others were heard and as far as there is room.
+    /// C1, C8: starts what is queued, once the others were heard and as far as there is room. What was not started before is an
+    /// intent until then, so that whoever has room may take it.
     fn start_some(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
         if !world.warm {
             return;
         }
-        let limit = if world.rules.hold(Rule::StartsMax) { STARTS_MAX } else { usize::MAX };
-        let mut room = limit
-            .saturating_sub(self.mine.values().filter(|mine| mine.workload.is_starting()).count());
+        let mut room = self.room(world);
         for ((slot, _), mine) in &mut self.mine {
-            if mine.hold != Hold::Held || !mine.workload.is_queued() || room == 0 {
+            let may = match mine.hold {
+                Hold::Held => true,
+                Hold::Intent { until } => until <= world.now,
+                Hold::Draining { .. } | Hold::Leaving | Hold::Failed { .. } => false,
+            };
+            if !may || !mine.workload.is_queued() || room == 0 {
                 continue;
             }
             room = room.saturating_sub(1);
+            if mine.hold != Hold::Held {
+                mine.hold = Hold::Held;
+                out.push(Effect::Note(slot.clone(), None, "starts".to_owned()));
+            }
             let mut jobs = Vec::new();
             mine.workload.start(&mut jobs);
             mine.unready = Some(world.now);
             push_jobs(slot, mine.claim.revision, jobs, out);
         }
+    }
+
+    /// C8: how many more replicas this node may start now.
+    fn room(&self, world: &World<'_>) -> usize {
+        let limit = if world.rules.hold(Rule::StartsMax) { STARTS_MAX } else { usize::MAX };
+        limit.saturating_sub(self.mine.values().filter(|it| it.workload.is_starting()).count())
     }
 
     fn publish(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
@@ -226,6 +246,8 @@ impl Claims {
             if mine.workload.is_gone() {
                 gone.push(key.clone());
             } else if mine.published.as_ref() != Some(&mine.claim) {
+                self.seq = self.seq.wrapping_add(1);
+                mine.claim.seq = self.seq;
                 mine.published = Some(mine.claim.clone());
                 out.push(Effect::Publish(mine.claim.clone()));
             }
@@ -266,11 +288,7 @@ impl Claims {
         };
         let own =
             self.of_slot(slot).filter(|mine| mine.is_held()).map(|mine| standing(&mine.claim));
-        let others = self.book.of(slot).filter(|(node, held)| {
-            let stuck =
-                held.claim.phase == Phase::Intent && world.now.since(held.since) >= INTENT_MAX;
-            world.counts(*node) && !stuck
-        });
+        let others = self.book.of(slot).filter(|(node, held)| world.stands(*node, held));
         own.chain(others.map(|(_, held)| standing(&held.claim))).collect()
     }
 
@@ -344,8 +362,18 @@ impl Claims {
 impl World<'_> {
     /// Whether the claims of `node` count: it is a member and not down.
     fn counts(&self, node: NodeId) -> bool {
-        self.membership.status(node).is_some_and(|status| status != NodeStatus::Down)
-            && self.state.nodes.contains_key(&node)
+        let counts = |status| match status {
+            NodeStatus::Down => !self.rules.hold(Rule::DeadHoldNothing),
+            NodeStatus::Restarting => self.rules.hold(Rule::RestartingHold),
+            NodeStatus::Alive | NodeStatus::Unknown => true,
+        };
+        self.membership.status(node).is_some_and(counts) && self.state.nodes.contains_key(&node)
+    }
+
+    /// Whether a claim of `node` stands in anybody's way: not when it has been waiting for its start for long (C8).
+    fn stands(&self, node: NodeId, held: &Held) -> bool {
+        let waits = held.is_overdue(self.now) && self.rules.hold(Rule::IntentMax);
+        self.counts(node) && !waits
     }
 
     fn place(&self, me: NodeId, id: NodeId) -> Option<Place> {
@@ -397,9 +425,13 @@ fn claim(slot: SlotId, revision: Revision, crowding: u32) -> Claim {
         failover_ms: None,
         restarts: 0,
         detail: String::new(),
+        seq: 0,
     }
 }
 
 fn push_jobs(slot: &SlotId, revision: Revision, jobs: Vec<Do>, out: &mut Vec<Effect>) {
     out.extend(jobs.into_iter().map(|job| Effect::Do(slot.clone(), revision, job)));
 }
+
+#[cfg(test)]
+mod tests;

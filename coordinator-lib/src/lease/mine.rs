@@ -1,12 +1,13 @@
 //! One claim of this node, and the replica behind it.
 //!
 //! ```text
-//!   Intent ── no objection ──▶ Held ── relieved, or not wanted ──▶ Draining ── drained ──▶ Leaving ──▶ (gone)
+//!   Intent ──── starts ──────▶ Held ── relieved, or not wanted ──▶ Draining ── drained ──▶ Leaving ──▶ (gone)
 //!      │                        │ cannot get ready                                            ▲
 //!      └── objection ───────────┼──▶ Failed ── cooled down ───────────────────────────────────┤
 //!                               └───────── never served ──────────────────────────────────────┘
 //! ```
 
+use super::book::overdue_at;
 use crate::fact::{Claim, DETAIL_LEN_MAX, Phase};
 use crate::id::NodeId;
 use crate::time::Instant;
@@ -14,7 +15,7 @@ use crate::workload::Workload;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
-    /// Said, and not yet started (C4).
+    /// Said, and not yet started: others may object until then (C4), and after that it waits for its turn to start (C8).
     Intent { until: Instant },
     /// Held.
     Held,
@@ -85,6 +86,11 @@ impl Mine {
     /// Whether others may stop because of it.
     pub(super) fn is_proven(&self) -> bool {
         self.is_ready() && self.workload.is_proven()
+    }
+
+    /// C8: whether it has been waiting for room to start for so long that others may take it.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        matches!(self.hold, Hold::Intent { until } if overdue_at(until) <= now)
     }
 
     /// Whether clients may be served by it at this moment.

@@ -5,6 +5,7 @@ use crate::fact::Phase;
 use crate::id::{AppUid, Revision, SlotId, SlotIndex};
 use crate::name::ServiceName;
 use crate::placement::{Place, lasting_obstacles};
+use crate::rules::{Rule, Rules};
 use crate::spec::{Mode, ServiceSpec};
 
 /// What a slot needs.
@@ -30,9 +31,9 @@ pub(super) struct Standing {
 
 impl Need {
     /// From the claims of nodes that are believed to serve.
-    pub(super) fn of(claims: &[Standing], current: Revision) -> Self {
+    pub(super) fn of(claims: &[Standing], current: Revision, rules: Rules) -> Self {
         let holding = || claims.iter().filter(|claim| claim.phase.holds());
-        if holding().any(|claim| claim.revision == current && !claim.yielding) {
+        let need = if holding().any(|claim| claim.revision == current && !claim.yielding) {
             Self::Nothing
         } else if holding().any(|claim| !claim.yielding && claim.revision != current) {
             Self::Replacement
@@ -40,7 +41,10 @@ impl Need {
             Self::Relief
         } else {
             Self::Holder
-        }
+        };
+        let is_void = (need == Self::Replacement && !rules.hold(Rule::Replacement))
+            || (need == Self::Relief && !rules.hold(Rule::Relief));
+        if is_void { Self::Nothing } else { need }
     }
 }
 
@@ -51,12 +55,12 @@ pub(super) fn is_renewed(claims: &[Standing], current: Revision) -> bool {
 }
 
 /// The slots of one service, in the order in which they are replaced.
-pub(super) fn slots_of<'a>(
+fn slots_of<'p>(
     uid: AppUid,
     app: &App,
     service: &ServiceName,
     spec: &ServiceSpec,
-    places: impl Iterator<Item = &'a Place>,
+    places: impl Iterator<Item = &'p Place>,
 ) -> Vec<SlotId> {
     let slot = |index| SlotId { app: uid, service: service.clone(), index };
     if !app.running {
@@ -75,9 +79,11 @@ pub(super) fn slots_of<'a>(
 }
 
 /// All slots that the catalogue wants.
-pub(crate) fn wanted_slots<'a>(
+///
+/// The places are looked at for the slots of global services only.
+pub(crate) fn wanted_slots<'a, 'p>(
     state: &'a State,
-    places: impl Iterator<Item = &'a Place> + Clone,
+    places: impl Iterator<Item = &'p Place> + Clone,
 ) -> Vec<(&'a App, &'a ServiceSpec, Vec<SlotId>)> {
     let services = state.apps.iter().flat_map(|(uid, app)| {
         app.release.spec.services.iter().map(move |(name, spec)| (*uid, app, name, spec))
@@ -85,4 +91,12 @@ pub(crate) fn wanted_slots<'a>(
     services
         .map(|(uid, app, name, spec)| (app, spec, slots_of(uid, app, name, spec, places.clone())))
         .collect()
+}
+
+/// Whether any service that runs has a slot on each node.
+pub(super) fn any_global(state: &State) -> bool {
+    let running = state.apps.values().filter(|app| app.running);
+    running
+        .flat_map(|app| app.release.spec.services.iter().map(move |(name, spec)| (app, name, spec)))
+        .any(|(app, name, spec)| app.mode(name, spec) == Mode::Global)
 }

@@ -1,4 +1,4 @@
-//! The order among claims is one for all, and what others claim is what gossip says in the end.
+//! The order among claims is one for all, and of others' claims the newest word counts, however it came.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -25,7 +25,13 @@ fn claim(phase: Phase, crowding: u32) -> Claim {
         failover_ms: None,
         restarts: 0,
         detail: String::new(),
+        seq: 1,
     }
+}
+
+/// The same claim as its holder said it at another time.
+fn said(seq: u64, phase: Phase) -> Claim {
+    Claim { seq, ..claim(phase, 0) }
 }
 
 fn node(n: u8) -> NodeId {
@@ -84,17 +90,54 @@ proptest! {
     }
 }
 
+fn phase(book: &Book) -> Option<Phase> {
+    book.all().map(|(_, held)| held.claim.phase).next()
+}
+
+/// Gossip's rounds are slower than direct words, and a direct word may be repeated long after.
 #[test]
-fn a_late_announcement_gives_way_to_what_gossip_said() {
+fn an_older_word_never_replaces_a_newer_one() {
+    for (newer_by_gossip, older_by_gossip) in [(false, true), (true, false), (false, false)] {
+        let mut book = Book::default();
+        book.put(at(0), node(1), Incarnation(1), said(3, Phase::Ready), newer_by_gossip);
+        book.put(at(1), node(1), Incarnation(1), said(2, Phase::Starting), older_by_gossip);
+        assert_eq!(phase(&book), Some(Phase::Ready));
+        book.put(at(1), node(1), Incarnation(1), said(4, Phase::Unhealthy), older_by_gossip);
+        assert_eq!(phase(&book), Some(Phase::Unhealthy));
+    }
+}
+
+/// An agent of an earlier version numbers nothing.
+#[test]
+fn a_new_life_is_believed_whatever_its_numbers() {
     let mut book = Book::default();
-    let slot = claim(Phase::Ready, 0).slot;
-    book.put(at(0), node(1), Incarnation(1), claim(Phase::Ready, 0), true);
-    book.put(at(1), node(1), Incarnation(1), claim(Phase::Starting, 0), false);
-    let phase = |book: &Book| book.of(&slot).map(|(_, held)| held.claim.phase).next();
+    book.put(at(0), node(1), Incarnation(1), said(9, Phase::Ready), true);
+    book.put(at(1), node(1), Incarnation(2), said(0, Phase::Starting), true);
     assert_eq!(phase(&book), Some(Phase::Starting));
-    assert_eq!(book.expire(at(2)), Some(at(11)));
-    assert_eq!(book.expire(at(11)), None);
+    book.put(at(1), node(1), Incarnation(2), said(0, Phase::Ready), false);
+    book.put(at(1), node(1), Incarnation(1), said(10, Phase::Starting), true);
     assert_eq!(phase(&book), Some(Phase::Ready));
+}
+
+#[test]
+fn what_was_taken_back_is_not_brought_back_by_a_late_announcement() {
+    let mut book = Book::default();
+    book.put(at(0), node(1), Incarnation(1), said(3, Phase::Released), true);
+    book.withdraw(node(1), Incarnation(1), claim(Phase::Ready, 0).key());
+    book.put(at(1), node(1), Incarnation(1), said(2, Phase::Ready), false);
+    assert_eq!(phase(&book), None);
+    book.put(at(1), node(1), Incarnation(1), said(4, Phase::Intent), false);
+    assert_eq!(phase(&book), Some(Phase::Intent));
+}
+
+#[test]
+fn a_late_withdrawal_spares_the_claim_that_was_announced_since() {
+    let mut book = Book::default();
+    book.put(at(0), node(1), Incarnation(1), said(3, Phase::Released), true);
+    book.put(at(1), node(1), Incarnation(1), said(4, Phase::Intent), false);
+    book.withdraw(node(1), Incarnation(1), claim(Phase::Ready, 0).key());
+    assert_eq!(phase(&book), Some(Phase::Intent));
+    assert_eq!(book.expire(at(2)), Some(at(11)), "it has to be confirmed again");
 }
 
 #[test]

@@ -68,11 +68,14 @@ impl Peer {
 
     /// A higher incarnation refutes what was said of the lower one (M5). Returns this node's own vote about that, which is now
     /// to be taken back.
-    pub(super) fn renew(&mut self, incarnation: Incarnation) -> Option<Vote> {
+    pub(super) fn renew(&mut self, incarnation: Incarnation, rules: Rules) -> Option<Vote> {
         if self.incarnation.is_some_and(|known| incarnation <= known) {
             return None;
         }
         self.incarnation = Some(incarnation);
+        if !rules.hold(Rule::Refute) {
+            return None;
+        }
         self.votes.clear();
         self.refused = None;
         self.probe = None;
@@ -121,7 +124,7 @@ impl Peer {
         let jury: Vec<NodeId> = self
             .observers
             .iter()
-            .filter(|observer| reachable.contains(observer))
+            .filter(|observer| reachable.contains(observer) || !rules.hold(Rule::VoteDies))
             .copied()
             .collect();
         let votes = |wanted: Option<Suspicion>| {
@@ -129,7 +132,8 @@ impl Peer {
             voters.filter(|vote| wanted.is_none_or(|wanted| vote.suspicion == wanted)).count()
         };
         let carried = |count: usize| {
-            count * 2 > jury.len() && (count >= 2 || self.is_lone_verdict(now, me, &jury))
+            let alone = rules.hold(Rule::BelieveAlone) && self.is_lone_verdict(now, me, &jury);
+            count * 2 > jury.len() && (count >= 2 || alone)
                 || (count > 0 && !rules.hold(Rule::SecondOpinion))
         };
         if carried(votes(Some(Suspicion::Silent))) && !self.is_graced(now) {
@@ -144,7 +148,7 @@ impl Peer {
                 NodeStatus::Down
             };
         }
-        self.undisputed(now)
+        if rules.hold(Rule::Undisputed) { self.undisputed(now) } else { self.status }
     }
 
     /// M1, M2: a single voter counts only when nobody else could be asked and the silence has lasted.

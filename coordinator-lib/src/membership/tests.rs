@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Act, Membership, OBSERVERS, observers_of};
 use crate::fact::{Suspicion, Vote};
 use crate::id::{Incarnation, NodeId, PublicKey};
+use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 use crate::view::NodeStatus;
 
@@ -28,8 +29,13 @@ struct Script {
 
 impl Script {
     fn new(n_peers: u8) -> Self {
+        Self::with_rules(n_peers, Rules::ALL)
+    }
+
+    fn with_rules(n_peers: u8, rules: Rules) -> Self {
         let peers: Vec<NodeId> = (1..=n_peers).map(node).collect();
         let mut membership = Membership::new(node(0));
+        membership.set_rules(rules);
         let members: BTreeSet<NodeId> = peers.iter().copied().chain([node(0)]).collect();
         membership.set_members(at(0), &members);
         let mut script = Self { membership, peers, acts: Vec::new() };
@@ -187,4 +193,66 @@ fn accusations_by_those_who_do_not_watch_take_nobody_his_opinion() {
     };
     assert!(script(false));
     assert!(!script(true));
+}
+
+/// What becomes of a script with all rules in force, and without `rule`.
+fn with_and_without(rule: Rule, script: impl Fn(Rules) -> NodeStatus) -> [NodeStatus; 2] {
+    [Rules::ALL, Rules::without(rule)].map(script)
+}
+
+#[test]
+fn the_survivor_of_two_believes_itself_after_a_while() {
+    let statuses = with_and_without(Rule::BelieveAlone, |rules| {
+        let mut script = Script::with_rules(1, rules);
+        for beat in 1..=5 {
+            script.beat(beat * 250, &[node(1)]);
+        }
+        assert_eq!(script.status(1), NodeStatus::Alive, "not before 1.5 s");
+        script.beat(1_750, &[node(1)]);
+        script.status(1)
+    });
+    assert_eq!(statuses, [NodeStatus::Down, NodeStatus::Alive]);
+}
+
+#[test]
+fn a_vote_dies_with_the_voter() {
+    let statuses = with_and_without(Rule::VoteDies, |rules| {
+        let mut script = Script::with_rules(4, rules);
+        for voter in 2..=4 {
+            script.vote(100, voter, Suspicion::Silent, true);
+        }
+        assert_eq!(script.status(1), NodeStatus::Down);
+        // The voters fall silent, and the accused is heard.
+        for beat in 1..=12 {
+            script.beat(beat * 250, &[node(2), node(3), node(4)]);
+        }
+        script.status(1)
+    });
+    assert_eq!(statuses, [NodeStatus::Alive, NodeStatus::Down]);
+}
+
+#[test]
+fn a_higher_incarnation_refutes_the_votes_of_all() {
+    let statuses = with_and_without(Rule::Refute, |rules| {
+        let mut script = Script::with_rules(3, rules);
+        for voter in 2..=3 {
+            script.vote(100, voter, Suspicion::Silent, true);
+        }
+        assert_eq!(script.status(1), NodeStatus::Down);
+        script.membership.on_heard(at(200), node(1), Incarnation(2), &mut script.acts);
+        script.vote(300, 2, Suspicion::Silent, true);
+        script.vote(300, 3, Suspicion::Silent, true);
+        script.status(1)
+    });
+    assert_eq!(statuses, [NodeStatus::Alive, NodeStatus::Down]);
+}
+
+#[test]
+fn where_the_observers_have_not_spoken_gossip_counts() {
+    let statuses = with_and_without(Rule::Undisputed, |rules| {
+        let mut script = Script::with_rules(3, rules);
+        script.membership.on_gossip(at(2_000), node(1), LIFE, false, &mut script.acts);
+        script.status(1)
+    });
+    assert_eq!(statuses, [NodeStatus::Down, NodeStatus::Unknown]);
 }

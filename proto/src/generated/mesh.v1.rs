@@ -764,6 +764,9 @@ pub struct Claim {
     /// The last error, or how the container ended, for people.
     #[prost(string, tag = "10")]
     pub detail: ::prost::alloc::string::String,
+    /// Rises with everything that the claimant says of its claims: an older word never replaces a newer one.
+    #[prost(uint64, tag = "11")]
+    pub seq: u64,
 }
 /// Nested message and enum types in `Claim`.
 pub mod claim {

@@ -15,6 +15,7 @@ use mesh_coordinator::id::SlotId;
 use self::always_bounded::Rate;
 use super::World;
 use super::clock::{SECOND, Time};
+use super::queue::Key;
 
 /// After so long without a disturbance a part of the mesh is in order. The longest way there: gossip finds forgotten nodes
 /// within 5 s and takes three rounds, catalogues meet, and a service of six replicas is replaced one by one.
@@ -45,6 +46,8 @@ pub(crate) struct Checks {
     pub(crate) last_fault: Time,
     /// When each host last published a claim, or took one back.
     pub(crate) claimed: BTreeMap<usize, Time>,
+    /// Since when each host has been saying of a replica of its own that it is ready and stays.
+    serving: BTreeMap<(usize, Key), Time>,
     rates: BTreeMap<usize, Rate>,
 }
 
@@ -53,6 +56,11 @@ impl Checks {
     pub(crate) fn excuse(&mut self, slot: &SlotId, at: Time) {
         let excused = self.excused.entry(slot.clone()).or_default();
         *excused = at.max(*excused);
+    }
+
+    /// An agent begins a new life, and has said nothing in it.
+    pub(crate) fn forget(&mut self, host: usize) {
+        self.serving.retain(|(other, _), _| *other != host);
     }
 }
 

@@ -119,7 +119,7 @@ impl Trace {
 
     fn claim(&mut self, claim: &Claim) {
         (&claim.slot, claim.revision, claim.phase, claim.yielding).hash(self);
-        (claim.crowding, claim.failover_ms, claim.restarts).hash(self);
+        (claim.crowding, claim.failover_ms, claim.restarts, claim.seq).hash(self);
     }
 
     fn message(&mut self, message: &Message) {

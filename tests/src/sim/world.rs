@@ -322,6 +322,7 @@ impl World {
     }
 
     fn claimed(&mut self, host: usize, claim: &Claim) {
+        self.note_serving(host, claim);
         if claim.phase == Phase::Released {
             self.check_release(host, &claim.slot, claim.revision);
         }

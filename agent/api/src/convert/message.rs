@@ -132,6 +132,7 @@ fn claim_to_wire(claim: &Claim) -> v1::Claim {
         failover_ms: claim.failover_ms,
         restarts: claim.restarts,
         detail: claim.detail.clone(),
+        seq: claim.seq,
     }
 }
 
@@ -149,6 +150,7 @@ fn claim_from_wire(claim: v1::Claim) -> Result<Claim, Malformed> {
         failover_ms: claim.failover_ms,
         restarts: claim.restarts,
         detail: claim.detail,
+        seq: claim.seq,
     })
 }
 

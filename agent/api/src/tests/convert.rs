@@ -87,9 +87,9 @@ fn reservation() -> impl Strategy<Value = Reservation> {
 prop_compose! {
     fn claim()(
         slot in slot(), revision in revision(), phase in phase(), yielding: bool, crowding: u32,
-        failover_ms: Option<u32>, restarts: u32, detail in "[ -~]{0,160}",
+        failover_ms: Option<u32>, restarts: u32, detail in "[ -~]{0,160}", seq: u64,
     ) -> Claim {
-        Claim { slot, revision, phase, yielding, crowding, failover_ms, restarts, detail }
+        Claim { slot, revision, phase, yielding, crowding, failover_ms, restarts, detail, seq }
     }
 }
 

@@ -23,6 +23,7 @@ fn claim(bench: &Bench, phase: Phase) -> Fact {
         failover_ms: None,
         restarts: 0,
         detail: String::new(),
+        seq: 0,
     })
 }
 

@@ -36,6 +36,7 @@ fn claim(detail: String, service: &str) -> Claim {
         failover_ms: Some(0),
         restarts: 6,
         detail,
+        seq: 7,
     }
 }
 

@@ -75,6 +75,7 @@ fn write_claim(claim: &Claim) -> v1::Claim {
         failover_ms: claim.failover_ms,
         restarts: claim.restarts,
         detail: claim.detail.clone(),
+        seq: claim.seq,
     }
 }
 
@@ -102,6 +103,7 @@ fn read_claim(claim: v1::Claim) -> Result<Claim, Fault> {
         failover_ms: claim.failover_ms,
         restarts: claim.restarts,
         detail: plain("detail", claim.detail)?,
+        seq: claim.seq,
     })
 }
 

@@ -69,6 +69,9 @@ impl Claims {
         let (intent, abort) = (world.rules.hold(Rule::Intent), world.rules.hold(Rule::AbortWorse));
         match mine.claim.phase {
             Phase::Intent if !intent => None,
+            Phase::Intent if mine.is_overdue(world.now) && rivals.iter().any(started) => {
+                Some("somebody else had room to start it")
+            }
             Phase::Starting | Phase::Ended if !abort => None,
             Phase::Intent if rivals.iter().any(ready) => Some("somebody serves it already"),
             Phase::Intent if rivals.iter().any(|rival| outranks(rival, &me)) => {
@@ -79,8 +82,9 @@ impl Claims {
             {
                 Some("a better claim exists")
             }
-            Phase::Ended if rivals.iter().any(|rival| outranks(rival, &me)) => {
-                Some("a better claim exists")
+            // Nobody asks one that has ended, so it must not wait for a worse one to ask.
+            Phase::Ended if rivals.iter().any(|rival| ready(rival) || outranks(rival, &me)) => {
+                Some("another claim serves, or is better")
             }
             Phase::Intent
             | Phase::Starting
@@ -225,7 +229,7 @@ impl Claims {
     ) -> impl Iterator<Item = Contender<'a>> {
         let others = self.book.of(slot).filter(move |(node, held)| {
             let claim = &held.claim;
-            world.counts(*node)
+            world.stands(*node, held)
                 && claim.revision == current
                 && claim.phase.holds()
                 && !claim.yielding

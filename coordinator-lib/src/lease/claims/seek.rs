@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::mine::{Hold, Mine};
-use super::super::need::{Need, is_renewed, wanted_slots};
+use super::super::need::{Need, any_global, is_renewed, wanted_slots};
 use super::{Claims, DRAIN, Effect, World, claim, occupy};
 use crate::fact::Phase;
 use crate::id::{NodeId, Revision, SlotId, SlotIndex};
@@ -27,33 +27,34 @@ const PREFETCH_RANKS: usize = 2;
 
 impl Claims {
     pub(super) fn seek(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
-        let mut places = self.places(world);
-        let wanted = wanted_slots(world.state, places.values());
-        let wanted: Vec<(Revision, ServiceSpec, Vec<SlotId>)> = wanted
-            .into_iter()
-            .filter_map(|(app, spec, slots)| {
-                let service = &slots.first()?.service;
-                Some((app.revision(service, spec), spec.clone(), slots.clone()))
-            })
-            .collect();
+        // To know what all nodes hold takes long, and mostly nobody needs to.
+        let mut places = any_global(world.state).then(|| self.places(world));
+        let known = places.iter().flat_map(BTreeMap::values);
+        let wanted = wanted_slots(world.state, known);
         let mut needed = BTreeSet::new();
-        for (current, spec, slots) in &wanted {
+        for (app, spec, slots) in &wanted {
+            let Some(first) = slots.first() else { continue };
+            let current = app.revision(&first.service, spec);
             let mut turn = true;
             for slot in slots {
                 let standings = self.standings(world, slot);
-                let need = Need::of(&standings, *current);
+                let need = Need::of(&standings, current, world.rules);
                 let mut possible = true;
                 if need != Need::Nothing && (need != Need::Replacement || turn) {
                     needed.insert(slot.clone());
-                    possible = self.consider(world, slot, spec, *current, need, &mut places, out);
+                    let places = places.get_or_insert_with(|| self.places(world));
+                    possible = self.consider(world, slot, spec, current, need, places, out);
                 }
                 // One replica at a time: the next is replaced when this one serves again. Nobody waits for a slot that no node
-                // can hold now.
-                turn &= is_renewed(&standings, *current)
-                    || (need == Need::Holder && !possible)
+                // can hold now, nor for one whose holder wants to go and finds nobody to relieve it.
+                turn &= is_renewed(&standings, current)
+                    || (matches!(need, Need::Holder | Need::Relief) && !possible)
                     || !world.rules.hold(Rule::OneAtATime);
             }
-            self.prefetch(world, spec, slots, &places, out);
+            if world.warm && !self.prefetched.contains(&spec.template.image.digest) {
+                let places = places.get_or_insert_with(|| self.places(world));
+                self.prefetch(spec, slots, places, out);
+            }
         }
         self.needed.retain(|slot, _| needed.contains(slot));
     }
@@ -75,7 +76,10 @@ impl Claims {
             self.make_room(now, slot, current, out);
             return true;
         }
-        let ranked = self.ranked(slot, spec, current, places);
+        let mut ranked = self.ranked(slot, spec, current, places);
+        if !world.rules.hold(Rule::Spread) {
+            ranked.sort_by_key(|it| (!it.obstacles.is_empty(), std::cmp::Reverse(it.score)));
+        }
         let suited = || ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
         if let Some(first) = suited().next() {
             // The slots behind this one rank as if its first had taken it: all come to the same distribution at once.
@@ -118,17 +122,19 @@ impl Claims {
             // What is left of an earlier claim has to go first.
             return;
         }
+        let waits = self.book.of(slot).any(|(_, held)| held.is_overdue(now));
+        if waits && self.room(world) <= self.n_intents() {
+            // It would only wait here instead.
+            return;
+        }
         let is_first = need == Need::Holder && self.book.of(slot).next().is_none();
-        let hold = if is_first || matches!(slot.index, SlotIndex::Node(_)) {
-            Hold::Held
-        } else {
-            self.wake_at(now, now + INTENT);
-            Hold::Intent { until: now + INTENT }
-        };
+        let is_undisputed = is_first || matches!(slot.index, SlotIndex::Node(_));
+        let until = if is_undisputed { now } else { now + INTENT };
+        self.wake_at(now, until);
         let crowding = self.crowding(slot);
         let mut mine = Mine::new(
             claim(slot.clone(), current, crowding),
-            hold,
+            Hold::Intent { until },
             Workload::new(&spec.template),
             now,
         );
@@ -147,6 +153,10 @@ impl Claims {
         ));
         self.needed.remove(slot);
         self.mine.insert(key, mine);
+    }
+
+    fn n_intents(&self) -> usize {
+        self.mine.values().filter(|mine| matches!(mine.hold, Hold::Intent { .. })).count()
     }
 
     /// When the node that held the slot was last heard; `None` when no claim of a node that is down is known.
@@ -188,13 +198,12 @@ impl Claims {
             .map(|(node, _)| node)
             .chain(self.of_slot(slot).filter(|mine| mine.is_held()).map(|_| self.me))
             .collect();
-        let without: Vec<Place> = places
-            .values()
-            .map(|place| {
-                if holders.contains(&place.id) { vacate(place, slot, spec) } else { place.clone() }
-            })
+        let vacated: BTreeMap<NodeId, Place> = holders
+            .iter()
+            .filter_map(|holder| Some((*holder, vacate(places.get(holder)?, slot, spec))))
             .collect();
-        let mut ranked = rank(slot, spec, without.iter());
+        let without = places.values().map(|place| vacated.get(&place.id).unwrap_or(place));
+        let mut ranked = rank(slot, spec, without);
         let unfit = self.unfit(slot, current);
         for candidate in ranked.iter_mut().filter(|candidate| unfit.contains(&candidate.node)) {
             candidate.obstacles.push(Obstacle::CoolingDown);
@@ -217,16 +226,12 @@ impl Claims {
     /// Fetches the image of a service when this node is among the next in rank for one of its slots.
     fn prefetch(
         &mut self,
-        world: &World<'_>,
         spec: &ServiceSpec,
         slots: &[SlotId],
         places: &BTreeMap<NodeId, Place>,
         out: &mut Vec<Effect>,
     ) {
         let digest = &spec.template.image.digest;
-        if self.prefetched.contains(digest) || !world.warm {
-            return;
-        }
         let next = slots.iter().any(|slot| {
             let ranked = rank(slot, spec, places.values());
             let suited = ranked.iter().filter(|ranked| ranked.obstacles.is_empty());

@@ -7,7 +7,7 @@ use super::{Claims, DRAIN, Effect, World, push_jobs};
 use crate::event::Severity;
 use crate::fact::Phase;
 use crate::id::{SlotId, SlotIndex};
-use crate::placement::lasting_obstacles;
+use crate::placement::{Place, lasting_obstacles};
 use crate::rules::Rule;
 use crate::spec::Template;
 use crate::time::Instant;
@@ -44,6 +44,7 @@ impl Claims {
     pub(super) fn tend(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
         let now = world.now;
         let keys: Vec<(SlotId, u64)> = self.mine.keys().cloned().collect();
+        let here = world.place(self.me, self.me).filter(|_| !keys.is_empty());
         for key in keys {
             let Some(mine) = self.mine.get_mut(&key) else { continue };
             let mut jobs = Vec::new();
@@ -61,12 +62,12 @@ impl Claims {
                 Hold::Failed { until } => {
                     self.wake_at(now, until);
                     // What is not wanted any more needs no chance later on.
-                    if let Duty::Leave(why) = self.duty(world, &key) {
+                    if let Duty::Leave(why) = self.duty(world, &key, here.as_ref()) {
                         self.leave(now, &key, Duration::ZERO, why, out);
                     }
                 }
                 Hold::Leaving => {}
-                Hold::Intent { .. } | Hold::Held => self.hold(world, &key, out),
+                Hold::Intent { .. } | Hold::Held => self.hold(world, &key, here.as_ref(), out),
             }
             let Some(mine) = self.mine.get(&key) else { continue };
             let (deadline, revision) = (mine.workload.next_deadline(), mine.claim.revision);
@@ -78,11 +79,17 @@ impl Claims {
     }
 
     /// A claim that is held: does it have to go, wants it to be relieved, has it failed, may it start?
-    fn hold(&mut self, world: &World<'_>, key: &(SlotId, u64), out: &mut Vec<Effect>) {
+    fn hold(
+        &mut self,
+        world: &World<'_>,
+        key: &(SlotId, u64),
+        here: Option<&Place>,
+        out: &mut Vec<Effect>,
+    ) {
         let now = world.now;
         let Some(mine) = self.mine.get_mut(key) else { return };
         mine.refresh(now);
-        let duty = self.duty(world, key);
+        let duty = self.duty(world, key, here);
         if !matches!(duty, Duty::Stray)
             && let Some(template) = Self::template(world, key)
             && let Some(mine) = self.mine.get_mut(key)
@@ -105,16 +112,15 @@ impl Claims {
         }
         let Some(mine) = self.mine.get_mut(key) else { return };
         if let Hold::Intent { until } = mine.hold {
-            if until <= now && world.warm {
+            if world.warm && mine.workload.has_ended() {
+                // There is nothing to start.
                 mine.hold = Hold::Held;
-                out.push(Effect::Note(key.0.clone(), None, "nobody objects: starts".to_owned()));
-            } else {
-                self.wake_at(now, until);
             }
+            self.wake_at(now, until);
         }
     }
 
-    fn duty(&self, world: &World<'_>, key: &(SlotId, u64)) -> Duty {
+    fn duty(&self, world: &World<'_>, key: &(SlotId, u64), here: Option<&Place>) -> Duty {
         let slot = &key.0;
         if !world.state.nodes.contains_key(&self.me) && world.state.removed_nodes.contains(&self.me)
         {
@@ -132,8 +138,8 @@ impl Claims {
             });
         }
         let Some(spec) = app.release.spec.service(&slot.service) else { return Duty::Stray };
-        let Some(place) = world.place(self.me, self.me) else { return Duty::Stay };
-        if lasting_obstacles(slot, spec, &place).is_empty() {
+        let Some(here) = here else { return Duty::Stay };
+        if lasting_obstacles(slot, spec, here).is_empty() {
             return Duty::Stay;
         }
         match slot.index {

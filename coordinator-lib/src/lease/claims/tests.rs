@@ -1,0 +1,452 @@
+//! The rules of claims one by one: what a node does with each, and that it does something else without it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Claims, Effect, STARTS_MAX, World, claim};
+use crate::catalogue::{App, Node, Release, State};
+use crate::fact::{Claim, NodeFacts, Phase, Suspicion, Vote};
+use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::membership::Membership;
+use crate::name::ServiceName;
+use crate::placement::score;
+use crate::rules::{Rule, Rules};
+use crate::spec::{
+    AppSpec, Bytes, Cpu, Deploy, ImageRef, Labels, Limits, Mode, Reservation, RestartPolicy,
+    ServiceSpec, StopSignal, Template,
+};
+use crate::time::{Instant, WallTime};
+use crate::workload::{Do, Observed};
+
+const APP: AppUid = AppUid([7; 16]);
+const LIFE: Incarnation = Incarnation(1);
+/// The revision that the catalogue wants, and the one before it.
+const NEW: Revision = Revision { number: 2, id: 2 };
+const OLD: Revision = Revision { number: 1, id: 1 };
+
+fn slot(number: u32) -> SlotId {
+    SlotId { app: APP, service: service(), index: SlotIndex::Number(number) }
+}
+
+fn service() -> ServiceName {
+    "web".parse().unwrap()
+}
+
+fn spec(replicas: u32) -> ServiceSpec {
+    ServiceSpec {
+        template: Template {
+            image: ImageRef { name: "image".to_owned(), digest: "sha256:0".to_owned() },
+            entrypoint: None,
+            command: None,
+            environment: BTreeMap::new(),
+            working_dir: None,
+            user: None,
+            hostname: None,
+            labels: BTreeMap::new(),
+            restart: RestartPolicy::Always,
+            healthcheck: None,
+            stop_signal: StopSignal::TERM,
+            stop_grace: Duration::from_secs(10),
+            limits: Limits::default(),
+        },
+        revision: NEW,
+        deploy: Deploy {
+            mode: Mode::Replicated(replicas),
+            constraints: Vec::new(),
+            spread: Vec::new(),
+            replicas_per_node_max: None,
+            reservation: Reservation { cpu: Cpu { millis: 1 }, memory: Bytes(1) },
+        },
+        ports: Vec::new(),
+    }
+}
+
+/// One node of a mesh of four, and what it is told of the others. They are numbered by their score for the first slot, best
+/// first.
+struct Script {
+    rules: Rules,
+    me: usize,
+    nodes: Vec<NodeId>,
+    state: State,
+    membership: Membership,
+    facts: BTreeMap<NodeId, NodeFacts>,
+    claims: Claims,
+    now: Instant,
+    seq: u64,
+    out: Vec<Effect>,
+}
+
+impl Script {
+    fn new(rules: Rules, me: usize, replicas: u32) -> Self {
+        let mut keys: Vec<PublicKey> = (0..4).map(|n| PublicKey([n; 32])).collect();
+        let first = slot(0).digest();
+        keys.sort_by_key(|key| std::cmp::Reverse(score(&first, NodeId::of(key), 100)));
+        let nodes: Vec<NodeId> = keys.iter().map(NodeId::of).collect();
+        let member = |key: &PublicKey| Node {
+            key: *key,
+            name: "node".parse().unwrap(),
+            labels: Labels::new(),
+            weight: 100,
+            drained: false,
+            address: None,
+        };
+        let capacity = Reservation { cpu: Cpu { millis: 100 }, memory: Bytes(100) };
+        let facts = NodeFacts {
+            name: "node".parse().unwrap(),
+            capacity,
+            version: String::new(),
+            restarting: false,
+        };
+        let services = BTreeMap::from([(service(), spec(replicas))]);
+        let spec = AppSpec { name: "shop".parse().unwrap(), services };
+        let app = App {
+            release: Release { app: APP, version: 1, spec },
+            author: PublicKey([9; 32]),
+            written: WallTime(0),
+            scale: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            running: true,
+        };
+        let state = State {
+            nodes: keys.iter().map(|key| (NodeId::of(key), member(key))).collect(),
+            apps: BTreeMap::from([(APP, app)]),
+            ..State::default()
+        };
+        let mut membership = Membership::new(nodes[me]);
+        membership.set_rules(rules);
+        membership.set_members(Instant::ZERO, &nodes.iter().copied().collect());
+        let facts = nodes.iter().map(|node| (*node, facts.clone())).collect();
+        let claims = Claims::new(nodes[me], LIFE, 0);
+        let mut script = Self {
+            rules,
+            me,
+            nodes,
+            state,
+            membership,
+            facts,
+            claims,
+            now: Instant::ZERO,
+            seq: 0,
+            out: Vec::new(),
+        };
+        (0..4).filter(|node| *node != me).for_each(|node| script.lives(node, true));
+        script
+    }
+
+    /// What gossip's detector says of a node; nothing else is heard of it.
+    fn lives(&mut self, node: usize, up: bool) {
+        self.membership.on_gossip(self.now, self.nodes[node], LIFE, up, &mut Vec::new());
+    }
+
+    fn says(&mut self, node: usize, revision: Revision, phase: Phase, yielding: bool) {
+        self.says_of(slot(0), node, Claim { phase, yielding, ..claim(slot(0), revision, 0) });
+    }
+
+    fn says_of(&mut self, slot: SlotId, node: usize, claim: Claim) {
+        self.seq += 1;
+        let claim = Claim { seq: self.seq, slot, ..claim };
+        self.claims.put(self.now, self.nodes[node], LIFE, claim, true);
+    }
+
+    fn spec(&mut self) -> &mut ServiceSpec {
+        let app = self.state.apps.get_mut(&APP).unwrap();
+        app.release.spec.services.get_mut(&service()).unwrap()
+    }
+
+    fn drain(&mut self, node: usize) {
+        self.state.nodes.get_mut(&self.nodes[node]).unwrap().drained = true;
+    }
+
+    /// Lets this node act at each of its deadlines for `millis`.
+    fn wait(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        self.look();
+        while let Some(next) = self.claims.next_deadline().filter(|next| *next <= end) {
+            self.now = next;
+            self.look();
+        }
+        self.now = end;
+        self.look();
+    }
+
+    fn look(&mut self) {
+        let Self { now, state, membership, facts, rules, .. } = self;
+        let (now, rules) = (*now, *rules);
+        let capacity = facts[&self.nodes[self.me]].capacity;
+        let world =
+            World { now, state, membership, facts, capacity, warm: true, settled: true, rules };
+        self.claims.reconcile(&world, &mut self.out);
+    }
+
+    /// Somebody asks whether it may stop because of this node's claim.
+    fn is_asked(&mut self, by: usize) {
+        let Self { now, state, membership, facts, rules, .. } = self;
+        let (now, rules, from) = (*now, *rules, self.nodes[by]);
+        let capacity = facts[&self.nodes[self.me]].capacity;
+        let world =
+            World { now, state, membership, facts, capacity, warm: true, settled: true, rules };
+        self.claims.on_yield(&world, from, &slot(0), NEW, 1, &mut self.out);
+    }
+
+    /// All starts that were asked for succeed.
+    fn starts_succeed(&mut self) {
+        let starts = self.out.iter().filter_map(|effect| {
+            let Effect::Do(slot, revision, Do::Start) = effect else { return None };
+            Some((slot.clone(), *revision))
+        });
+        for (slot, revision) in starts.collect::<Vec<_>>() {
+            let mut out = Vec::new();
+            self.claims.observe(self.now, &slot, revision, Observed::Started, &mut out);
+        }
+        self.look();
+    }
+
+    /// How far this node has come with a slot.
+    fn phase(&self, number: u32) -> Option<Phase> {
+        let mut mine = self.claims.mine().map(super::Mine::claim);
+        mine.find(|claim| claim.slot == slot(number) && claim.revision == NEW)
+            .map(|claim| claim.phase)
+    }
+
+    fn has_started(&self) -> bool {
+        self.out.iter().any(|effect| matches!(effect, Effect::Do(_, _, Do::Start)))
+    }
+
+    fn n_claimed(&self, phase: Phase) -> usize {
+        self.claims.mine().filter(|mine| mine.claim().phase == phase).count()
+    }
+
+    /// A node that held the first slot is lost, and this one is about to act.
+    fn after_a_loss(rules: Rules, me: usize, lost: usize) -> Self {
+        let mut script = Self::new(rules, me, 1);
+        script.says(lost, NEW, Phase::Ready, false);
+        script.look();
+        script.lives(lost, false);
+        script
+    }
+}
+
+/// What a script comes to with all rules in force, and without `rule`.
+fn with_and_without<T>(rule: Rule, script: impl Fn(Rules) -> T) -> [T; 2] {
+    [Rules::ALL, Rules::without(rule)].map(script)
+}
+
+#[test]
+fn c2_the_claims_of_the_dead_hold_nothing() {
+    let started = with_and_without(Rule::DeadHoldNothing, |rules| {
+        let mut script = Script::after_a_loss(rules, 0, 3);
+        script.wait(5_000);
+        script.has_started()
+    });
+    assert_eq!(started, [true, false]);
+}
+
+#[test]
+fn c2_a_restarting_agent_keeps_what_it_holds() {
+    let started = with_and_without(Rule::RestartingHold, |rules| {
+        let mut script = Script::new(rules, 0, 1);
+        script.says(3, NEW, Phase::Ready, false);
+        let node = script.nodes[3];
+        let vote = Vote { node, incarnation: LIFE, suspicion: Suspicion::Refused };
+        for voter in [script.nodes[1], script.nodes[2]] {
+            script.membership.on_heard(script.now, voter, LIFE, &mut Vec::new());
+            script.membership.on_vote(script.now, voter, vote, true);
+        }
+        script.wait(1_000);
+        script.has_started()
+    });
+    assert_eq!(started, [false, true]);
+}
+
+#[test]
+fn c2_a_holder_that_yields_is_relieved() {
+    let started = with_and_without(Rule::Relief, |rules| {
+        let mut script = Script::new(rules, 0, 1);
+        script.says(3, NEW, Phase::Ready, true);
+        script.wait(1_000);
+        script.has_started()
+    });
+    assert_eq!(started, [true, false]);
+}
+
+#[test]
+fn c2_an_old_revision_is_replaced() {
+    let started = with_and_without(Rule::Replacement, |rules| {
+        let mut script = Script::new(rules, 0, 1);
+        script.says(3, OLD, Phase::Ready, false);
+        script.wait(1_000);
+        script.has_started()
+    });
+    assert_eq!(started, [true, false]);
+}
+
+#[test]
+fn c3_the_second_in_rank_waits_for_the_first() {
+    let started = with_and_without(Rule::RankDelay, |rules| {
+        let mut script = Script::after_a_loss(rules, 1, 3);
+        script.wait(350);
+        let early = script.has_started();
+        script.wait(100);
+        assert!(script.has_started(), "the first says nothing");
+        early
+    });
+    assert_eq!(started, [false, true]);
+}
+
+#[test]
+fn c4_an_intent_gives_way_to_who_serves_already() {
+    let started = with_and_without(Rule::Intent, |rules| {
+        let mut script = Script::after_a_loss(rules, 0, 3);
+        script.wait(50);
+        assert_eq!(script.phase(0), Some(Phase::Intent));
+        script.says(2, NEW, Phase::Ready, false);
+        script.wait(1_000);
+        script.has_started()
+    });
+    assert_eq!(started, [false, true]);
+}
+
+#[test]
+fn c4_an_intent_gives_way_to_a_better_one() {
+    let started = with_and_without(Rule::Intent, |rules| {
+        let mut script = Script::after_a_loss(rules, 1, 3);
+        script.wait(350);
+        assert_eq!(script.phase(0), Some(Phase::Intent));
+        script.says(0, NEW, Phase::Intent, false);
+        script.wait(1_000);
+        script.has_started()
+    });
+    assert_eq!(started, [false, true]);
+}
+
+#[test]
+fn c4_an_intent_does_not_give_way_to_a_worse_one() {
+    let mut script = Script::after_a_loss(Rules::ALL, 0, 3);
+    script.wait(50);
+    script.says(1, NEW, Phase::Intent, false);
+    script.wait(100);
+    assert!(script.has_started());
+}
+
+/// The better one is asked by nobody, since it serves nobody, and the worse one goes on as long as it runs.
+#[test]
+fn c5_what_has_ended_gives_way_to_what_runs() {
+    let mut script = Script::new(Rules::ALL, 0, 1);
+    script.spec().template.restart = RestartPolicy::Never;
+    script.wait(500);
+    script.starts_succeed();
+    let ended = Observed::Ended { code: Some(0), oom: false };
+    script.claims.observe(script.now, &slot(0), NEW, ended, &mut Vec::new());
+    script.look();
+    assert_eq!(script.phase(0), Some(Phase::Ended));
+    script.says(1, NEW, Phase::Starting, false);
+    script.look();
+    assert_eq!(script.phase(0), Some(Phase::Ended));
+    script.says(1, NEW, Phase::Ready, false);
+    script.look();
+    assert_eq!(script.phase(0), Some(Phase::Released));
+}
+
+/// K3. Whoever relied on the promise has stopped by now, so that nobody serves when both go.
+#[test]
+fn c5_whoever_promised_to_go_on_asks_nobody_for_a_while() {
+    let asked = with_and_without(Rule::HonourKeep, |rules| {
+        let mut script = Script::new(rules, 1, 1);
+        script.wait(500);
+        script.starts_succeed();
+        script.is_asked(2);
+        assert!(script.out.iter().any(|effect| matches!(effect, Effect::Keep { .. })));
+        // Now it would like to go, and somebody is there who would let it.
+        script.says(3, NEW, Phase::Ready, false);
+        script.drain(1);
+        let asks =
+            |script: &Script| script.out.iter().any(|effect| matches!(effect, Effect::Ask { .. }));
+        script.wait(3_900);
+        let early = asks(&script);
+        script.wait(200);
+        assert!(asks(&script), "it is free again");
+        early
+    });
+    assert_eq!(asked, [false, true]);
+}
+
+#[test]
+fn c7_a_slot_that_nobody_can_relieve_holds_up_no_rollout() {
+    let mut script = Script::new(Rules::ALL, 0, 2);
+    (1..3).for_each(|node| script.lives(node, false));
+    script.spec().deploy.replicas_per_node_max = Some(1);
+    // The first slot is held by a drained node, the second by this one, and there is no third.
+    script.drain(3);
+    script.says(3, OLD, Phase::Ready, true);
+    script.claims.adopt(script.now, slot(1), OLD, None, false);
+    script.wait(1_000);
+    assert_eq!((script.phase(0), script.phase(1)), (None, Some(Phase::Starting)));
+}
+
+#[test]
+fn c8_what_waits_for_its_turn_to_start_is_an_intent() {
+    let waiting = with_and_without(Rule::StartsMax, |rules| {
+        let mut script = Script::new(rules, 0, 6);
+        (1..4).for_each(|node| script.lives(node, false));
+        script.wait(1_000);
+        let waiting = script.n_claimed(Phase::Intent);
+        assert_eq!(script.n_claimed(Phase::Starting), 6 - waiting);
+        script.starts_succeed();
+        assert_eq!(script.n_claimed(Phase::Starting), waiting, "room was made");
+        waiting
+    });
+    assert_eq!(waiting, [6 - STARTS_MAX, 0]);
+}
+
+#[test]
+fn c8_an_intent_that_lasts_holds_nobody_back() {
+    let started = with_and_without(Rule::IntentMax, |rules| {
+        let mut script = Script::new(rules, 1, 1);
+        script.says(0, NEW, Phase::Intent, false);
+        script.wait(9_900);
+        assert!(!script.has_started());
+        script.wait(1_000);
+        script.has_started()
+    });
+    assert_eq!(started, [true, false]);
+}
+
+#[test]
+fn c8_who_waits_for_its_turn_gives_way_to_who_had_room() {
+    let mut script = Script::new(Rules::ALL, 0, 6);
+    (1..4).for_each(|node| script.lives(node, false));
+    script.wait(1_000);
+    script.lives(3, true);
+    let waiting = (0..6).find(|number| script.phase(*number) == Some(Phase::Intent)).unwrap();
+    let starting = Claim { phase: Phase::Starting, crowding: 9, ..claim(slot(0), NEW, 0) };
+    script.says_of(slot(waiting), 3, starting);
+    script.wait(1_000);
+    assert_eq!(script.phase(waiting), Some(Phase::Intent), "it is the better one, and not late");
+    script.wait(9_000);
+    assert_eq!(script.phase(waiting), Some(Phase::Released));
+}
+
+#[test]
+fn c8_who_has_no_room_takes_nothing_that_waits_elsewhere() {
+    let mut script = Script::new(Rules::ALL, 0, 5);
+    script.says_of(slot(4), 3, claim(slot(4), NEW, 0));
+    (1..3).for_each(|node| script.lives(node, false));
+    script.wait(20_000);
+    assert_eq!((script.n_claimed(Phase::Starting), script.phase(4)), (4, None));
+    script.starts_succeed();
+    script.wait(1_000);
+    assert_eq!(script.phase(4), Some(Phase::Starting));
+}
+
+#[test]
+fn c10_who_holds_fewer_replicas_of_the_service_comes_first() {
+    let started = with_and_without(Rule::Spread, |rules| {
+        let mut script = Script::after_a_loss(rules, 0, 3);
+        script.state.apps.get_mut(&APP).unwrap().scale.insert(service(), 2);
+        // The best by score, which has the other replica already.
+        script.claims.adopt(script.now, slot(1), NEW, None, false);
+        script.wait(350);
+        script.has_started()
+    });
+    assert_eq!(started, [false, true]);
+}
