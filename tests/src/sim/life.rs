@@ -91,18 +91,14 @@ impl World {
         self.hosts[host].incident += 1;
         let Some(agent) = self.hosts[host].agent.take() else { return };
         self.coverage.kills += 1;
-        // A start that has reached the runtime may end well without anybody looking, and what runs to completion then does so.
+        // A start that has reached the runtime may end well without anybody looking.
         for (key, worker) in agent.workers {
             let serial = self.rng.next_u64();
             let starts =
                 worker.current == Some(Do::Start) && !worker.fetching && self.rng.chance(500);
-            let app = agent.node.state().apps.get(&key.0.app);
-            let spec = app.and_then(|app| app.release.spec.service(&key.0.service));
-            let policy = spec.map(|spec| spec.template.restart);
             if let Some(container) = self.hosts[host].containers.get_mut(&key).filter(|_| starts) {
                 container.process = Process::Running;
                 container.serial = serial;
-                self.ends_some_day(host, key, serial, policy);
             }
         }
         self.disturb(0);

@@ -118,7 +118,7 @@ impl World {
 
     fn start_ends(&mut self, host: usize, key: &Key, hurried: bool) -> Observed {
         let fails = self.hosts[host].runtime_bad && self.rng.chance(500);
-        let policy = self.definition(host, key).map(|spec| spec.template.restart);
+        let lives = self.lifetime(host, key);
         let serial = self.rng.next_u64();
         let container = self.hosts[host].containers.get_mut(key);
         let Some(container) = container.filter(|_| !fails && !hurried) else {
@@ -128,7 +128,10 @@ impl World {
         container.process = Process::Running;
         container.serial = serial;
         container.proved = false;
-        self.ends_some_day(host, key.clone(), serial, policy);
+        if let Some((lifetime, code)) = lives {
+            let key = key.clone();
+            self.queue.at(self.now + lifetime, Event::Ends { host, serial, key, code });
+        }
         Observed::Started
     }
 
@@ -141,19 +144,11 @@ impl World {
         Observed::Stopped
     }
 
-    /// A process began: what runs to completion ends by itself, whether its agent lives or not.
-    pub(crate) fn ends_some_day(
-        &mut self,
-        host: usize,
-        key: Key,
-        serial: u64,
-        policy: Option<RestartPolicy>,
-    ) {
-        if matches!(policy, Some(RestartPolicy::OnFailure { .. })) {
-            let at = self.now + SECOND + self.rng.below(20 * SECOND);
-            let code = i32::from(self.rng.chance(200));
-            self.queue.at(at, Event::Ends { host, serial, key, code });
-        }
+    /// When the process will end by itself: what runs to completion does so.
+    fn lifetime(&mut self, host: usize, key: &Key) -> Option<(Time, i32)> {
+        let spec = self.definition(host, key)?;
+        matches!(spec.template.restart, RestartPolicy::OnFailure { .. })
+            .then(|| (SECOND + self.rng.below(20 * SECOND), i32::from(self.rng.chance(200))))
     }
 
     fn definition(&self, host: usize, key: &Key) -> Option<&ServiceSpec> {
