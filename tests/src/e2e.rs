@@ -4,7 +4,7 @@
 //! that leave the mesh as they found it share a lab; after one that failed, the next gets a new one. What runs is asked of the
 //! kernel and of the apps themselves, and of the agents only where their word is what is tested.
 
-mod apps;
+pub(crate) mod apps;
 mod everyday;
 mod members;
 mod nemesis;
@@ -201,10 +201,10 @@ fn keep_logs(lab: &Lab, story: &str) {
 
 /// What an agent makes in the network of its host, and must not have made in this machine's own.
 #[derive(Debug, PartialEq, Eq)]
-struct Machine(BTreeSet<String>);
+pub(crate) struct Machine(BTreeSet<String>);
 
 impl Machine {
-    fn look() -> Result<Self> {
+    pub(crate) fn look() -> Result<Self> {
         let mut seen = BTreeSet::new();
         for (program, args) in
             [("ip", &["-o", "link", "show"][..]), ("nft", &["list", "tables"][..])]
@@ -218,7 +218,7 @@ impl Machine {
         Ok(Self(seen))
     }
 
-    fn compare(&self) -> Result<()> {
+    pub(crate) fn compare(&self) -> Result<()> {
         let now = Self::look()?;
         let more: Vec<&String> = now.0.difference(&self.0).collect();
         ensure!(more.is_empty(), "this machine has now: {more:?}");

@@ -14,23 +14,27 @@
 
 mod clean;
 mod ctl;
+mod first;
 mod host;
-mod http;
+pub(crate) mod http;
 mod load;
 mod need;
-mod net;
-mod process;
-mod shell;
+pub(crate) mod net;
+pub(crate) mod process;
+pub(crate) mod shell;
 mod wait;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub(crate) use self::clean::dir_of;
 pub use self::clean::{clean, left_behind, of_dead_makers};
 pub use self::ctl::{Answer, Claim, Follower, Person};
+pub use self::first::FirstAnswer;
 pub use self::host::Host;
 pub use self::http::Page;
 pub use self::load::{Load, Tally};
@@ -72,6 +76,21 @@ impl Programs {
     }
 }
 
+/// How many names this process has made.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+/// A name that no other lab of this process has, and by which [`of_dead_makers`] finds it.
+#[must_use]
+pub fn fresh_name() -> String {
+    let number = MADE.fetch_add(1, Ordering::SeqCst);
+    format!("mt{}x{number}", std::process::id())
+}
+
+/// All names that [`fresh_name`] has made.
+pub fn names_made() -> impl Iterator<Item = String> {
+    (0..MADE.load(Ordering::SeqCst)).map(|number| format!("mt{}x{number}", std::process::id()))
+}
+
 /// Hosts joined by a switch, and a desk to work from.
 #[derive(Debug)]
 pub struct Lab {
@@ -89,9 +108,7 @@ impl Lab {
     /// # Errors
     /// When the machine refuses; what was made until then is removed.
     pub fn new(n: usize) -> Result<Self> {
-        static MADE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Self::named(&format!("mt{}x{number}", std::process::id()), n)
+        Self::named(&fresh_name(), n)
     }
 
     /// The same with a name of one's own.
@@ -99,7 +116,7 @@ impl Lab {
     /// # Errors
     /// When the machine refuses; what was made until then is removed.
     pub fn named(name: &str, n: usize) -> Result<Self> {
-        let dir = clean::dir_of(name);
+        let dir = dir_of(name);
         let mut lab = Self {
             name: name.to_owned(),
             programs: Programs::find()?,

@@ -10,14 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::lab::{Lab, PATIENCE, until};
 
 /// A mesh whose agents have the image of the apps.
-pub(super) fn mesh_with_image(n: usize) -> Result<Lab> {
+pub(crate) fn mesh_with_image(n: usize) -> Result<Lab> {
     let lab = Lab::with_mesh(n)?;
     push_image(&lab)?;
     Ok(lab)
 }
 
 /// Makes the image of `hello` and gives it to the mesh.
-pub(super) fn push_image(lab: &Lab) -> Result<()> {
+pub(crate) fn push_image(lab: &Lab) -> Result<()> {
     let archive = lab.dir().join("desk/hello.tar");
     let packed = Command::new(lab.programs().path("pack-image"))
         .args(["--name", "hello:1", "--entrypoint", "/hello"])
@@ -31,20 +31,20 @@ pub(super) fn push_image(lab: &Lab) -> Result<()> {
 
 /// An app of one service, `web`, that serves on a port.
 #[derive(Debug, Clone)]
-pub(super) struct App {
-    pub(super) name: String,
-    pub(super) replicas: usize,
-    pub(super) port: Option<u16>,
+pub(crate) struct App {
+    pub(crate) name: String,
+    pub(crate) replicas: usize,
+    pub(crate) port: Option<u16>,
     /// Its health check.
-    pub(super) health: String,
+    pub(crate) health: String,
     /// More lines of the service, each with its own indentation below it.
-    pub(super) more: String,
+    pub(crate) more: String,
     /// More lines of its `deploy`.
-    pub(super) deploy: String,
+    pub(crate) deploy: String,
 }
 
 impl App {
-    pub(super) fn new(name: &str, replicas: usize, port: Option<u16>) -> Self {
+    pub(crate) fn new(name: &str, replicas: usize, port: Option<u16>) -> Self {
         Self {
             name: name.to_owned(),
             replicas,
@@ -56,12 +56,12 @@ impl App {
         }
     }
 
-    pub(super) fn with(mut self, more: &str) -> Self {
+    pub(crate) fn with(mut self, more: &str) -> Self {
         self.more = more.to_owned();
         self
     }
 
-    pub(super) fn deployed(mut self, deploy: &str) -> Self {
+    pub(crate) fn deployed(mut self, deploy: &str) -> Self {
         self.deploy.push_str(deploy);
         self
     }
@@ -91,7 +91,7 @@ services:
     }
 
     /// Writes the manifest to the desk; the path to place.
-    pub(super) fn write(&self, lab: &Lab) -> Result<String> {
+    pub(crate) fn write(&self, lab: &Lab) -> Result<String> {
         let dir = lab.dir().join("desk").join(&self.name);
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("compose.yaml"), self.manifest())?;
@@ -99,20 +99,20 @@ services:
     }
 
     /// Places it and waits until it runs.
-    pub(super) fn place(&self, lab: &Lab) -> Result<()> {
+    pub(crate) fn place(&self, lab: &Lab) -> Result<()> {
         let path = self.write(lab)?;
         lab.ctl(&["place", "--yes", &path])?.done()?;
         lab.until_ready(&self.name, self.replicas)
     }
 
     /// Removes it, and waits until nothing of its containers is left on any host that lives.
-    pub(super) fn remove(&self, lab: &Lab) -> Result<()> {
+    pub(crate) fn remove(&self, lab: &Lab) -> Result<()> {
         remove(lab, &self.name)
     }
 }
 
 /// Removes an app and waits until no host has a container of it.
-pub(super) fn remove(lab: &Lab, app: &str) -> Result<()> {
+pub(crate) fn remove(lab: &Lab, app: &str) -> Result<()> {
     lab.ctl(&["rm", "--yes", app])?.done()?;
     until(PATIENCE, &format!("no container of {app} is left"), || {
         Ok(lab.hosts().all(|host| host.containers_of(app).is_empty()))
@@ -120,7 +120,7 @@ pub(super) fn remove(lab: &Lab, app: &str) -> Result<()> {
 }
 
 /// That a port answers on hosts, each by itself.
-pub(super) fn serves_on(lab: &Lab, hosts: &[usize], port: u16) -> Result<()> {
+pub(crate) fn serves_on(lab: &Lab, hosts: &[usize], port: u16) -> Result<()> {
     for host in hosts {
         until(Duration::from_secs(20), &format!("host {host} serves port {port}"), || {
             Ok(lab.http(*host, port, "/")?.status == 200)
@@ -130,7 +130,7 @@ pub(super) fn serves_on(lab: &Lab, hosts: &[usize], port: u16) -> Result<()> {
 }
 
 /// That every replica of an app has a container somewhere, as the kernel knows it.
-pub(super) fn at_least_one(lab: &Lab, app: &str, n: usize) -> Result<()> {
+pub(crate) fn at_least_one(lab: &Lab, app: &str, n: usize) -> Result<()> {
     let running: Vec<_> = lab.hosts().flat_map(|host| host.containers_of(app)).collect();
     for index in 0..n {
         let prefix = format!("{app}-web-{index}-");

@@ -14,7 +14,7 @@ const NAMESPACES: &str = "/run/netns";
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Where a lab of this name keeps its files.
-pub(super) fn dir_of(name: &str) -> PathBuf {
+pub(crate) fn dir_of(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("mesh-lab-{name}"))
 }
 
@@ -25,9 +25,11 @@ pub fn clean(name: &str) {
     let (Ok(()) | Err(_)) = process::kill_until_none(|| {
         let mut pids = process::working_in(&dir);
         pids.extend(nodes.iter().flat_map(|node| process::of_node(node)));
+        pids.extend(process::in_group(&format!("/{name}/")));
         pids
     });
     let (Ok(()) | Err(_)) = unmount_below(&dir);
+    remove_groups_below(name);
     for node in &nodes {
         remove_groups(node);
     }
@@ -60,6 +62,8 @@ pub fn left_behind(name: &str) -> Result<Vec<String>> {
         namespaces(name).into_iter().map(|name| format!("namespace {name}")).collect();
     left.extend(mounts_below(&dir)?.into_iter().map(|at| format!("mount {at}")));
     left.extend(process::working_in(&dir).into_iter().map(|pid| format!("process {pid}")));
+    let groups = groups_below(name);
+    left.extend(groups.iter().map(|group| format!("control group {}", group.display())));
     if dir.exists() {
         left.push(format!("directory {}", dir.display()));
     }
@@ -108,9 +112,15 @@ pub(super) fn unmount_below(dir: &Path) -> Result<()> {
 
 /// The control groups of a node, in every hierarchy, the inner ones first.
 pub(super) fn groups(node: &str) -> Vec<PathBuf> {
+    groups_below(&format!("agentmesh/{node}"))
+}
+
+/// The control groups at a place and below it, in every hierarchy, the inner ones first. What is not an agent has its
+/// control groups below the lab's name.
+fn groups_below(place: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for hierarchy in hierarchies() {
-        let top = hierarchy.join("agentmesh").join(node);
+        let top = hierarchy.join(place);
         if top.is_dir() {
             walk(&top, &mut found);
         }
@@ -133,10 +143,10 @@ fn walk(group: &Path, found: &mut Vec<PathBuf>) {
     found.push(group.to_owned());
 }
 
-pub(super) fn remove_groups(node: &str) {
+fn remove_groups_below(place: &str) {
     // A group of version 1 may be in use for a moment after its last process has ended.
     for _ in 0..100 {
-        let left = groups(node);
+        let left = groups_below(place);
         if left.is_empty() {
             break;
         }
@@ -145,6 +155,10 @@ pub(super) fn remove_groups(node: &str) {
         }
         super::pause(std::time::Duration::from_millis(5));
     }
+}
+
+pub(super) fn remove_groups(node: &str) {
+    remove_groups_below(&format!("agentmesh/{node}"));
     // The last node takes the group of all nodes along; for the others the kernel refuses.
     for hierarchy in hierarchies() {
         let (Ok(()) | Err(_)) = fs::remove_dir(hierarchy.join("agentmesh"));

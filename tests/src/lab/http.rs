@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 /// How long a whole request may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const LIMIT: Duration = Duration::from_secs(2);
 /// The longest answer.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -21,7 +21,7 @@ pub struct Page {
 }
 
 /// Asks once, on a connection of its own.
-pub(super) fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Page> {
+pub(crate) fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<Page> {
     let begun = Instant::now();
     let mut stream = TcpStream::connect_timeout(&address, limit).context("no connection")?;
     let left = limit.checked_sub(begun.elapsed()).unwrap_or(Duration::from_millis(1));

@@ -16,22 +16,22 @@ use super::shell::{attempt, run};
 const CUTS: &str = "cuts";
 
 #[derive(Debug)]
-pub(super) struct Net {
+pub(crate) struct Net {
     name: String,
 }
 
 /// Where a host is.
-pub(super) fn address(number: usize, port: u16) -> SocketAddr {
+pub(crate) fn address(number: usize, port: u16) -> SocketAddr {
     let last = u8::try_from(number).unwrap_or(u8::MAX);
     SocketAddr::from((Ipv4Addr::new(10, 77, 0, last), port))
 }
 
 impl Net {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self { name: name.to_owned() }
     }
 
-    pub(super) fn namespace(&self, number: usize) -> String {
+    pub(crate) fn namespace(&self, number: usize) -> String {
         format!("{}-{number}", self.name)
     }
 
@@ -39,7 +39,7 @@ impl Net {
         format!("{}-lan", self.name)
     }
 
-    pub(super) fn make(&self) -> Result<()> {
+    pub(crate) fn make(&self) -> Result<()> {
         let lan = self.lan();
         run("ip", &["netns", "add", &lan])?;
         self.ip(&["link", "add", "lan", "type", "bridge"])?;
@@ -65,7 +65,7 @@ impl Net {
     }
 
     /// Makes a host's namespace and plugs its cable in.
-    pub(super) fn add(&self, number: usize) -> Result<()> {
+    pub(crate) fn add(&self, number: usize) -> Result<()> {
         let (namespace, cable) = (self.namespace(number), format!("h{number}"));
         let own = address(number, 0).ip();
         run("ip", &["netns", "add", &namespace])?;
@@ -85,17 +85,17 @@ impl Net {
     }
 
     /// A host's namespace as a boot leaves it.
-    pub(super) fn renew(&self, number: usize) -> Result<()> {
+    pub(crate) fn renew(&self, number: usize) -> Result<()> {
         attempt("ip", &["-n", &self.lan(), "link", "del", &format!("h{number}")]);
         run("ip", &["netns", "del", &self.namespace(number)])?;
         self.add(number)
     }
 
-    pub(super) fn set_link(&self, number: usize, up: bool) -> Result<()> {
+    pub(crate) fn set_link(&self, number: usize, up: bool) -> Result<()> {
         self.ip(&["link", "set", &format!("h{number}"), if up { "up" } else { "down" }])
     }
 
-    pub(super) fn cut(&self, from: usize, to: usize) -> Result<()> {
+    pub(crate) fn cut(&self, from: usize, to: usize) -> Result<()> {
         self.nft(&format!(
             "add table bridge {CUTS}
              add chain bridge {CUTS} pass {{ type filter hook forward priority 0; }}
@@ -103,7 +103,7 @@ impl Net {
         ))
     }
 
-    pub(super) fn heal(&self) -> Result<()> {
+    pub(crate) fn heal(&self) -> Result<()> {
         self.nft(&format!("add table bridge {CUTS}\ndelete table bridge {CUTS}"))
     }
 
@@ -113,11 +113,11 @@ impl Net {
     }
 
     /// The file of the desk's namespace.
-    pub(super) fn desk(&self) -> PathBuf {
+    pub(crate) fn desk(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(self.lan())
     }
 
-    pub(super) fn can_connect(&self, number: usize, port: u16) -> bool {
+    pub(crate) fn can_connect(&self, number: usize, port: u16) -> bool {
         let asked = self.at_desk(move || {
             TcpStream::connect_timeout(&address(number, port), Duration::from_millis(500))
         });
@@ -125,7 +125,7 @@ impl Net {
     }
 
     /// Does something in the desk's namespace, on a thread of its own since a namespace belongs to a thread.
-    pub(super) fn at_desk<R: Send>(&self, act: impl FnOnce() -> R + Send) -> Result<R> {
+    pub(crate) fn at_desk<R: Send>(&self, act: impl FnOnce() -> R + Send) -> Result<R> {
         let desk = self.desk();
         let acted = thread::scope(|scope| {
             scope

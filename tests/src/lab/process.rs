@@ -20,27 +20,35 @@ pub struct Container {
     pub started: u64,
 }
 
+/// What tells a process that is neither an agent nor agentctl that it works below a directory of a lab.
+pub(crate) const DIR_VARIABLE: &str = "MESH_LAB_DIR";
+
 /// All processes that there are.
-pub(super) fn all() -> impl Iterator<Item = i32> {
+pub(crate) fn all() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn read(pid: i32, file: &str) -> String {
+pub(crate) fn read(pid: i32, file: &str) -> String {
     let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Processes in the control groups of a node.
-pub(super) fn of_node(node: &str) -> Vec<i32> {
-    let group = format!("/agentmesh/{node}/");
-    all().filter(|pid| read(*pid, "cgroup").contains(&group)).collect()
+/// Processes in control groups whose path holds a text.
+pub(crate) fn in_group(path: &str) -> Vec<i32> {
+    all().filter(|pid| read(*pid, "cgroup").contains(path)).collect()
 }
 
-/// Agents, shims and agentctls that work in a lab's directory; not whoever looks at its files.
-pub(super) fn working_in(dir: &Path) -> Vec<i32> {
+/// Processes in the control groups of a node.
+pub(crate) fn of_node(node: &str) -> Vec<i32> {
+    in_group(&format!("/agentmesh/{node}/"))
+}
+
+/// Agents, shims, agentctls, and whatever else is told so in its environment, that work in a lab's directory; not whoever looks at its files.
+pub(crate) fn working_in(dir: &Path) -> Vec<i32> {
     let dir = format!("{}/", dir.display());
-    let told = ["MESH_DATA_DIR", "AGENTCTL_CONFIG"].map(|variable| format!("{variable}={dir}"));
+    let told = ["MESH_DATA_DIR", "AGENTCTL_CONFIG", DIR_VARIABLE]
+        .map(|variable| format!("{variable}={dir}"));
     let works = |pid: &i32| {
         let program = fs::read_link(format!("/proc/{pid}/exe"));
         let is_ours = program.is_ok_and(|program| program.starts_with(&dir));
@@ -51,7 +59,7 @@ pub(super) fn working_in(dir: &Path) -> Vec<i32> {
 }
 
 /// The containers of a node.
-pub(super) fn containers(node: &str) -> Vec<Container> {
+pub(crate) fn containers(node: &str) -> Vec<Container> {
     let mut found: Vec<Container> =
         of_node(node).into_iter().filter_map(|pid| container(node, pid)).collect();
     found.sort();
@@ -64,19 +72,23 @@ fn container(node: &str, pid: i32) -> Option<Container> {
     let mut ids = groups.lines().filter_map(|line| line.split_once(&group)).map(|(_, id)| id);
     // On version 1 the hierarchies without limits have it among the shims.
     let id = ids.find(|id| *id != "shims")?.to_owned();
-    // The first process of its own process namespace, one below ours.
+    let started = started_as_first(pid)?;
+    Some(Container { id, pid, started })
+}
+
+/// When a process began, in the kernel's ticks since boot, if it is the first one of a process namespace just below ours.
+pub(crate) fn started_as_first(pid: i32) -> Option<u64> {
     let status = read(pid, "status");
     let inner = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     if inner.split_whitespace().nth(1) != Some("1") || status.contains("State:\tZ") {
         return None;
     }
     let stat = read(pid, "stat");
-    let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    Some(Container { id, pid, started })
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Kills processes until there are none; `list` finds them anew each time, since one may have begun another.
-pub(super) fn kill_until_none(list: impl Fn() -> Vec<i32>) -> Result<()> {
+pub(crate) fn kill_until_none(list: impl Fn() -> Vec<i32>) -> Result<()> {
     let deadline = Deadline::after(std::time::Duration::from_secs(10));
     loop {
         let alive: Vec<i32> =

@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 /// Runs a program and returns what it printed.
-pub(super) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
     output(&mut command)
 }
 
 /// Runs a command and returns what it printed.
-pub(super) fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let ended = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !ended.status.success() {
         bail!("{command:?}: {}: {}", ended.status, String::from_utf8_lossy(&ended.stderr).trim());
@@ -22,6 +22,6 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Runs a program whose failure changes nothing: most often what it should remove is gone already.
-pub(super) fn attempt(program: &str, args: &[&str]) {
+pub(crate) fn attempt(program: &str, args: &[&str]) {
     let (Ok(_) | Err(_)) = run(program, args);
 }

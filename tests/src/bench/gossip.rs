@@ -1,0 +1,69 @@
+//! What gossip costs and how quick it is, and how failover fares in large meshes of the simulator: examples print both.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::example;
+use super::load::Watch;
+use super::report::{Report, Table, say};
+use super::sample::{Sample, millis};
+
+/// Nodes, and the pause between two rounds that the mesh takes by itself at this size.
+const SIZES: [(u32, u32); 3] = [(3, 250), (30, 250), (100, 500)];
+/// Claims of each node.
+const FACTS: u32 = 10;
+/// How long bytes are counted.
+const SECONDS: u32 = 20;
+/// How many changes are followed.
+const CHANGES: u32 = 20;
+/// The target, which the pauses above are chosen for.
+const BYTES_MAX: f64 = 50_000.0;
+
+/// Measures gossip.
+pub(super) fn measure(report: &mut Report) -> Result<()> {
+    report.heading(&format!(
+        "gossip: {FACTS} claims on each node, one process, sealed packets on the loopback interface"
+    ));
+    let watch = Watch::start();
+    let mut table = Table::new(&[
+        "nodes",
+        "round ms",
+        "bytes/s/node",
+        "packets/s/node",
+        "change everywhere ms: median",
+        "max",
+        "newcomer knows all ms",
+        "all know it ms",
+    ]);
+    let mut verdicts = Vec::new();
+    for (nodes, interval) in SIZES {
+        let args = [nodes, FACTS, interval, SECONDS, CHANGES].map(|number| number.to_string());
+        let printed: Value = serde_json::from_str(&example::run("gossip", &args)?)?;
+        let number = |key: &str| printed.get(key).and_then(Value::as_f64).context("no figure");
+        let time = |key: &str| number(key).map(|us| millis(Duration::from_secs_f64(us / 1e6)));
+        let changes = printed.get("changes_us").and_then(Value::as_array).context("no changes")?;
+        let changes: Sample =
+            changes.iter().filter_map(Value::as_u64).map(Duration::from_micros).collect();
+        let bytes = number("bytes_per_second")?;
+        table.row([
+            nodes.to_string(),
+            interval.to_string(),
+            format!("{bytes:.0}"),
+            format!("{:.1}", number("packets_per_second")?),
+            millis(changes.median()),
+            millis(changes.max()),
+            time("newcomer_knows_us")?,
+            time("newcomer_is_known_us")?,
+        ]);
+        verdicts.push((nodes, bytes));
+    }
+    table.print();
+    for (nodes, bytes) in verdicts {
+        let what = format!("bytes per second and node, {nodes} nodes");
+        report.target(&what, &format!("{bytes:.0}"), "<= 50000", bytes <= BYTES_MAX);
+    }
+    say(&format!("   {}", watch.told()));
+    Ok(())
+}

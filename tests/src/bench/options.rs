@@ -1,0 +1,99 @@
+//! What to measure, and how often.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+pub(super) const USAGE: &str =
+    "usage: tests/bench [PART ...] [--runs N] [--idle-for SECONDS] [--alone] | --clean | --help
+
+parts, all of them unless some are named:
+  failover  a host is lost: until its replica runs elsewhere, beside Docker Swarm
+  scale     the same in the simulator, for meshes of 3 to 300 nodes
+  place     an app is placed: until its first replica runs, beside Docker Swarm
+  start     a container is created and started, beside runc and Docker
+  idle      memory and processor of agents that have nothing to do
+  gossip    what gossip costs and how quick it is, for 3, 30 and 100 nodes
+  all
+
+  --runs N            how often each thing is measured (20)
+  --idle-for SECONDS  how long idle agents are left alone before they are looked at (600)
+  --alone             ours only, without the peers
+  --clean             removes what a killed run left, and ends";
+
+/// The usual number of runs.
+const RUNS: usize = 20;
+/// How long idle agents are left alone.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// A part of the benchmarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Failover,
+    Scale,
+    Place,
+    Start,
+    Idle,
+    Gossip,
+}
+
+const PARTS: &[Part] =
+    &[Part::Failover, Part::Scale, Part::Place, Part::Start, Part::Idle, Part::Gossip];
+
+impl Part {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Failover => "failover",
+            Self::Scale => "scale",
+            Self::Place => "place",
+            Self::Start => "start",
+            Self::Idle => "idle",
+            Self::Gossip => "gossip",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Wish {
+    Measure(Options),
+    Clean,
+    Help,
+}
+
+/// What to measure.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) parts: Vec<Part>,
+    pub(super) runs: usize,
+    pub(super) idle_for: Duration,
+    /// Whether the peers are measured too.
+    pub(super) with_peers: bool,
+}
+
+pub(super) fn read(mut words: impl Iterator<Item = String>) -> Result<Wish> {
+    let mut options = Options { parts: Vec::new(), runs: RUNS, idle_for: IDLE, with_peers: true };
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64> {
+            let digits = words.next().with_context(|| format!("{word} needs a number"))?;
+            digits.parse().with_context(|| format!("{digits:?} is not a number"))
+        };
+        match word.as_str() {
+            "--runs" => options.runs = usize::try_from(number()?)?.max(1),
+            "--idle-for" => options.idle_for = Duration::from_secs(number()?.max(1)),
+            "--alone" => options.with_peers = false,
+            "--clean" => return Ok(Wish::Clean),
+            "--help" | "-h" => return Ok(Wish::Help),
+            "all" => options.parts.extend(PARTS),
+            _ => match PARTS.iter().find(|part| part.name() == word) {
+                Some(part) => options.parts.push(*part),
+                None => bail!("{word:?} is no part of the benchmarks"),
+            },
+        }
+    }
+    if options.parts.is_empty() {
+        options.parts.extend(PARTS);
+    }
+    options.parts.dedup();
+    Ok(Wish::Measure(options))
+}
