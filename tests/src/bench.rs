@@ -78,7 +78,10 @@ fn measure(options: &Options) -> Result<bool> {
     }
     for part in &options.parts {
         let measured = match part {
-            Part::Failover => failover::measure(options, &mut report),
+            Part::Failover => {
+                failover::measure(options, &mut report);
+                Ok(())
+            }
             Part::Place => place::measure(options, &mut report),
             Part::Start => start::measure(options, &mut report),
             Part::Scale => scale::measure(&mut report),

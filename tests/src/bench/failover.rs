@@ -62,7 +62,7 @@ const TUNINGS: &[(&str, Tuning)] = &[
 ];
 
 /// Measures all cases.
-pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
+pub(super) fn measure(options: &Options, report: &mut Report) {
     let mut all = Vec::new();
     let tunings = if options.with_peers { TUNINGS } else { &[("", Tuning::Default)] };
     for (beside, tuning) in tunings {
@@ -89,7 +89,6 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     report.heading("failover: where the time goes, all runs of ours");
     budget::show(&all);
-    Ok(())
 }
 
 /// The times of both sides.

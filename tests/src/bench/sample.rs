@@ -7,8 +7,8 @@ use std::time::Duration;
 pub(super) struct Sample(Vec<Duration>);
 
 impl FromIterator<Duration> for Sample {
-    fn from_iter<T: IntoIterator<Item = Duration>>(values: T) -> Self {
-        let mut values: Vec<Duration> = values.into_iter().collect();
+    fn from_iter<T: IntoIterator<Item = Duration>>(iter: T) -> Self {
+        let mut values: Vec<Duration> = iter.into_iter().collect();
         values.sort_unstable();
         Self(values)
     }
