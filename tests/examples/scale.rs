@@ -1,6 +1,6 @@
 //! Prints how long a failover takes, and what it costs in messages, for meshes of several sizes. All times are virtual.
 //!
-//! `cargo run --release -p mesh-tests --example scale`; with `--json`, a line of JSON for each size.
+//! `cargo run --release -p mesh-tests --example scale`; with `--json`, a line of JSON for each size; with numbers, those sizes.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -59,7 +59,9 @@ fn main() -> std::io::Result<()> {
             "nodes  slots     min  median     p99     max  messages/s/node at rest, in trouble"
         )?;
     }
-    for (n_hosts, n_meshes, n_losses) in SIZES {
+    let wanted: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let is_wanted = |size: &(usize, u64, usize)| wanted.is_empty() || wanted.contains(&size.0);
+    for (n_hosts, n_meshes, n_losses) in SIZES.into_iter().filter(is_wanted) {
         let row = Row::of(n_hosts, n_meshes, n_losses);
         if as_json {
             let times: Vec<u128> = row.times.iter().map(Duration::as_micros).collect();

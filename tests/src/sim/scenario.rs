@@ -12,6 +12,9 @@ use super::operator::Acked;
 use super::plan::{Act, Plan};
 use super::world::World;
 
+/// How often it is looked whether a lost replica is ready elsewhere: looking costs more than a large mesh itself.
+const LOOK_EVERY: Time = 5 * MILLI;
+
 /// A mesh in which nothing happens by itself.
 fn quiet(seed: u64, n_hosts: usize, rules: Rules) -> World {
     let mut plan = Plan::draw(&mut Prng::new(seed));
@@ -136,7 +139,7 @@ impl World {
         let mut times = Vec::new();
         self.power_off(host);
         while !waiting.is_empty() && self.now < now + 30 * SECOND {
-            let next = self.now + MILLI;
+            let next = self.now + LOOK_EVERY;
             self.run_until(next);
             let nodes = self.hosts.iter().filter_map(|host| host.node());
             for claim in nodes.flat_map(mesh_coordinator::node::Node::claims) {
