@@ -67,6 +67,8 @@ pub struct Node {
     published_root: Option<u64>,
     /// Whether this node has said what it has.
     introduced: bool,
+    /// Whether this node has said that it was removed.
+    parted: bool,
     decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
@@ -94,6 +96,7 @@ impl Node {
             watched: BTreeSet::new(),
             published_root: None,
             introduced: false,
+            parted: false,
             decisions: BTreeMap::new(),
             wake: None,
             config,
@@ -186,6 +189,7 @@ impl Node {
             self.reconcile(now, &mut effects);
         }
         self.carry_out(now, wall, effects, out);
+        self.note_parting(wall, out);
         self.publish_self(out);
     }
 
@@ -372,9 +376,15 @@ impl Node {
         self.claims.reconcile(&world, effects);
     }
 
-    /// Brings membership in line with the catalogue.
+    /// Whether this node was removed from the mesh.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.catalogue.state().removed_nodes.contains(&self.config.me)
+    }
+
+    /// Brings membership in line with the catalogue. A node that was removed has nobody left (M7).
     fn meet_members(&mut self, now: Instant) {
-        let members: BTreeSet<NodeId> = self.catalogue.state().nodes.keys().copied().collect();
+        let nodes = self.catalogue.state().nodes.keys().copied();
+        let members: BTreeSet<NodeId> = nodes.filter(|_| !self.is_parted()).collect();
         let gone: Vec<NodeId> = self
             .membership
             .peers()
@@ -387,6 +397,16 @@ impl Node {
             self.down.remove(&node);
         }
         self.membership.set_members(now, &members);
+    }
+
+    fn note_parting(&mut self, wall: WallTime, out: &mut Vec<Output>) {
+        let parted = self.began.is_some() && self.is_parted();
+        if parted && !self.parted {
+            let text = "this node was removed from the mesh: it stops what it runs";
+            let subject = Subject::Node(self.config.me);
+            self.tell(wall, Severity::Error, subject, text.to_owned(), out);
+        }
+        self.parted = parted;
     }
 
     fn rewatch(&mut self, out: &mut Vec<Output>) {

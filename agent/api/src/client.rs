@@ -18,7 +18,7 @@ pub use self::items::Items;
 pub use self::joining::join;
 pub use self::operator::OperatorClient;
 pub(crate) use self::pool::CallError;
-pub use self::pool::{PeerPool, PoolConfig, TlsFor};
+pub use self::pool::{PeerPool, PoolConfig, PoolPorts, TlsFor};
 pub use self::value::{
     Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, Pushed, Silent, Who,
 };

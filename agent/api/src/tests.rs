@@ -4,6 +4,7 @@ mod convert;
 mod fakes;
 mod join;
 mod operator;
+mod parting;
 mod peers;
 mod proxy;
 mod security;

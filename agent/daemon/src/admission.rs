@@ -34,7 +34,7 @@ impl<S: Store, D: Directory> Admission for Door<S, D> {
         let invitation = self.invitation(&request).await?;
         let node = NodeId::of(&request.key);
         match self.directory.standing(&request.key) {
-            Standing::Removed => return Err(JoinError::Removed),
+            Standing::Removed | Standing::Parted(_) => return Err(JoinError::Removed),
             // The answer to an earlier attempt was lost: the same guest gets the same answer.
             Standing::Member(_) => return Ok(self.welcome().await),
             Standing::Operator(_) | Standing::Recovery | Standing::Unknown => {}

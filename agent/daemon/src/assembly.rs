@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_api::client::{PeerPool, PoolConfig, TlsFor};
+use mesh_api::client::{PeerPool, PoolConfig, PoolPorts, TlsFor};
 use mesh_api::server::{self, Limits};
 use mesh_coordinator::catalogue::{Catalogue, RecordKey};
 use mesh_coordinator::fact::NodeFacts;
@@ -125,8 +125,11 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
     let directory: Arc<dyn Directory> = Arc::<Live>::clone(&seed.directory);
     let pool = PeerPool::new(
         PoolConfig::for_heartbeat(HEARTBEAT),
-        Arc::clone(&directory),
-        seed.tls_for(),
+        PoolPorts {
+            directory: Arc::clone(&directory),
+            records: Arc::new(record::Codec),
+            tls_for: seed.tls_for(),
+        },
         news.clone(),
         tasks.clone(),
     );

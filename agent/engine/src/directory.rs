@@ -56,9 +56,12 @@ impl Live {
             })
             .collect();
         let snapshot = Snapshot {
-            peers: Arc::new(
-                members.values().filter(|peer| peer.node != self.me).cloned().collect(),
-            ),
+            // A node that was removed has nobody to turn to. Should its removal turn out to be void, the others turn to it.
+            peers: if state.removed_nodes.contains(&self.me) {
+                Arc::default()
+            } else {
+                Arc::new(members.values().filter(|peer| peer.node != self.me).cloned().collect())
+            },
             members,
             operators: state
                 .operators
@@ -107,8 +110,11 @@ impl Directory for Live {
     fn standing(&self, key: &PublicKey) -> Standing {
         let snapshot = self.snapshot();
         let node = NodeId::of(key);
-        if snapshot.removed.contains(key) || snapshot.removed_nodes.contains(&node) {
+        if snapshot.removed.contains(key) {
             return Standing::Removed;
+        }
+        if snapshot.removed_nodes.contains(&node) {
+            return Standing::Parted(node);
         }
         if let Some(role) = snapshot.operators.get(key) {
             return Standing::Operator(*role);

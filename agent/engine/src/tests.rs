@@ -6,6 +6,7 @@ mod disk;
 mod fakes;
 mod image;
 mod journal;
+mod parting;
 mod rollout;
 mod route;
 mod submission;

@@ -28,9 +28,11 @@ pub enum Standing {
     Member(NodeId),
     /// An operator, with the role.
     Operator(Role),
+    /// A member that was removed: it is told so and nothing else.
+    Parted(NodeId),
     /// The recovery key that counts now: may read the catalogue, and hand in the record that replaces the root.
     Recovery,
-    /// A member or operator that was removed: refused at once.
+    /// An operator that was removed: refused at once.
     Removed,
     /// Nobody known: may only redeem an invitation.
     Unknown,

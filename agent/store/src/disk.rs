@@ -5,6 +5,7 @@
 //! | its flush does not reach the disk's own cache | [`handle`]: `fdatasync` after each flush |
 //! | large nodes go to files of their own, never synced | [`handle`]: those files are synced too |
 //! | a snapshot torn by a power failure refuses to open | [`open`]: it is set aside, the log has everything |
+//! | some kinds of damage make it panic | [`open`]: a panic is damage, and [`set_aside`] is the way on |
 //! | an error of a write sticks to the handle for ever | the store is opened again when there is room |
 //! | a gigabyte of cache | a small one |
 //!
@@ -30,7 +31,7 @@ use mesh_ports::store::{Change, Pairs, Store, StoreError, Table};
 use tracing::warn;
 
 use self::handle::Handle;
-pub use self::open::OpenError;
+pub use self::open::{OpenError, set_aside};
 use self::room::Room;
 
 /// The store of one agent. Clones of nothing: one value per directory, shared by reference.
@@ -203,6 +204,8 @@ fn is_full(error: &sled::Error) -> bool {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]

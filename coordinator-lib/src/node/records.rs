@@ -189,7 +189,8 @@ impl Node {
                 }
             }
         }
-        if !known.is_empty() {
+        // Whoever has told this node of its removal listens to it no more, and would only tell it again.
+        if !known.is_empty() && !self.is_parted() {
             out.push(Output::Send { to: from, message: Message::Stored(known) });
         }
         let news = !fresh.is_empty();

@@ -236,6 +236,12 @@ impl Node {
     /// What is wrong with the mesh as a whole.
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.is_parted() {
+            problems.push(
+                "this node was removed from the mesh and runs nothing any more: `deploy/install --remove` cleans its server"
+                    .to_owned(),
+            );
+        }
         if !self.warm {
             problems.push("this agent started a moment ago and claims nothing yet".to_owned());
         }

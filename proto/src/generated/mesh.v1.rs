@@ -1212,6 +1212,28 @@ pub mod join_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
+        /// Tells a member that was removed so: the record of its removal, and the records from which its author's right follows.
+        pub async fn part(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Nothing>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::JoinPiece>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesh.v1.Join/Part");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Join", "Part"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Redeems an invitation; answers with the whole catalogue in pieces.
         pub async fn join(
             &mut self,
@@ -1249,6 +1271,17 @@ pub mod join_server {
     /// Generated trait containing gRPC methods that should be implemented for use with JoinServer.
     #[async_trait]
     pub trait Join: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Part method.
+        type PartStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::JoinPiece, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Tells a member that was removed so: the record of its removal, and the records from which its author's right follows.
+        async fn part(
+            &self,
+            request: tonic::Request<super::Nothing>,
+        ) -> std::result::Result<tonic::Response<Self::PartStream>, tonic::Status>;
         /// Server streaming response type for the Join method.
         type JoinStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::JoinPiece, tonic::Status>,
@@ -1337,6 +1370,50 @@ pub mod join_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
+                "/mesh.v1.Join/Part" => {
+                    #[allow(non_camel_case_types)]
+                    struct PartSvc<T: Join>(pub Arc<T>);
+                    impl<T: Join> tonic::server::ServerStreamingService<super::Nothing>
+                    for PartSvc<T> {
+                        type Response = super::JoinPiece;
+                        type ResponseStream = T::PartStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Nothing>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Join>::part(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PartSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/mesh.v1.Join/Join" => {
                     #[allow(non_camel_case_types)]
                     struct JoinSvc<T: Join>(pub Arc<T>);

@@ -18,6 +18,10 @@ pub(super) const GROUP: Group = Group {
             run: grow,
         },
         Story { name: "a removed node is refused at once", run: removed },
+        Story {
+            name: "a node that was cut off when it was removed stops when it is back",
+            run: removed_afar,
+        },
         Story { name: "an agent that was off for a year rejoins", run: year_off },
     ],
 };
@@ -94,6 +98,44 @@ fn removed(lab: &mut Lab) -> Result<()> {
     ensure!((1..=3).all(|host| connections(lab, host, 4).is_ok_and(|n| n == 0)), "it got in");
     ensure!(lab.n_alive()? == 3, "the removed node counts as alive");
     lab.power_off(4)?;
+    app.remove(lab)
+}
+
+/// The same for one that is cut off and runs, and for one whose agent was down: both learn of it from the first member they dial.
+fn removed_afar(lab: &mut Lab) -> Result<()> {
+    for number in [5, 6] {
+        lab.add_host(number)?;
+        lab.join(number)?;
+    }
+    lab.until_alive(5)?;
+    // One replica for each node, so that all of them run something.
+    let app = App::new("afar", 5, None).deployed("placement: {max_replicas_per_node: 1}\n");
+    app.place(lab)?;
+    lab.cut(&[5], &[1, 2, 3, 6])?;
+    lab.host_mut(6)?.kill_agent()?;
+    lab.until_alive(3)?;
+    for name in ["n5", "n6"] {
+        lab.ctl(&["node", "rm", "--yes", name])?.done()?;
+    }
+    pause(Duration::from_secs(3));
+    for number in [5, 6] {
+        ensure!(!lab.host(number)?.containers_of("afar").is_empty(), "n{number} stopped unasked");
+    }
+    lab.heal()?;
+    lab.host_mut(6)?.start(&["run"])?;
+    for number in [5, 6] {
+        until(PATIENCE, &format!("host {number} runs nothing any more"), || {
+            Ok(lab.host(number)?.containers().is_empty())
+        })?;
+        let log = fs::read_to_string(lab.host(number)?.log())?;
+        ensure!(log.contains("this node was removed from the mesh"), "n{number} does not say so");
+        let told = lab.ctl_at(number, &["status"])?.done()?;
+        ensure!(told.out.contains("was removed from the mesh"), "its status: {told:?}");
+        pause(Duration::from_secs(1));
+        ensure!(connections(lab, 1, number)? == 0, "n{number} still dials n1");
+        lab.power_off(number)?;
+    }
+    lab.until_alive(3)?;
     app.remove(lab)
 }
 

@@ -1,18 +1,23 @@
-//! The call of a node that wants to become a member.
+//! The calls of a node that wants to become a member, and of one that is none any more.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_coordinator::catalogue::Entry;
 use mesh_ports::control::{Admitted, JoinRequest};
 use mesh_ports::directory::RecordCodec;
 use mesh_proto::v1;
 use mesh_proto::v1::join_client::JoinClient;
 use tokio_rustls::rustls::ClientConfig;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::Error;
-use crate::convert::{message, value};
+use crate::convert::{MESSAGE_LEN_MAX, message, value};
 use crate::dial::{self, Dial, Names};
+
+/// The most records that prove a removal: it and a chain of operators.
+const FAREWELL_MAX: usize = 128;
 
 /// Asks the agent at `address` (`host:port`) to admit this node. `tls` proves this node's key and accepts only the agent that
 /// the token names. `timeout` is how long the agent may be silent. Every record of the answer was opened by `codec`.
@@ -55,4 +60,22 @@ pub async fn join(
             Err(Error::Server { reason: format!("the agent sent a bad record: {}", bad.reason) })
         }
     }
+}
+
+/// Asks an agent for the proof that this node was removed. What does not open is left out.
+pub(super) async fn part(
+    channel: Channel,
+    codec: &dyn RecordCodec,
+) -> Result<Vec<Entry>, Status> {
+    let mut client = JoinClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX);
+    let mut pieces = client.part(v1::Nothing {}).await?.into_inner();
+    let (mut records, mut rejected) = (Vec::new(), Vec::new());
+    while let Some(piece) = pieces.message().await? {
+        let opened = message::open(piece.records, codec, &mut rejected);
+        records.extend(opened.map_err(|error| Status::data_loss(error.to_string()))?);
+        if records.len() > FAREWELL_MAX {
+            return Err(Status::out_of_range("too many records for a farewell"));
+        }
+    }
+    Ok(records)
 }

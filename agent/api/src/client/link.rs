@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_coordinator::prng::Prng;
-use mesh_ports::directory::Directory;
+use mesh_coordinator::message::Message;
+use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::Event;
 use mesh_proto::v1;
 use mesh_proto::v1::peer_client::PeerClient;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tracing::{debug, trace};
 
 use super::pool::{Caller, PoolConfig, Queued, TlsFor};
@@ -32,6 +34,9 @@ use crate::dial::{self, Dial, DialError, Names, is_refusal};
 
 /// Envelopes that the connection has not taken yet.
 const ENVELOPES: usize = 8;
+
+/// How long a peer may take to prove that this node was removed: a few records that it has at hand.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// By how much a watched peer's longest pause is shorter than another's.
 const WATCHED_HASTE: u32 = 10;
@@ -43,6 +48,7 @@ pub(super) struct Link {
     pub(super) directory: Arc<dyn Directory>,
     pub(super) names: Arc<Names>,
     pub(super) tls_for: TlsFor,
+    pub(super) records: Arc<dyn RecordCodec>,
     pub(super) events: mpsc::Sender<Event>,
     /// The address at which the peer proved its key last.
     pub(super) good: Option<String>,
@@ -65,6 +71,8 @@ pub(super) struct Needs {
 enum Left {
     /// It broke, or the peer closed it.
     Broken,
+    /// The peer says that this node may not ask it anything.
+    Denied,
     /// Nobody needs it.
     Idle,
     /// The handle was dropped.
@@ -88,9 +96,10 @@ impl Link {
                     let since = Instant::now();
                     debug!(peer = %self.node, "connected");
                     needs.answer(&Ok(link.channel.clone()));
-                    match self.stay(link.channel, &mut needs).await {
+                    match self.stay(link.channel.clone(), &mut needs).await {
                         Left::Unwanted => return,
                         Left::Idle => continue,
+                        Left::Denied => self.part(link.channel).await,
                         Left::Broken => debug!(peer = %self.node, "the connection broke"),
                     }
                     if needs.is_watched() && link.fault.kind().is_some_and(is_refusal) {
@@ -195,7 +204,7 @@ impl Link {
             };
             let next = tokio::select! {
                 biased;
-                _ended = &mut delivering => return Left::Broken,
+                ended = &mut delivering => return left_by(ended.err()),
                 next = tokio::time::timeout(self.config.idle, next) => next,
             };
             let (since, message) = match next {
@@ -211,7 +220,7 @@ impl Link {
             for envelope in message::to_wire(&message) {
                 tokio::select! {
                     biased;
-                    _ended = &mut delivering => return Left::Broken,
+                    ended = &mut delivering => return left_by(ended.err()),
                     sent = sender.send(envelope) => if sent.is_err() { return Left::Broken },
                 }
             }
@@ -227,8 +236,11 @@ impl Link {
             }
             let opening =
                 tokio::time::timeout(self.config.silence, client.watch(v1::WatchRequest {}));
-            let Ok(Ok(beats)) = opening.await else { return Left::Broken };
-            let mut beats = beats.into_inner();
+            let mut beats = match opening.await {
+                Ok(Ok(beats)) => beats.into_inner(),
+                Ok(Err(status)) => return left_by(Some(status)),
+                Err(_elapsed) => return Left::Broken,
+            };
             loop {
                 let beat = tokio::select! {
                     biased;
@@ -243,6 +255,31 @@ impl Link {
                 self.tell(Event::Heard { node: self.node, incarnation });
             }
         }
+    }
+}
+
+impl Link {
+    /// A peer that answers nothing may take this node for removed. It is asked for the proof, which is judged like all records that
+    /// arrive: nobody is parted on a peer's word.
+    async fn part(&self, channel: Channel) {
+        let asking = super::joining::part(channel, self.records.as_ref());
+        let told = match tokio::time::timeout(FAREWELL_TIMEOUT, asking).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(status)) => {
+                return debug!(peer = %self.node, reason = status.message(), "denied");
+            }
+            Err(_elapsed) => return debug!(peer = %self.node, "denied, and it does not say why"),
+        };
+        debug!(peer = %self.node, n_records = told.len(), "told of a removal");
+        let said = Event::Said { from: self.node, message: Message::Records(told) };
+        self.tell(said);
+    }
+}
+
+fn left_by(end: Option<Status>) -> Left {
+    match end {
+        Some(status) if status.code() == Code::PermissionDenied => Left::Denied,
+        Some(_) | None => Left::Broken,
     }
 }
 

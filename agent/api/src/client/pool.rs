@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use mesh_coordinator::id::{NodeId, PublicKey};
 use mesh_coordinator::message::Message;
-use mesh_ports::directory::Directory;
+use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::{Event, Peers};
 use mesh_proto::v1::peer_client::PeerClient;
 use mesh_telemetry::Tasks;
@@ -68,6 +68,23 @@ impl PoolConfig {
 /// Makes the TLS configuration that accepts only the agent with this key.
 pub type TlsFor = Arc<dyn Fn(&PublicKey) -> Arc<ClientConfig> + Send + Sync>;
 
+/// What the connections ask.
+#[derive(Clone)]
+pub struct PoolPorts {
+    /// Who is who.
+    pub directory: Arc<dyn Directory>,
+    /// Opens records.
+    pub records: Arc<dyn RecordCodec>,
+    /// Makes the settings for one peer's key.
+    pub tls_for: TlsFor,
+}
+
+impl fmt::Debug for PoolPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolPorts").finish_non_exhaustive()
+    }
+}
+
 /// Why a peer could not be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("node {node} does not answer: {reason}")]
@@ -89,9 +106,8 @@ pub struct PeerPool {
 
 struct Inner {
     config: PoolConfig,
-    directory: Arc<dyn Directory>,
+    ports: PoolPorts,
     names: Arc<Names>,
-    tls_for: TlsFor,
     events: mpsc::Sender<Event>,
     tasks: Tasks,
     handles: Mutex<BTreeMap<(NodeId, Use), Handle>>,
@@ -118,8 +134,7 @@ impl PeerPool {
     #[must_use]
     pub fn new(
         config: PoolConfig,
-        directory: Arc<dyn Directory>,
-        tls_for: TlsFor,
+        ports: PoolPorts,
         events: mpsc::Sender<Event>,
         tasks: Tasks,
     ) -> Self {
@@ -127,9 +142,8 @@ impl PeerPool {
         Self {
             inner: Arc::new(Inner {
                 config,
-                directory,
+                ports,
                 names: Arc::default(),
-                tls_for,
                 events,
                 tasks,
                 handles,
@@ -140,12 +154,12 @@ impl PeerPool {
     /// Closes the connections to nodes that are no members any more; to be called when the directory changed.
     pub fn recheck(&self) {
         let mut handles = self.inner.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.retain(|(node, _), _| self.inner.directory.peer(*node).is_some());
+        handles.retain(|(node, _), _| self.inner.ports.directory.peer(*node).is_some());
     }
 
     /// Who is who.
     pub(crate) fn directory(&self) -> &dyn Directory {
-        self.inner.directory.as_ref()
+        self.inner.ports.directory.as_ref()
     }
 
     pub(super) fn tasks(&self) -> &Tasks {
@@ -184,9 +198,10 @@ impl PeerPool {
         let link = Link {
             node,
             config: inner.config.clone(),
-            directory: Arc::clone(&inner.directory),
+            directory: Arc::clone(&inner.ports.directory),
             names: Arc::clone(&inner.names),
-            tls_for: Arc::clone(&inner.tls_for),
+            tls_for: Arc::clone(&inner.ports.tls_for),
+            records: Arc::clone(&inner.ports.records),
             events: inner.events.clone(),
             good: None,
         };
@@ -216,7 +231,7 @@ impl Peers for PeerPool {
             if !watched {
                 handle.watched.send_if_modified(|on| std::mem::replace(on, false));
             }
-            watched || self.inner.directory.peer(*node).is_some()
+            watched || self.inner.ports.directory.peer(*node).is_some()
         });
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mesh_coordinator::id::PublicKey;
-use mesh_ports::directory::{Directory, Standing};
+use mesh_ports::directory::Directory;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
+use super::gate::is_stranger;
 use super::registry::Place;
 
 /// What HTTP/2 begins with. Until so much has arrived, the other end has said nothing.
@@ -74,12 +75,12 @@ impl Connection {
             return Poll::Pending;
         }
         self.deadline = None;
-        let is_stranger = self.owner.directory.standing(&self.owner.key) == Standing::Unknown;
-        if self.n_read < PREFACE_LEN || is_stranger {
+        let standing = self.owner.directory.standing(&self.owner.key);
+        if self.n_read < PREFACE_LEN || is_stranger(&standing) {
             return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
         // The stranger has become a member meanwhile.
-        self.place.belongs_to(self.owner.key, self.owner.directory.standing(&self.owner.key));
+        self.place.belongs_to(self.owner.key, standing);
         Poll::Pending
     }
 

@@ -14,9 +14,22 @@ use crate::status::REMOVED;
 pub(super) const fn is_removed(standing: &Standing) -> bool {
     match standing {
         Standing::Removed => true,
-        Standing::Member(_) | Standing::Operator(_) | Standing::Recovery | Standing::Unknown => {
-            false
-        }
+        Standing::Member(_)
+        | Standing::Operator(_)
+        | Standing::Parted(_)
+        | Standing::Recovery
+        | Standing::Unknown => false,
+    }
+}
+
+/// Whether such a key counts as a stranger's: it must not take a member's place, nor stay for long.
+pub(super) const fn is_stranger(standing: &Standing) -> bool {
+    match standing {
+        Standing::Parted(_) | Standing::Unknown => true,
+        Standing::Member(_)
+        | Standing::Operator(_)
+        | Standing::Recovery
+        | Standing::Removed => false,
     }
 }
 
@@ -24,6 +37,7 @@ pub(super) const fn is_removed(standing: &Standing) -> bool {
 pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
     match (before, now) {
         (_, Standing::Removed) => true,
+        (before, Standing::Parted(_)) => now != before,
         (Standing::Member(_), now) => now != before,
         (Standing::Operator(before), Standing::Operator(now)) => now < before,
         (Standing::Operator(_), Standing::Member(_) | Standing::Recovery | Standing::Unknown) => {
@@ -31,7 +45,7 @@ pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
         }
         // A recovery key is spent by what it asks for, and its holder waits for the answer; it can ask nothing more.
         (Standing::Recovery, _) => false,
-        (Standing::Removed | Standing::Unknown, _) => false,
+        (Standing::Parted(_) | Standing::Removed | Standing::Unknown, _) => false,
     }
 }
 
@@ -58,7 +72,7 @@ impl Gate {
 
     fn standing(&self, key: &PublicKey) -> Result<Standing, Status> {
         let standing = self.directory.standing(key);
-        if is_removed(&standing) {
+        if is_removed(&standing) || matches!(standing, Standing::Parted(_)) {
             return Err(Status::permission_denied(REMOVED));
         }
         Ok(standing)
@@ -68,8 +82,26 @@ impl Gate {
     pub(super) fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         match self.standing(&caller(request)?)? {
             Standing::Member(node) => Ok(node),
-            Standing::Operator(_) | Standing::Recovery | Standing::Removed | Standing::Unknown => {
+            Standing::Operator(_)
+            | Standing::Parted(_)
+            | Standing::Recovery
+            | Standing::Removed
+            | Standing::Unknown => {
                 Err(Status::permission_denied("only members of the mesh may ask this"))
+            }
+        }
+    }
+
+    /// The member that was removed and calls.
+    pub(super) fn parted<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        match self.directory.standing(&caller(request)?) {
+            Standing::Parted(node) => Ok(node),
+            Standing::Member(_)
+            | Standing::Operator(_)
+            | Standing::Recovery
+            | Standing::Removed
+            | Standing::Unknown => {
+                Err(Status::permission_denied("this key is of no member that was removed"))
             }
         }
     }
@@ -110,7 +142,10 @@ impl Gate {
             Standing::Recovery => Err(Status::permission_denied(
                 "the recovery key does one thing only: it replaces the root",
             )),
-            Standing::Member(_) | Standing::Removed | Standing::Unknown => {
+            Standing::Member(_)
+            | Standing::Parted(_)
+            | Standing::Removed
+            | Standing::Unknown => {
                 Err(Status::unauthenticated("this key is not an operator of the mesh"))
             }
         }
@@ -121,7 +156,10 @@ impl Gate {
         let key = caller(request)?;
         match self.standing(&key)? {
             Standing::Member(_) | Standing::Unknown => Ok(key),
-            Standing::Operator(_) | Standing::Recovery | Standing::Removed => {
+            Standing::Operator(_)
+            | Standing::Parted(_)
+            | Standing::Recovery
+            | Standing::Removed => {
                 Err(Status::permission_denied("an operator's key cannot be a node's as well"))
             }
         }

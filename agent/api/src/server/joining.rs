@@ -1,7 +1,9 @@
-//! Nodes that want to become members.
+//! Nodes that want to become members, and nodes that are none any more.
 
+use mesh_coordinator::catalogue::{Entry, RecordKey};
+use mesh_coordinator::id::NodeId;
 use mesh_coordinator::message::Rejected;
-use mesh_ports::control::{Admission as _, JoinRequest};
+use mesh_ports::control::{Admission as _, Control, JoinRequest};
 use mesh_proto::v1;
 use mesh_proto::v1::join_server::Join;
 use tonic::{Request, Response, Status};
@@ -11,9 +13,22 @@ use super::{Service, Wiring};
 use crate::convert::{Malformed, message, required, value};
 use crate::status;
 
+/// Operators who were each admitted by the one before: more make no mesh that anybody can follow.
+const LINKS_MAX: usize = 64;
+
 #[tonic::async_trait]
 impl<W: Wiring> Join for Service<W> {
     type JoinStream = Pieces<v1::JoinPiece>;
+    type PartStream = Pieces<v1::JoinPiece>;
+
+    async fn part(
+        &self,
+        request: Request<v1::Nothing>,
+    ) -> Result<Response<Self::PartStream>, Status> {
+        let node = self.0.gate.parted(&request)?;
+        let records = self.0.soon(farewell(self.0.parts.control.as_ref(), node)).await?;
+        Ok(Response::new(pieces(&records)))
+    }
 
     async fn join(
         &self,
@@ -39,8 +54,30 @@ impl<W: Wiring> Join for Service<W> {
         };
         let admitted = self.0.soon(self.0.parts.admission.redeem(request)).await?;
         let admitted = admitted.map_err(|error| status::join(&error))?;
-        let batches = message::batches(value::entries_to_wire(&admitted.records));
-        let pieces = batches.into_iter().map(|records| Ok(v1::JoinPiece { records }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(pieces))))
+        Ok(Response::new(pieces(&admitted.records)))
     }
+}
+
+fn pieces(records: &[Entry]) -> Pieces<v1::JoinPiece> {
+    let batches = message::batches(value::entries_to_wire(records));
+    let pieces = batches.into_iter().map(|records| Ok(v1::JoinPiece { records }));
+    Box::pin(tokio_stream::iter(pieces))
+}
+
+/// The record by which a member was removed, and how its author came to be an operator, link by link: whoever was away for long
+/// may not know the last ones. The first one was made by the root, whom the genesis record names.
+async fn farewell(control: &impl Control, node: NodeId) -> Vec<Entry> {
+    let mut records: Vec<Entry> = Vec::new();
+    let mut next = control.record(RecordKey::MemberRemoval(node)).await;
+    while let Some(entry) = next.filter(|_| records.len() < LINKS_MAX) {
+        let author = entry.record.author;
+        // Somebody whose grant comes from somebody below: a circle, which the catalogue never takes for a right.
+        let is_circle = records.iter().any(|other| other.hash == entry.hash);
+        if !is_circle {
+            records.push(entry);
+        }
+        next = if is_circle { None } else { control.record(RecordKey::Operator(author)).await };
+    }
+    records.reverse();
+    records
 }

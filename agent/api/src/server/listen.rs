@@ -98,7 +98,15 @@ impl Listener {
             return debug!(%address, "a removed key was refused");
         }
         let owner = Owner { key, directory: Arc::clone(&self.directory) };
-        let stay = (standing == Standing::Unknown).then_some(self.limits.stranger_timeout);
+        let stay = match standing {
+            // It is told that it was removed, which takes one call.
+            Standing::Parted(_) => Some(handshake_timeout),
+            Standing::Unknown => Some(self.limits.stranger_timeout),
+            Standing::Member(_)
+            | Standing::Operator(_)
+            | Standing::Recovery
+            | Standing::Removed => None,
+        };
         place.belongs_to(key, standing);
         let connection = Connection::new(tls, owner, place, (handshake_timeout, stay));
         // Nobody serves any more when the server stops; the connection is closed by being dropped.

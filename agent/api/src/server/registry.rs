@@ -14,6 +14,7 @@ use mesh_ports::directory::Standing;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::gate::is_stranger;
 
 /// The open connections of a server, those in their handshake included.
 #[derive(Debug)]
@@ -50,8 +51,8 @@ pub(super) struct Place {
 
 impl Entry {
     /// Whether it counts among the strangers: nobody knows its key, or not yet.
-    const fn is_stranger(&self) -> bool {
-        matches!(self.owner, None | Some((_, Standing::Unknown)))
+    fn is_stranger(&self) -> bool {
+        self.owner.as_ref().is_none_or(|(_, standing)| is_stranger(standing))
     }
 }
 

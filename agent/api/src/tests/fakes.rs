@@ -51,8 +51,10 @@ impl Directory for SeenBy {
     }
 
     fn standing(&self, key: &PublicKey) -> Standing {
+        let node = NodeId::of(key);
+        let is_member = self.1.peers.lock().unwrap().contains_key(&node);
         if self.1.removed.lock().unwrap().contains(key) {
-            return Standing::Removed;
+            return if is_member { Standing::Parted(node) } else { Standing::Removed };
         }
         if let Some(role) = self.1.operators.lock().unwrap().get(key) {
             return Standing::Operator(*role);
@@ -60,12 +62,7 @@ impl Directory for SeenBy {
         if self.1.recovery.lock().unwrap().as_ref() == Some(key) {
             return Standing::Recovery;
         }
-        let node = NodeId::of(key);
-        if self.1.peers.lock().unwrap().contains_key(&node) {
-            Standing::Member(node)
-        } else {
-            Standing::Unknown
-        }
+        if is_member { Standing::Member(node) } else { Standing::Unknown }
     }
 }
 

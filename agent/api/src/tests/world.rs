@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::fakes::{
     FakeAdmission, FakeControl, FakeDirectory, FakeImages, FakeRuntime, MESH, SeenBy,
 };
-use crate::client::{Access, AgentAddress, OperatorClient, PeerPool, PoolConfig, TlsFor};
+use crate::client::{Access, AgentAddress, OperatorClient, PeerPool, PoolConfig, PoolPorts, TlsFor};
 use crate::server::{Bound, Config, Handle, Limits, Parts, Wiring, serve};
 
 #[derive(Debug)]
@@ -195,8 +195,11 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
         PoolConfig { message_age_max: Duration::from_secs(2), ..PoolConfig::for_heartbeat(BEAT) };
     let peers = PeerPool::new(
         config,
-        Arc::<SeenBy>::clone(&seen),
-        tls_for(&keys),
+        PoolPorts {
+            directory: Arc::<SeenBy>::clone(&seen),
+            records: Arc::new(record::Codec),
+            tls_for: tls_for(&keys),
+        },
         events.clone(),
         tasks.clone(),
     );

@@ -43,7 +43,7 @@ fn everybody_stands_where_the_catalogue_says() {
     }));
     live.update(catalogue.state());
     assert_eq!(live.standing(&DEPLOYER), Standing::Removed);
-    assert_eq!(live.standing(&peer_key), Standing::Removed);
+    assert_eq!(live.standing(&peer_key), Standing::Parted(NodeId::of(&peer_key)));
     assert_eq!((live.peer(peer), live.peers().len()), (None, 0));
 }
 

@@ -1,9 +1,11 @@
 //! Opening a store: who may, and what to do with one that is damaged.
 
+use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::warn;
@@ -51,8 +53,8 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// The store is damaged, and its log does not repair it. *Nothing was changed: move the directory away, and the peers fill a
-    /// new one; only what no peer has is lost.*
+    /// The store is damaged, and its log does not repair it. *Nothing was changed: [`set_aside`] makes room for a new one, which
+    /// the peers fill; only what no peer has is lost.*
     #[error(
         "the store at {path} is damaged; what its peers know can be fetched again into a new one"
     )]
@@ -63,6 +65,51 @@ pub enum OpenError {
         #[source]
         source: sled::Error,
     },
+}
+
+/// The most damaged stores that are kept beside the good one: enough to find out what damages them, and no reason for a full disk.
+const DAMAGED_MAX: u32 = 4;
+
+/// Puts the damaged store at `path` beside its place, for whoever wants to look at it. Returns where it is now. Of those that were
+/// set aside before, the oldest goes when there are too many.
+///
+/// # Errors
+/// When somebody has it open, or the directory cannot be renamed. *It is where it was.*
+pub fn set_aside(path: &Path) -> Result<PathBuf, OpenError> {
+    let failed = |source| OpenError::Io {
+        path: path.display().to_string(),
+        attempt: "be set aside",
+        source,
+    };
+    let _lock = lock(path)?;
+    let names: Vec<PathBuf> = (1..=DAMAGED_MAX)
+        .map(|number| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".damaged-{number}"));
+            PathBuf::from(name)
+        })
+        .collect();
+    let aside = match names.iter().find(|name| !name.exists()) {
+        Some(free) => free.clone(),
+        None => oldest(&names).map_err(failed)?,
+    };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed)?;
+    }
+    fs::rename(path, &aside).map_err(failed)?;
+    if let Some(parent) = path.parent() {
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    }
+    Ok(aside)
+}
+
+/// The one that was written to first, which is the one that was set aside first.
+fn oldest(names: &[PathBuf]) -> io::Result<PathBuf> {
+    let mut aged = Vec::with_capacity(names.len());
+    for name in names {
+        aged.push((fs::metadata(name)?.modified()?, name.clone()));
+    }
+    aged.into_iter().min().map(|(_, name)| name).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Makes the directory if needed and takes the lock in it.
@@ -133,14 +180,28 @@ fn pause() {
 /// process that was dropped, or failed to open, and whose threads are still ending: that is waited for.
 fn unlocked(path: &Path) -> Result<Handle, sled::Error> {
     for _ in 0..ENDING_TRIES {
-        match Handle::open(path) {
+        match guarded(path) {
             Err(sled::Error::Io(error)) if error.to_string().contains(SLED_LOCKED) => {
                 pause();
             }
             opened => return opened,
         }
     }
-    Handle::open(path)
+    guarded(path)
+}
+
+/// Opens the database; sled gives up by a panic on some kinds of damage.
+fn guarded(path: &Path) -> Result<Handle, sled::Error> {
+    // Nothing of a handle that was not made is used again.
+    catch_unwind(AssertUnwindSafe(|| Handle::open(path))).unwrap_or_else(|panic| {
+        Err(sled::Error::ReportableBug(format!("sled broke down: {}", said(panic.as_ref()))))
+    })
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it does not say why").to_owned()
 }
 
 fn set_snapshots_aside(path: &Path) -> io::Result<u32> {
