@@ -41,6 +41,7 @@ macro_rules! world {
             capacity: $node.config.facts.capacity,
             warm: $node.warm,
             settled: $settled,
+            doubtful: $node.doubts(),
             rules: $node.rules,
         }
     };
@@ -69,6 +70,8 @@ pub struct Node {
     introduced: bool,
     /// Whether this node has said that it was removed.
     parted: bool,
+    /// Whether the store may have lost records.
+    doubtful: bool,
     decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
@@ -97,6 +100,7 @@ impl Node {
             published_root: None,
             introduced: false,
             parted: false,
+            doubtful: false,
             decisions: BTreeMap::new(),
             wake: None,
             config,
@@ -112,6 +116,21 @@ impl Node {
         self.membership.set_rules(rules);
         self.catalogue.set_rules(rules);
         self
+    }
+
+    /// The same node with a store that may have lost records: until it has compared its catalogue with a peer it stops nothing as
+    /// unknown (C12).
+    #[must_use]
+    pub const fn doubtful(mut self) -> Self {
+        self.doubtful = true;
+        self
+    }
+
+    /// Whether what the catalogue does not know may be what this node has lost.
+    fn doubts(&self) -> bool {
+        self.doubtful
+            && self.membership.peers().next().is_some()
+            && self.desk.exchange.synced().is_empty()
     }
 
     /// This node.

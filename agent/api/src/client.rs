@@ -15,7 +15,7 @@ pub(crate) use self::blobs::fetch_from;
 pub use self::error::Error;
 pub(crate) use self::error::reason;
 pub use self::items::Items;
-pub use self::joining::join;
+pub use self::joining::{catalogue, join};
 pub use self::operator::OperatorClient;
 pub(crate) use self::pool::CallError;
 pub use self::pool::{PeerPool, PoolConfig, PoolPorts, TlsFor};

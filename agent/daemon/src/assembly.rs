@@ -32,7 +32,8 @@ use crate::admission::Door;
 use crate::config::Config;
 use crate::glue::{Published, Real};
 use crate::home::{Home, Membership};
-use crate::{address, life};
+use crate::stock::{self, Stock};
+use crate::{address, contacts, life};
 
 /// News that wait for the engine: a burst of every peer at once.
 const EVENTS: usize = 4_096;
@@ -46,23 +47,36 @@ struct Seed {
     directory: Arc<Live>,
     clock: Clock,
     incarnation: Incarnation,
+    home: Home,
+    doubtful: bool,
+    news: Vec<String>,
 }
 
 impl Seed {
-    fn load(config: &Config) -> anyhow::Result<Self> {
+    async fn load(config: &Config) -> anyhow::Result<Self> {
         let home = Home::new(&config.data_dir);
         let membership = home.load_membership()?;
         let identity = Arc::new(NodeIdentity::new(home.load_key()?));
-        let store = Arc::new(SledStore::open(&home.store()).context("cannot open the store")?);
         let clock = Clock::new(config.wall_clock_offset_ms);
-        let records = mesh_engine::records::load(store.as_ref(), &record::Codec)
-            .context("cannot load the catalogue")?;
+        let stock = stock::open(&home, membership.mesh, &identity).await?;
+        let Stock { store, records, doubtful, news } = stock;
         let mut catalogue = Catalogue::new(membership.mesh);
         catalogue.extend(records.clone());
         let directory = Arc::new(Live::new(membership.mesh, identity.node(), catalogue.state()));
         let incarnation =
-            life::begin(store.as_ref(), clock).context("cannot begin another life")?;
-        Ok(Self { identity, membership, store, records, directory, clock, incarnation })
+            life::begin(store.as_ref(), &home.life(), clock).context("cannot begin another life")?;
+        Ok(Self {
+            identity,
+            membership,
+            store,
+            records,
+            directory,
+            clock,
+            incarnation,
+            home,
+            doubtful,
+            news,
+        })
     }
 
     fn door(&self, control: Handle) -> Door<SledStore, Live> {
@@ -117,7 +131,7 @@ impl Containers {
 
 /// Starts all parts of an agent in `tasks`, and returns the remote control of its engine.
 pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<Handle> {
-    let seed = Seed::load(config)?;
+    let seed = Seed::load(config).await?;
     let me = seed.identity.node();
     info!(node = %me, name = %seed.membership.name, version = env!("CARGO_PKG_VERSION"), "starting");
     let advertised = address::advertised(config, seed.membership.advertise.as_deref())?;
@@ -140,6 +154,8 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
             node: node_config(&seed, containers.runtime.capacity()),
             records: seed.records.clone(),
             clock: seed.clock,
+            doubtful: seed.doubtful,
+            news: seed.news.clone(),
         },
         Parts {
             runtime: Arc::clone(&containers.runtime),
@@ -172,6 +188,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         incarnation: Arc::new(move || gossip.incarnation()),
     };
     serve_api(config, &seed, parts, tasks).await?;
+    tasks.spawn("contacts", contacts::keep(seed.home.contacts(), Arc::clone(&seed.directory)));
     tasks.spawn("interval", follow_interval(Arc::clone(&seed.directory), pace));
     tasks.spawn(
         "address",
@@ -231,14 +248,14 @@ async fn start_gossip(
         contact_interval: Duration::from_secs(10),
         medium: mesh_gossip::Medium::Udp,
     };
-    let (store, clock) = (Arc::clone(&seed.store), seed.clock);
+    let (store, clock, life) = (Arc::clone(&seed.store), seed.clock, seed.home.life());
     let ports = mesh_gossip::Ports {
         directory: Arc::<Live>::clone(&seed.directory),
         sealer: Arc::<NodeIdentity>::clone(&seed.identity),
         facts: Arc::new(fact::Codec::new(Arc::clone(&seed.identity), seed.membership.mesh)),
         book: Arc::new(life::Book(Arc::clone(&seed.store))),
         next_incarnation: Arc::new(move || {
-            life::begin(store.as_ref(), clock).map_err(std::io::Error::other)
+            life::begin(store.as_ref(), &life, clock).map_err(std::io::Error::other)
         }),
         resolve: Arc::new(|address: String| {
             Box::pin(async move { mesh_api::resolve(&address).await })

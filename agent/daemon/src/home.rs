@@ -48,6 +48,16 @@ impl Home {
         self.0.join("store")
     }
 
+    /// Whom to ask when the store is lost.
+    pub(crate) fn contacts(&self) -> PathBuf {
+        self.0.join("contacts.json")
+    }
+
+    /// The number of the agent's last life: it must not fall when the store is lost.
+    pub(crate) fn life(&self) -> PathBuf {
+        self.0.join("life")
+    }
+
     pub(crate) fn images(&self) -> PathBuf {
         self.0.join("images")
     }
@@ -97,20 +107,7 @@ impl Home {
             advertise: membership.advertise.clone(),
         };
         let path = self.membership();
-        let draft = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            let mut out = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)?;
-            out.write_all(&serde_json::to_vec_pretty(&file)?)?;
-            out.sync_all()?;
-            fs::rename(&draft, &path)?;
-            fs::File::open(&self.0)?.sync_all()
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        write(&path, &serde_json::to_vec_pretty(&file)?)
     }
 
     pub(crate) fn load_membership(&self) -> anyhow::Result<Membership> {
@@ -138,6 +135,21 @@ impl Home {
     pub(crate) fn load_key(&self) -> anyhow::Result<KeyPair> {
         KeyPair::load(&self.key()).context("cannot load the node's key")
     }
+}
+
+/// Puts a file in its place whole, on disk when this returns.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let draft = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut out = options.open(&draft)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs::rename(&draft, path)?;
+        path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The host's name, made into a node's name.

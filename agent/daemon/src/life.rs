@@ -1,6 +1,7 @@
 //! What one life of this agent leaves to the next: its number, and where the others were.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,16 +11,36 @@ use mesh_gossip::AddressBook;
 use mesh_ports::store::{Change, Store, StoreError, Table};
 use tracing::warn;
 
+use crate::home;
+
 const INCARNATION: &[u8] = b"incarnation";
 const ADDRESSES: &[u8] = b"addresses";
 
-/// Begins another life, on disk before anybody hears of it.
-pub(crate) fn begin(store: &impl Store, clock: Clock) -> Result<Incarnation, StoreError> {
-    let last = store.get(Table::Node, INCARNATION)?;
-    let last = last
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(|bytes| Incarnation(u64::from_be_bytes(bytes)));
+/// Why no life begins. *No number was used.*
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file beside the store cannot be written.
+    #[error("cannot note the number of this life: {0}")]
+    File(String),
+}
+
+/// Begins another life, on disk before anybody hears of it. Its number is in the store and in a `file` beside it, since a number that
+/// the others know must not come again when the store is lost and the clock was set back.
+pub(crate) fn begin(
+    store: &impl Store,
+    file: &Path,
+    clock: Clock,
+) -> Result<Incarnation, BeginError> {
+    let stored = store.get(Table::Node, INCARNATION)?;
+    let stored = stored.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    let noted = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+    let last = stored.max(noted).map(Incarnation);
     let next = mesh_gossip::next_incarnation(last, clock.wall().0);
+    home::write(file, next.0.to_string().as_bytes())
+        .map_err(|error| BeginError::File(format!("{error:#}")))?;
     store.commit(vec![Change::Put(
         Table::Node,
         INCARNATION.to_vec(),
@@ -56,5 +77,33 @@ impl<S: Store> AddressBook for Book<S> {
         if let Err(error) = saved {
             warn!(error = %mesh_telemetry::Chain(&error), "the address book is not saved");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Lives only rise, whatever is lost.
+
+    use mesh_engine::Clock;
+    use mesh_ports::store::{Change, Store as _, Table};
+    use mesh_store::MemStore;
+
+    use super::{INCARNATION, begin};
+
+    #[test]
+    fn neither_a_lost_store_nor_a_lost_file_nor_the_clock_lowers_the_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("life");
+        let store = MemStore::new();
+        let first = begin(&store, &file, Clock::new(60_000)).unwrap();
+        // The clock goes back by a minute from here on.
+        let second = begin(&MemStore::new(), &file, Clock::new(0)).unwrap();
+        assert_eq!(second.0, first.0 + 1, "the file remembers");
+        std::fs::write(&file, b"").unwrap();
+        let lost = begin(&store, &file, Clock::new(0)).unwrap();
+        assert_eq!(lost.0, first.0 + 1, "the store remembers");
+        let number = (lost.0 + 100).to_be_bytes().to_vec();
+        store.commit(vec![Change::Put(Table::Node, INCARNATION.to_vec(), number)]).unwrap();
+        assert_eq!(begin(&store, &file, Clock::new(0)).unwrap().0, lost.0 + 101);
     }
 }

@@ -6,12 +6,14 @@ mod assembly;
 mod checks;
 mod cli;
 mod config;
+mod contacts;
 mod founding;
 mod glue;
 mod home;
 mod joining;
 mod life;
 mod run;
+mod stock;
 
 use std::process::ExitCode;
 

@@ -14,13 +14,23 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
-/// All records of the store whose signatures are good. What is damaged is left out and comes again from peers.
+/// What the store has.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The records whose signatures are good.
+    pub entries: Vec<Entry>,
+    /// How many records are damaged: they are left out and come again from peers.
+    pub n_damaged: usize,
+}
+
+/// All records of the store.
 ///
 /// # Errors
 /// When the disk cannot be read.
-pub fn load(store: &impl Store, codec: &impl RecordCodec) -> Result<Vec<Entry>, LoadError> {
+pub fn load(store: &impl Store, codec: &impl RecordCodec) -> Result<Loaded, LoadError> {
     let pairs = store.scan(Table::Records, &[])?;
-    let mut entries = Vec::with_capacity(pairs.len());
+    let n_stored = pairs.len();
+    let mut entries = Vec::with_capacity(n_stored);
     for (key, value) in pairs {
         let opened = decode(&value)
             .ok_or_else(|| "it is too short".to_owned())
@@ -32,7 +42,7 @@ pub fn load(store: &impl Store, codec: &impl RecordCodec) -> Result<Vec<Entry>, 
             }
         }
     }
-    Ok(entries)
+    Ok(Loaded { n_damaged: n_stored.saturating_sub(entries.len()), entries })
 }
 
 /// The changes that store `entries`, as [`load`] finds them again.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::Entry;
+use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_coordinator::workload::Observed;
@@ -49,6 +50,10 @@ pub struct Config {
     pub records: Vec<Entry>,
     /// Its clocks.
     pub clock: Clock,
+    /// Whether the store may have lost records: what they do not know is no stray before a peer was asked.
+    pub doubtful: bool,
+    /// What people should know of the start: an event each.
+    pub news: Vec<String>,
 }
 
 /// The parts of the world that the engine acts on.
@@ -110,8 +115,9 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
     let tools = Tools { runtime: Arc::clone(&parts.runtime), fetcher, reports };
     let (done, done_inbox) = mpsc::channel(REPORTS);
     let disk = Disk::start(Arc::clone(&parts.store), done, tasks);
+    let node = Node::new(config.clock.now(), config.node, config.records);
     let task = Task {
-        node: Node::new(config.clock.now(), config.node, config.records),
+        node: if config.doubtful { node.doubtful() } else { node },
         clock: config.clock,
         parts,
         tools,
@@ -124,7 +130,11 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
         waiting: BTreeMap::new(),
         n_tickets: 0,
     };
-    tasks.spawn_vital("engine", task.run(inboxes, command_inbox, report_inbox, done_inbox));
+    tasks.spawn_vital("engine", async move {
+        let mut task = task;
+        task.tell_news(config.news);
+        task.run(inboxes, command_inbox, report_inbox, done_inbox).await;
+    });
     Handle { commands }
 }
 
@@ -174,6 +184,14 @@ impl<W: World> Task<W> {
             if let Some(input) = input {
                 self.step(input).await;
             }
+        }
+    }
+
+    fn tell_news(&mut self, news: Vec<String>) {
+        for text in news {
+            let (at, me) = (self.clock.wall(), self.node.id());
+            let (severity, subject) = (Severity::Warning, Subject::Node(me));
+            self.tell(&Event { at, seen_by: me, severity, subject, text });
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct World<'a> {
     pub(crate) warm: bool,
     /// Whether the mesh is quiet enough to claim (C9).
     pub(crate) settled: bool,
+    /// Whether what the catalogue does not know may have been lost here (C12).
+    pub(crate) doubtful: bool,
     /// Which rules hold.
     pub(crate) rules: Rules,
 }

@@ -3256,6 +3256,28 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Peer", "FetchImage"));
             self.inner.unary(req, path, codec).await
         }
+        /// All records, for a member that has lost its own.
+        pub async fn catalogue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Nothing>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::JoinPiece>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesh.v1.Peer/Catalogue");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Peer", "Catalogue"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Events that the called node saw.
         pub async fn events(
             &mut self,
@@ -3382,6 +3404,17 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::FetchImageRequest>,
         ) -> std::result::Result<tonic::Response<super::Nothing>, tonic::Status>;
+        /// Server streaming response type for the Catalogue method.
+        type CatalogueStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::JoinPiece, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// All records, for a member that has lost its own.
+        async fn catalogue(
+            &self,
+            request: tonic::Request<super::Nothing>,
+        ) -> std::result::Result<tonic::Response<Self::CatalogueStream>, tonic::Status>;
         /// Server streaming response type for the Events method.
         type EventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::EventItem, tonic::Status>,
@@ -3752,6 +3785,50 @@ pub mod peer_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mesh.v1.Peer/Catalogue" => {
+                    #[allow(non_camel_case_types)]
+                    struct CatalogueSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::ServerStreamingService<super::Nothing>
+                    for CatalogueSvc<T> {
+                        type Response = super::JoinPiece;
+                        type ResponseStream = T::CatalogueStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Nothing>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::catalogue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CatalogueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

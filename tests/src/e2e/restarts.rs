@@ -1,9 +1,10 @@
 //! Agents that end, begin again, are replaced, or stand still: containers go on.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::apps::{App, at_least_one, serves_on};
@@ -15,6 +16,8 @@ pub(super) const GROUP: Group = Group {
     n_hosts: 3,
     stories: &[
         Story { name: "a killed agent finds its containers again", run: killed },
+        Story { name: "an agent rebuilds a damaged store from its peers", run: damaged },
+        Story { name: "a damaged store and no peer: containers wait with it", run: damaged_alone },
         Story { name: "an agent is replaced by another build in place", run: replaced },
         Story { name: "all agents restart at once", run: all_at_once },
         Story { name: "an agent stands still for 10 seconds", run: |lab| stands_still(lab, 10) },
@@ -50,6 +53,81 @@ fn killed(lab: &mut Lab) -> Result<()> {
     app.remove(lab)
 }
 
+/// Overwrites the middle of each file of a host's store, or all of it.
+fn damage(lab: &Lab, host: usize, how: &str) -> Result<()> {
+    let store = lab.host(host)?.data().join("store");
+    for entry in fs::read_dir(&store)?.collect::<Result<Vec<_>, _>>()? {
+        let path = entry.path();
+        if !path.is_file() || path.ends_with("lock") {
+            continue;
+        }
+        let mut bytes = fs::read(&path)?;
+        match how {
+            "emptied" => bytes.clear(),
+            "cut" => bytes.truncate(bytes.len() / 3),
+            // Where sled keeps its settings a number too many is beyond all repair.
+            "scribbled" => {
+                let skipped = bytes.len() / 4;
+                bytes.iter_mut().skip(skipped).for_each(|byte| *byte ^= 0x5A);
+            }
+            "log" => {
+                if path.ends_with("db") {
+                    bytes.fill(0xA5);
+                }
+            }
+            _ => anyhow::bail!("no such damage: {how}"),
+        }
+        fs::write(&path, bytes)?;
+    }
+    Ok(())
+}
+
+fn damaged(lab: &mut Lab) -> Result<()> {
+    let app = App::new("rebuilt", 3, Some(8098));
+    app.place(lab)?;
+    let before = everywhere(lab, "rebuilt");
+    for how in ["emptied", "cut", "scribbled", "log"] {
+        lab.host_mut(2)?.kill_agent()?;
+        damage(lab, 2, how)?;
+        let life = fs::read_to_string(lab.host(2)?.data().join("life"))?;
+        lab.host_mut(2)?.start(&["run"])?;
+        lab.until_serving(2)?;
+        lab.until_alive(3)?;
+        lab.until_ready("rebuilt", 3)?;
+        serves_on(lab, &[1, 2, 3], 8098)?;
+        unmoved(lab, "rebuilt", &before).with_context(|| how.to_owned())?;
+        let told = lab.ctl_at(2, &["events"])?.done()?;
+        ensure!(told.out.contains("catalogue was lost"), "{how}: {told:?}");
+        let next: u64 = fs::read_to_string(lab.host(2)?.data().join("life"))?.parse()?;
+        ensure!(next > life.parse()?, "{how}: life {next} after {life}");
+    }
+    // Long enough for a container that is taken for a stray.
+    pause(Duration::from_secs(35));
+    unmoved(lab, "rebuilt", &before)?;
+    app.remove(lab)
+}
+
+fn damaged_alone(lab: &mut Lab) -> Result<()> {
+    let app = App::new("patient", 3, None);
+    app.place(lab)?;
+    let before = everywhere(lab, "patient");
+    lab.host_mut(2)?.kill_agent()?;
+    damage(lab, 2, "emptied")?;
+    lab.cut(&[2], &[1, 3])?;
+    lab.host_mut(2)?.start(&["run"])?;
+    pause(Duration::from_secs(40));
+    lab.host(2)?.check_alive()?;
+    let own = |lab: &Lab| lab.host(2).map(|host| host.containers_of("patient"));
+    ensure!(Some(&own(lab)?) == before.get(&2), "its containers did not go on: {:?}", own(lab)?);
+    let log = fs::read_to_string(lab.host(2)?.log())?;
+    ensure!(log.contains("nobody gives this node its catalogue"), "it does not say so");
+    lab.heal()?;
+    lab.until_serving(2)?;
+    lab.until_alive(3)?;
+    lab.until_ready("patient", 3)?;
+    app.remove(lab)
+}
+
 fn replaced(lab: &mut Lab) -> Result<()> {
     let app = App::new("upgraded", 3, Some(8091));
     app.place(lab)?;
@@ -64,8 +142,8 @@ fn replaced(lab: &mut Lab) -> Result<()> {
         pause(Duration::from_secs(1));
         lab.until_serving(number)?;
         ensure!(lab.host(number)?.agent_pid()? == pid, "the agent's process is another");
-        let program = std::fs::metadata(format!("/proc/{pid}/exe"))?.len();
-        let installed = std::fs::metadata(lab.host(number)?.program())?.len();
+        let program = fs::metadata(format!("/proc/{pid}/exe"))?.len();
+        let installed = fs::metadata(lab.host(number)?.program())?.len();
         ensure!(program == installed, "host {number} still runs the old build");
         serves_on(lab, &[number], 8091)?;
     }

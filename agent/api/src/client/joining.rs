@@ -8,9 +8,10 @@ use mesh_ports::control::{Admitted, JoinRequest};
 use mesh_ports::directory::RecordCodec;
 use mesh_proto::v1;
 use mesh_proto::v1::join_client::JoinClient;
+use mesh_proto::v1::peer_client::PeerClient;
 use tokio_rustls::rustls::ClientConfig;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::Error;
 use crate::convert::{MESSAGE_LEN_MAX, message, value};
@@ -60,6 +61,43 @@ pub async fn join(
             Err(Error::Server { reason: format!("the agent sent a bad record: {}", bad.reason) })
         }
     }
+}
+
+/// Asks the agent at `address` for all records, as the member that `tls` proves; a member that was removed gets the records that
+/// prove that. `timeout` is how long the agent may be silent. What does not open is left out.
+///
+/// # Errors
+/// [`Error::Refused`] with the agent's reason, [`Error::Unreachable`] when it does not answer in time.
+pub async fn catalogue(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    codec: &dyn RecordCodec,
+    timeout: Duration,
+) -> Result<Vec<Entry>, Error> {
+    let unreachable =
+        |reason: String| Error::Unreachable { tried: vec![(address.to_owned(), reason)] };
+    let link = dial::connect(&Dial { address, names: &Names::default(), tls, timeout })
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+    let silent = |_elapsed| unreachable("does not answer".to_owned());
+    let failed = |status: Status| Error::of(&status, address);
+    let mut client = PeerClient::new(link.channel.clone());
+    let answer = tokio::time::timeout(timeout, client.catalogue(v1::Nothing {})).await;
+    let mut pieces = match answer.map_err(silent)? {
+        Ok(pieces) => pieces.into_inner(),
+        Err(status) if status.code() == Code::PermissionDenied => {
+            let told = tokio::time::timeout(timeout, part(link.channel, codec)).await;
+            return told.map_err(silent)?.map_err(|_denied| failed(status));
+        }
+        Err(status) => return Err(failed(status)),
+    };
+    let (mut records, mut rejected) = (Vec::new(), Vec::new());
+    while let Some(piece) =
+        tokio::time::timeout(timeout, pieces.message()).await.map_err(silent)?.map_err(failed)?
+    {
+        records.extend(message::open(piece.records, codec, &mut rejected)?);
+    }
+    Ok(records)
 }
 
 /// Asks an agent for the proof that this node was removed. What does not open is left out.

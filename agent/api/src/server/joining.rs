@@ -58,14 +58,15 @@ impl<W: Wiring> Join for Service<W> {
     }
 }
 
-fn pieces(records: &[Entry]) -> Pieces<v1::JoinPiece> {
+/// Records in pieces that are not too long.
+pub(super) fn pieces(records: &[Entry]) -> Pieces<v1::JoinPiece> {
     let batches = message::batches(value::entries_to_wire(records));
     let pieces = batches.into_iter().map(|records| Ok(v1::JoinPiece { records }));
     Box::pin(tokio_stream::iter(pieces))
 }
 
 /// The record by which a member was removed, and how its author came to be an operator, link by link: whoever was away for long
-/// may not know the last ones. The first one was made by the root, whom the genesis record names.
+/// may not know the last ones, and whoever has lost its store knows none. The genesis record names the root.
 async fn farewell(control: &impl Control, node: NodeId) -> Vec<Entry> {
     let mut records: Vec<Entry> = Vec::new();
     let mut next = control.record(RecordKey::MemberRemoval(node)).await;
@@ -78,6 +79,7 @@ async fn farewell(control: &impl Control, node: NodeId) -> Vec<Entry> {
         }
         next = if is_circle { None } else { control.record(RecordKey::Operator(author)).await };
     }
+    records.extend(control.record(RecordKey::Genesis).await);
     records.reverse();
     records
 }

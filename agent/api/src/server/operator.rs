@@ -51,7 +51,10 @@ impl<W: Wiring> Operator for Service<W> {
         let role = self.0.gate.operator(&request, Role::Viewer)?;
         let mesh_name = self.0.overview().await?.mesh_name;
         let me = self.0.parts.directory.peer(self.0.node);
-        let node_name = me.ok_or_else(|| Status::unavailable("this node is no member yet"))?.name;
+        // A node that was removed has no name any more, and somebody may want to know what became of it.
+        let node_name = me.map(|me| me.name).or_else(|| self.0.node.to_string().parse().ok());
+        let node_name =
+            node_name.ok_or_else(|| Status::unavailable("this node is no member yet"))?;
         let who = Who {
             mesh: self.0.parts.directory.mesh(),
             mesh_name,

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
 use super::order::Bearer;
-use super::{Service, Wiring, images, replica};
+use super::{Service, Wiring, images, joining, replica};
 use crate::convert::{self, message, required, value};
 use crate::pipe::{PIECES, Pipe};
 use crate::status;
@@ -40,6 +40,7 @@ impl<W: Wiring> Peer for Service<W> {
     type WatchStream = Pieces<v1::Beat>;
     type TunnelStream = Pieces<v1::TunnelPiece>;
     type ReadBlobStream = Pieces<v1::BlobPiece>;
+    type CatalogueStream = Pieces<v1::JoinPiece>;
     type EventsStream = Pieces<v1::EventItem>;
     type LogsStream = Pieces<v1::LogLine>;
     type ExecStream = Pieces<v1::ExecPiece>;
@@ -160,6 +161,15 @@ impl<W: Wiring> Peer for Service<W> {
             Ok(fetched) => fetched.map(|()| Response::new(v1::Nothing {})),
             Err(_elapsed) => Err(Status::deadline_exceeded("the image takes too long")),
         }
+    }
+
+    async fn catalogue(
+        &self,
+        request: Request<v1::Nothing>,
+    ) -> Result<Response<Self::CatalogueStream>, Status> {
+        self.0.gate.member(&request)?;
+        let records = self.0.soon(self.0.parts.control.records()).await?;
+        Ok(Response::new(joining::pieces(&records)))
     }
 
     async fn events(

@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 
 use super::fakes::MESH;
 use super::world::{NOW, World, eventually, keys};
+use crate::client::{Error, catalogue};
 use crate::dial::{self, Dial, Names};
 
 fn signed(author: &KeyPair, body: Body) -> Entry {
@@ -99,4 +100,20 @@ async fn only_who_was_removed_is_told_so_and_may_ask_nothing_else() {
     assert_eq!(told.unwrap().records.len(), chain.len());
     // It does not keep its place either: a moment is enough for what it may ask.
     eventually(|| world.agents[0].handle.n_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_member_that_has_lost_its_store_gets_all_and_a_removed_one_what_it_has_to_know() {
+    let (world, chain) = removed().await;
+    let agent = &world.agents[0];
+    let ask = async |own: &KeyPair| {
+        let tls = tls::client_config(own, agent.keys.public()).unwrap();
+        let address = agent.address.to_string();
+        catalogue(&address, tls, &record::Codec, Duration::from_secs(5)).await
+    };
+    let all = agent.control.records.lock().unwrap().clone();
+    assert_eq!(ask(&agent.keys).await, Ok(all));
+    assert_eq!(ask(&world.agents[1].keys).await, Ok(chain));
+    let refused = ask(&keys(150)).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
 }

@@ -46,7 +46,7 @@ impl<W: World> Task<W> {
         self.tools.fetcher.keep_ahead(&images);
     }
 
-    fn tell(&mut self, event: &Event) {
+    pub(super) fn tell(&mut self, event: &Event) {
         self.journal.write(event);
         let about = match &event.subject {
             Subject::Mesh => "mesh".to_owned(),

@@ -4,11 +4,14 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_coordinator::catalogue::{Body, Run};
-use mesh_coordinator::fact::Phase;
+use mesh_coordinator::catalogue::{Body, Catalogue, Run};
+use mesh_coordinator::fact::{Fact, Phase};
+use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::message::Message;
 use mesh_coordinator::time::WallTime;
 use mesh_ports::control::Control;
 use mesh_ports::network::Backend;
+use mesh_ports::{gossip, peer};
 use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, Running, State, Tag};
 use tokio::time::Instant;
 
@@ -280,5 +283,46 @@ async fn what_failed_and_is_not_wanted_any_more_goes_at_once() {
     bench.submit(removal).await.unwrap();
     bench.done("withdraw claim", 1).await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_damage_nothing_is_a_stray_before_a_peer_was_asked() {
+    for doubtful in [true, false] {
+        let (mut plan, peer) = Plan::new().with_peer();
+        plan.found = vec![found(&plan.author, "of-old", RUNNING)];
+        plan.doubtful = doubtful;
+        let release = plan.author.release(0, service(1));
+        let bench = plan.start();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(bench.log.count("stop"), usize::from(!doubtful), "{:?}", bench.log.all());
+        if doubtful {
+            let mut events = bench.handle.events(100, false).await;
+            assert_eq!(events.recv().await.unwrap().text, "the store was damaged");
+            let message = Message::Records(vec![release]);
+            bench.peers.send(peer::Event::Said { from: peer, message }).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let replica = bench.handle.replica(&bench.author.slot(0)).await.unwrap();
+            assert_eq!((replica.container.0.as_str(), bench.log.count("start")), ("of-old", 0));
+            assert_eq!(bench.log.count("stop"), 0);
+        }
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_damage_a_stray_goes_once_a_peer_knows_it_as_little() {
+    let (mut plan, peer) = Plan::new().with_peer();
+    plan.found = vec![found(&plan.author, "of-old", RUNNING)];
+    plan.doubtful = true;
+    let mut catalogue = Catalogue::new(plan.author.mesh);
+    catalogue.extend(plan.records.clone());
+    let bench = plan.start();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(bench.log.count("stop"), 0);
+    let (incarnation, fact) = (Incarnation(1), Fact::Root(catalogue.root()));
+    let published = gossip::Event::Published { node: peer, incarnation, fact };
+    bench.gossip.send(published).await.unwrap();
+    bench.done("stop", 1).await;
     bench.stop().await;
 }

@@ -165,6 +165,7 @@ pub(super) struct Plan {
     pub(super) records: Vec<Entry>,
     pub(super) found: Vec<Found>,
     pub(super) me: PublicKey,
+    pub(super) doubtful: bool,
 }
 
 impl Plan {
@@ -173,7 +174,7 @@ impl Plan {
         let (mut author, genesis) = Author::new();
         let me = PublicKey([2; 32]);
         let member = author.member(me, "alpha");
-        Self { author, records: vec![genesis, member], found: Vec::new(), me }
+        Self { author, records: vec![genesis, member], found: Vec::new(), me, doubtful: false }
     }
 
     /// And another member.
@@ -205,7 +206,9 @@ impl Plan {
         let (gossip, gossip_inbox) = mpsc::channel(64);
         let (peers, peers_inbox) = mpsc::channel(64);
         let inboxes = Inboxes { runtime, gossip: gossip_inbox, peers: peers_inbox };
-        let config = Config { node, records: self.records, clock: Clock::new(0) };
+        let (records, doubtful) = (self.records, self.doubtful);
+        let news = if doubtful { vec!["the store was damaged".to_owned()] } else { Vec::new() };
+        let config = Config { node, records, clock: Clock::new(0), doubtful, news };
         let handle = crate::start(config, copy(&parts), inboxes, &tasks);
         Bench { me, author: self.author, log, tasks, handle, parts, ended, gossip, peers }
     }

@@ -157,7 +157,7 @@ impl Claims {
         let now = world.now;
         let Some(mine) = self.mine.get_mut(key) else { return };
         let until = *mine.stray.get_or_insert(now) + STRAY_GRACE;
-        if !world.warm || until > now {
+        if !world.warm || world.doubtful || until > now {
             self.wake_at(now, until);
         } else {
             self.leave(now, key, Duration::ZERO, "no app of the catalogue covers it", out);
