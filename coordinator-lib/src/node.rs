@@ -16,7 +16,7 @@ use crate::catalogue::{Catalogue, Entry, State};
 use crate::event::{Event, Severity, Subject};
 use crate::fact::{Claim, Fact, FactKey, NodeFacts};
 use crate::id::{Incarnation, NodeId, SlotId};
-use crate::lease::{Claims, Effect, World};
+use crate::lease::{Claims, Effect, Strays, World};
 use crate::membership::{Act, Membership};
 use crate::message::Message;
 use crate::prng::Prng;
@@ -41,12 +41,19 @@ macro_rules! world {
             capacity: $node.config.facts.capacity,
             warm: $node.warm,
             settled: $settled,
-            doubtful: $node.doubts(),
+            strays: $node.strays(),
             rules: $node.rules,
         }
     };
 }
 use world;
+
+/// Whether people were told that this node was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parted {
+    Unsaid,
+    Said,
+}
 
 /// One agent's decisions.
 #[derive(Debug, Clone)]
@@ -68,10 +75,10 @@ pub struct Node {
     published_root: Option<u64>,
     /// Whether this node has said what it has.
     introduced: bool,
-    /// Whether this node has said that it was removed.
-    parted: bool,
-    /// Whether the store may have lost records.
-    doubtful: bool,
+    /// What people were told of this node's removal.
+    parted: Parted,
+    /// What becomes of containers that the catalogue does not know, while nobody was asked for records that the store may have lost.
+    strays: Strays,
     decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
@@ -99,8 +106,8 @@ impl Node {
             watched: BTreeSet::new(),
             published_root: None,
             introduced: false,
-            parted: false,
-            doubtful: false,
+            parted: Parted::Unsaid,
+            strays: Strays::Stop,
             decisions: BTreeMap::new(),
             wake: None,
             config,
@@ -122,15 +129,14 @@ impl Node {
     /// unknown (C12).
     #[must_use]
     pub const fn doubtful(mut self) -> Self {
-        self.doubtful = true;
+        self.strays = Strays::Keep;
         self
     }
 
-    /// Whether what the catalogue does not know may be what this node has lost.
-    fn doubts(&self) -> bool {
-        self.doubtful
-            && self.membership.peers().next().is_some()
-            && self.desk.exchange.synced().is_empty()
+    fn strays(&self) -> Strays {
+        let was_asked = !self.desk.exchange.synced().is_empty();
+        let is_alone = self.membership.peers().next().is_none();
+        if was_asked || is_alone { Strays::Stop } else { self.strays }
     }
 
     /// This node.
@@ -419,13 +425,14 @@ impl Node {
     }
 
     fn note_parting(&mut self, wall: WallTime, out: &mut Vec<Output>) {
-        let parted = self.began.is_some() && self.is_parted();
-        if parted && !self.parted {
+        let now =
+            if self.began.is_some() && self.is_parted() { Parted::Said } else { Parted::Unsaid };
+        let before = std::mem::replace(&mut self.parted, now);
+        if (before, now) == (Parted::Unsaid, Parted::Said) {
             let text = "this node was removed from the mesh: it stops what it runs";
             let subject = Subject::Node(self.config.me);
             self.tell(wall, Severity::Error, subject, text.to_owned(), out);
         }
-        self.parted = parted;
     }
 
     fn rewatch(&mut self, out: &mut Vec<Output>) {

@@ -63,8 +63,8 @@ impl Seed {
         let mut catalogue = Catalogue::new(membership.mesh);
         catalogue.extend(records.clone());
         let directory = Arc::new(Live::new(membership.mesh, identity.node(), catalogue.state()));
-        let incarnation =
-            life::begin(store.as_ref(), &home.life(), clock).context("cannot begin another life")?;
+        let incarnation = life::begin(store.as_ref(), &home.life(), clock)
+            .context("cannot begin another life")?;
         Ok(Self {
             identity,
             membership,

@@ -57,21 +57,21 @@ pub(crate) async fn open(
         }
         Err(error) => return Err(error).context("cannot open the store"),
     };
-    let loaded = mesh_engine::records::load(&store, &record::Codec)
-        .context("cannot load the catalogue")?;
+    let loaded =
+        mesh_engine::records::load(&store, &record::Codec).context("cannot load the catalogue")?;
     let mut records = loaded.entries;
     let doubtful = store.repaired() || loaded.n_damaged > 0;
     if is_whole(&records, mesh, identity.node()) {
         if doubtful {
-            news.push("the store lost its end or single records: peers are asked for them".to_owned());
+            news.push(
+                "the store lost its end or single records: peers are asked for them".to_owned(),
+            );
         }
     } else {
         warn!(n_records = records.len(), "the store does not know this node's mesh any more");
         let fetched = fetch(home, mesh, identity).await?;
         let n_fetched = fetched.len();
-        store
-            .commit(mesh_engine::records::put(&fetched))
-            .context("cannot store the catalogue")?;
+        store.commit(mesh_engine::records::put(&fetched)).context("cannot store the catalogue")?;
         info!(n_records = n_fetched, "the catalogue was fetched from a peer");
         news.push(format!("the catalogue was lost, and {n_fetched} records came from a peer"));
         records.extend(fetched);
@@ -102,11 +102,7 @@ fn contacts(home: &Home) -> anyhow::Result<Vec<Contact>> {
     Ok(contacts)
 }
 
-async fn fetch(
-    home: &Home,
-    mesh: MeshId,
-    identity: &NodeIdentity,
-) -> anyhow::Result<Vec<Entry>> {
+async fn fetch(home: &Home, mesh: MeshId, identity: &NodeIdentity) -> anyhow::Result<Vec<Entry>> {
     let contacts = contacts(home)?;
     let mut pause = PAUSE_MIN;
     loop {

@@ -44,10 +44,19 @@ pub(crate) struct World<'a> {
     pub(crate) warm: bool,
     /// Whether the mesh is quiet enough to claim (C9).
     pub(crate) settled: bool,
-    /// Whether what the catalogue does not know may have been lost here (C12).
-    pub(crate) doubtful: bool,
+    /// What becomes of containers that the catalogue does not know (C12).
+    pub(crate) strays: Strays,
     /// Which rules hold.
     pub(crate) rules: Rules,
+}
+
+/// What becomes of containers that the catalogue does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strays {
+    /// They are stopped after a while.
+    Stop,
+    /// They may be what this node has lost, and nobody was asked yet.
+    Keep,
 }
 
 /// What the claims want done.

@@ -101,10 +101,7 @@ pub async fn catalogue(
 }
 
 /// Asks an agent for the proof that this node was removed. What does not open is left out.
-pub(super) async fn part(
-    channel: Channel,
-    codec: &dyn RecordCodec,
-) -> Result<Vec<Entry>, Status> {
+pub(super) async fn part(channel: Channel, codec: &dyn RecordCodec) -> Result<Vec<Entry>, Status> {
     let mut client = JoinClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX);
     let mut pieces = client.part(v1::Nothing {}).await?.into_inner();
     let (mut records, mut rejected) = (Vec::new(), Vec::new());

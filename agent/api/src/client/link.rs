@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_coordinator::id::{Incarnation, NodeId};
-use mesh_coordinator::prng::Prng;
 use mesh_coordinator::message::Message;
+use mesh_coordinator::prng::Prng;
 use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::Event;
 use mesh_proto::v1;
@@ -256,9 +256,7 @@ impl Link {
             }
         }
     }
-}
 
-impl Link {
     /// A peer that answers nothing may take this node for removed. It is asked for the proof, which is judged like all records that
     /// arrive: nobody is parted on a peer's word.
     async fn part(&self, channel: Channel) {

@@ -140,14 +140,7 @@ impl PeerPool {
     ) -> Self {
         let handles = Mutex::new(BTreeMap::new());
         Self {
-            inner: Arc::new(Inner {
-                config,
-                ports,
-                names: Arc::default(),
-                events,
-                tasks,
-                handles,
-            }),
+            inner: Arc::new(Inner { config, ports, names: Arc::default(), events, tasks, handles }),
         }
     }
 

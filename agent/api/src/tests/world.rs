@@ -19,7 +19,9 @@ use tokio::sync::mpsc;
 use super::fakes::{
     FakeAdmission, FakeControl, FakeDirectory, FakeImages, FakeRuntime, MESH, SeenBy,
 };
-use crate::client::{Access, AgentAddress, OperatorClient, PeerPool, PoolConfig, PoolPorts, TlsFor};
+use crate::client::{
+    Access, AgentAddress, OperatorClient, PeerPool, PoolConfig, PoolPorts, TlsFor,
+};
 use crate::server::{Bound, Config, Handle, Limits, Parts, Wiring, serve};
 
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use mesh_coordinator::message::Message;
 use mesh_coordinator::time::WallTime;
 use mesh_ports::control::Control;
 use mesh_ports::network::Backend;
-use mesh_ports::{gossip, peer};
 use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, Running, State, Tag};
+use mesh_ports::{gossip, peer};
 use tokio::time::Instant;
 
 use super::fakes::Start;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::mine::{Hold, Mine, bounded};
-use super::{Claims, DRAIN, Effect, World, push_jobs};
+use super::{Claims, DRAIN, Effect, Strays, World, push_jobs};
 use crate::event::Severity;
 use crate::fact::Phase;
 use crate::id::{SlotId, SlotIndex};
@@ -157,7 +157,7 @@ impl Claims {
         let now = world.now;
         let Some(mine) = self.mine.get_mut(key) else { return };
         let until = *mine.stray.get_or_insert(now) + STRAY_GRACE;
-        if !world.warm || world.doubtful || until > now {
+        if !world.warm || world.strays == Strays::Keep || until > now {
             self.wake_at(now, until);
         } else {
             self.leave(now, key, Duration::ZERO, "no app of the catalogue covers it", out);
