@@ -26,10 +26,9 @@ pub(super) const fn is_removed(standing: &Standing) -> bool {
 pub(super) const fn is_stranger(standing: &Standing) -> bool {
     match standing {
         Standing::Parted(_) | Standing::Unknown => true,
-        Standing::Member(_)
-        | Standing::Operator(_)
-        | Standing::Recovery
-        | Standing::Removed => false,
+        Standing::Member(_) | Standing::Operator(_) | Standing::Recovery | Standing::Removed => {
+            false
+        }
     }
 }
 
@@ -126,9 +125,11 @@ impl Gate {
         let key = caller(request)?;
         match self.standing(&key)? {
             Standing::Recovery => Ok(Role::Admin),
-            Standing::Operator(_) | Standing::Member(_) | Standing::Removed | Standing::Unknown => {
-                self.role(&key, least)
-            }
+            Standing::Operator(_)
+            | Standing::Member(_)
+            | Standing::Parted(_)
+            | Standing::Removed
+            | Standing::Unknown => self.role(&key, least),
         }
     }
 
@@ -142,10 +143,7 @@ impl Gate {
             Standing::Recovery => Err(Status::permission_denied(
                 "the recovery key does one thing only: it replaces the root",
             )),
-            Standing::Member(_)
-            | Standing::Parted(_)
-            | Standing::Removed
-            | Standing::Unknown => {
+            Standing::Member(_) | Standing::Parted(_) | Standing::Removed | Standing::Unknown => {
                 Err(Status::unauthenticated("this key is not an operator of the mesh"))
             }
         }

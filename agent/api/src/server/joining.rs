@@ -1,6 +1,6 @@
 //! Nodes that want to become members, and nodes that are none any more.
 
-use mesh_coordinator::catalogue::{Entry, RecordKey};
+use mesh_coordinator::catalogue::{Body, Entry, RecordKey};
 use mesh_coordinator::id::NodeId;
 use mesh_coordinator::message::Rejected;
 use mesh_ports::control::{Admission as _, Control, JoinRequest};
@@ -79,6 +79,9 @@ async fn farewell(control: &impl Control, node: NodeId) -> Vec<Entry> {
         }
         next = if is_circle { None } else { control.record(RecordKey::Operator(author)).await };
     }
+    // The root may be another one by now.
+    let all = control.records().await.into_iter();
+    records.extend(all.filter(|entry| matches!(entry.record.body, Body::Recovery(_))));
     records.extend(control.record(RecordKey::Genesis).await);
     records.reverse();
     records

@@ -27,7 +27,12 @@ fn signed(author: &KeyPair, body: Body) -> Entry {
 }
 
 fn grant(author: &KeyPair, to: &KeyPair) -> Entry {
-    let operator = Operator { key: to.public(), name: "ann".parse().unwrap(), role: Role::Admin };
+    let operator = Operator {
+        key: to.public(),
+        name: "ann".parse().unwrap(),
+        role: Role::Admin,
+        keep: Vec::new(),
+    };
     signed(author, Body::Operator(operator))
 }
 

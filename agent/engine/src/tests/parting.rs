@@ -82,7 +82,8 @@ async fn nobody_is_removed_on_a_word_without_a_right() {
 async fn an_operator_of_later_days_can_prove_the_right() {
     let (mut bench, peer) = alone().await;
     let key = PublicKey([8; 32]);
-    let operator = Operator { key, name: "ann".parse().unwrap(), role: Role::Admin };
+    let operator =
+        Operator { key, name: "ann".parse().unwrap(), role: Role::Admin, keep: Vec::new() };
     let grant = bench.author.write(Body::Operator(operator));
     let mut removal = removal(&mut bench.author, bench.me);
     removal.record.author = key;
