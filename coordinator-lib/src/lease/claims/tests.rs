@@ -173,8 +173,17 @@ impl Script {
         let Self { now, state, membership, facts, rules, .. } = self;
         let (now, rules) = (*now, *rules);
         let capacity = facts[&self.nodes[self.me]].capacity;
-        let world =
-            World { now, state, membership, facts, capacity, warm: true, settled: true, rules };
+        let world = World {
+            now,
+            state,
+            membership,
+            facts,
+            capacity,
+            warm: true,
+            settled: true,
+            strays: super::Strays::Stop,
+            rules,
+        };
         self.claims.reconcile(&world, &mut self.out);
     }
 
@@ -183,8 +192,17 @@ impl Script {
         let Self { now, state, membership, facts, rules, .. } = self;
         let (now, rules, from) = (*now, *rules, self.nodes[by]);
         let capacity = facts[&self.nodes[self.me]].capacity;
-        let world =
-            World { now, state, membership, facts, capacity, warm: true, settled: true, rules };
+        let world = World {
+            now,
+            state,
+            membership,
+            facts,
+            capacity,
+            warm: true,
+            settled: true,
+            strays: super::Strays::Stop,
+            rules,
+        };
         self.claims.on_yield(&world, from, &slot(0), NEW, 1, &mut self.out);
     }
 
