@@ -19,6 +19,7 @@ struct Row {
     messages_at_rest: f64,
     messages_in_trouble: f64,
     computed: Duration,
+    violations: Vec<String>,
 }
 
 impl Row {
@@ -30,6 +31,8 @@ impl Row {
             row.times.extend(result.times);
             row.messages_at_rest += result.messages_at_rest;
             row.messages_in_trouble += result.messages_in_trouble;
+            let told = |one| format!("seed {seed}: {one:?}");
+            row.violations.extend(result.violation.map(told));
         }
         row.times.sort_unstable();
         let meshes = f64::from(u32::try_from(n_meshes).unwrap_or(1));
@@ -71,6 +74,7 @@ fn main() -> std::io::Result<()> {
                 "messages_at_rest": row.messages_at_rest,
                 "messages_in_trouble": row.messages_in_trouble,
                 "seconds": row.computed.as_secs_f64(),
+                "violations": row.violations,
             });
             writeln!(out, "{shown}")?;
         } else {
@@ -85,6 +89,9 @@ fn main() -> std::io::Result<()> {
                 row.messages_at_rest,
                 row.messages_in_trouble,
             )?;
+            for violation in &row.violations {
+                writeln!(out, "       {violation}")?;
+            }
         }
         out.flush()?;
     }

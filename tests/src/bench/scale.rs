@@ -24,7 +24,7 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
         ]
         .concat(),
     );
-    let mut medians = Vec::new();
+    let (mut medians, mut violations) = (Vec::new(), Vec::new());
     for line in printed.lines() {
         let row: Value = serde_json::from_str(line)?;
         let number = |key: &str| row.get(key).and_then(Value::as_f64).context("no figure");
@@ -38,6 +38,9 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
         }
         table.row(cells);
         medians.push(times);
+        let nodes = number("nodes")?;
+        let found = row.get("violations").and_then(Value::as_array).into_iter().flatten();
+        violations.extend(found.map(|one| format!("{nodes:.0} nodes: {one}")));
     }
     table.print();
     ensure!(!medians.is_empty(), "the simulator told nothing");
@@ -47,5 +50,6 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
         let what = "largest / smallest mesh, medians";
         report.target(what, &format!("{ratio:.2}"), "<= 1.25", ratio <= FLAT);
     }
+    ensure!(violations.is_empty(), "a check of the simulator failed: {}", violations.join("; "));
     Ok(())
 }

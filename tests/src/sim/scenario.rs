@@ -7,6 +7,7 @@ use mesh_coordinator::fact::Phase;
 use mesh_coordinator::prng::Prng;
 use mesh_coordinator::rules::Rules;
 
+use super::check::Violation;
 use super::clock::{MILLI, SECOND, Time};
 use super::operator::Acked;
 use super::plan::{Act, Plan};
@@ -79,6 +80,8 @@ pub struct Failovers {
     pub messages_at_rest: f64,
     /// The same in the seconds around the losses.
     pub messages_in_trouble: f64,
+    /// The check that failed; the world stood still from then on, so that the figures are not to be used.
+    pub violation: Option<Violation>,
 }
 
 /// Takes the power of `n_losses` hosts, one after the other, and measures how long their slots are without a replica.
@@ -111,6 +114,7 @@ pub fn failovers(seed: u64, n_hosts: usize, n_losses: usize) -> Failovers {
         times,
         messages_at_rest: rate(at_rest, 60 * SECOND, 90 * SECOND),
         messages_in_trouble: rate(world.coverage.messages - sent, began, world.now),
+        violation: world.checks.violation,
     }
 }
 
@@ -138,7 +142,8 @@ impl World {
             .collect();
         let mut times = Vec::new();
         self.power_off(host);
-        while !waiting.is_empty() && self.now < now + 30 * SECOND {
+        let end = now + 30 * SECOND;
+        while !waiting.is_empty() && self.now < end && self.checks.violation.is_none() {
             let next = self.now + LOOK_EVERY;
             self.run_until(next);
             let nodes = self.hosts.iter().filter_map(|host| host.node());
