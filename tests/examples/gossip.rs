@@ -175,6 +175,7 @@ fn claim(node: usize, index: usize) -> Result<Claim> {
         failover_ms: None,
         restarts: 0,
         detail: String::new(),
+        seq: 1,
     })
 }
 
