@@ -25,4 +25,4 @@ pub use self::set::{BUCKETS, Catalogue, Inserted};
 pub use self::state::{App, Node, State};
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;

@@ -560,3 +560,6 @@ impl Node {
         out.push(Output::Event(Event { at, seen_by: self.config.me, severity, subject, text }));
     }
 }
+
+#[cfg(test)]
+mod tests;

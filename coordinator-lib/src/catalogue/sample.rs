@@ -8,22 +8,22 @@ use crate::id::{Hash, MeshId, PublicKey, Signature};
 use crate::prng::Prng;
 use crate::time::WallTime;
 
-pub(super) const ROOT: PublicKey = PublicKey([1; 32]);
+pub(crate) const ROOT: PublicKey = PublicKey([1; 32]);
 
 /// The first recovery key.
-pub(super) const RECOVERY: PublicKey = PublicKey([2; 32]);
+pub(crate) const RECOVERY: PublicKey = PublicKey([2; 32]);
 
-pub(super) fn key(n: u8) -> PublicKey {
+pub(crate) fn key(n: u8) -> PublicKey {
     PublicKey([n; 32])
 }
 
-pub(super) struct Sample {
-    pub(super) mesh: MeshId,
-    pub(super) genesis: Entry,
+pub(crate) struct Sample {
+    pub(crate) mesh: MeshId,
+    pub(crate) genesis: Entry,
 }
 
 impl Sample {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let genesis = entry(
             MeshId(Hash([0; 32])),
             (ROOT, 1, None),
@@ -39,21 +39,21 @@ impl Sample {
     }
 
     /// What `author` says in this generation, following nothing.
-    pub(super) fn says(&self, author: PublicKey, generation: u64, body: Body) -> Entry {
+    pub(crate) fn says(&self, author: PublicKey, generation: u64, body: Body) -> Entry {
         entry(self.mesh, (author, generation, None), body)
     }
 
-    pub(super) fn follows(&self, parent: &Entry, generation: u64, body: Body) -> Entry {
+    pub(crate) fn follows(&self, parent: &Entry, generation: u64, body: Body) -> Entry {
         entry(self.mesh, (parent.record.author, generation, Some(parent.hash)), body)
     }
 
-    pub(super) fn operator(&self, key: PublicKey, role: Role) -> Entry {
+    pub(crate) fn operator(&self, key: PublicKey, role: Role) -> Entry {
         let name = "someone".parse().unwrap();
         self.says(ROOT, 1, Body::Operator(Operator { key, name, role, keep: Vec::new() }))
     }
 
     /// A rotation of the root with `author`, at this place in the chain.
-    pub(super) fn rotation(
+    pub(crate) fn rotation(
         &self,
         (author, generation): (PublicKey, u64),
         (root, recovery): (PublicKey, PublicKey),
@@ -64,7 +64,7 @@ impl Sample {
         self.says(author, generation, Body::Recovery(recovery))
     }
 
-    pub(super) fn names(
+    pub(crate) fn names(
         &self,
         (author, generation): (PublicKey, u64),
         key: PublicKey,
@@ -75,12 +75,12 @@ impl Sample {
         self.says(author, generation, Body::Operator(operator))
     }
 
-    pub(super) fn removes(&self, author: PublicKey, key: PublicKey, keep: &[&Entry]) -> Entry {
+    pub(crate) fn removes(&self, author: PublicKey, key: PublicKey, keep: &[&Entry]) -> Entry {
         let removal = OperatorRemoval { key, keep: kept(keep) };
         self.says(author, 1, Body::OperatorRemoval(removal))
     }
 
-    pub(super) fn catalogue(&self, entries: &[Entry]) -> Catalogue {
+    pub(crate) fn catalogue(&self, entries: &[Entry]) -> Catalogue {
         let mut catalogue = Catalogue::new(self.mesh);
         catalogue.insert(self.genesis.clone());
         catalogue.extend(entries.to_vec());
@@ -89,7 +89,7 @@ impl Sample {
 
     /// Checks that one node that got `entries` in one order, and others that got them in other orders one by one and then heard of
     /// each other, hold the same; and returns it.
-    pub(super) fn in_any_order(&self, entries: &[Entry]) -> Catalogue {
+    pub(crate) fn in_any_order(&self, entries: &[Entry]) -> Catalogue {
         let mut prng = Prng::new(7);
         let mut expected = self.catalogue(entries);
         expected.purge();
@@ -116,7 +116,7 @@ impl Sample {
 }
 
 /// Lets the sides of a split exchange what each has left until nothing changes, and checks that they agree.
-pub(super) fn heal(sides: &mut [Catalogue]) {
+pub(crate) fn heal(sides: &mut [Catalogue]) {
     for _ in 0..20 {
         let before: Vec<u64> = sides.iter().map(Catalogue::root).collect();
         for to in 0..sides.len() {
@@ -137,7 +137,7 @@ pub(super) fn heal(sides: &mut [Catalogue]) {
     }
 }
 
-pub(super) fn kept(entries: &[&Entry]) -> Vec<KeptRecord> {
+pub(crate) fn kept(entries: &[&Entry]) -> Vec<KeptRecord> {
     entries.iter().map(|entry| KeptRecord { hash: entry.hash }).collect()
 }
 

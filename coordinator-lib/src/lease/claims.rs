@@ -234,9 +234,11 @@ impl Claims {
         limit.saturating_sub(self.mine.values().filter(|it| it.workload.is_starting()).count())
     }
 
+    /// K4: who takes over says so before its predecessor on this node says that it lets go, whatever their revisions are called.
     fn publish(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
         let now = world.now;
         let mut gone = Vec::new();
+        let mut let_go = Vec::new();
         for (key, mine) in &mut self.mine {
             mine.refresh(now);
             // The claim was looked at before in this round, so the edge shows only against what the others know.
@@ -260,9 +262,11 @@ impl Claims {
                 self.seq = self.seq.wrapping_add(1);
                 mine.claim.seq = self.seq;
                 mine.published = Some(mine.claim.clone());
-                out.push(Effect::Publish(mine.claim.clone()));
+                let words = if mine.claim.phase.holds() { &mut *out } else { &mut let_go };
+                words.push(Effect::Publish(mine.claim.clone()));
             }
         }
+        out.append(&mut let_go);
         for key in gone {
             if let Some(mine) = self.mine.remove(&key) {
                 out.push(Effect::Withdraw(mine.claim.key()));
