@@ -2,10 +2,13 @@
 //!
 //! `SIM_SEEDS` says how many; `SIM_SEED=… cargo test -p mesh-tests --test sim one_seed -- --nocapture` repeats one that failed,
 //! and with `SIM_LOG=1` tells it.
+//! `SIM_FIRST` says with which seed a sweep begins, `SIM_FAILURES` after how many failures it ends.
 
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "how to repeat a seed, and how much happened")]
 mod tests {
+    use std::ops::Range;
+    use std::str::FromStr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,20 +21,20 @@ mod tests {
     /// A mutant must be noticed within so many seeds; the rarest needs some hundreds.
     const MUTANT_SEEDS: u64 = 1_500;
 
-    fn number(name: &str) -> Option<u64> {
+    fn number<T: FromStr>(name: &str) -> Option<T> {
         std::env::var(name).ok().and_then(|text| text.parse().ok())
     }
 
     /// Runs `seeds` on all processors until `look` says that it has seen enough.
-    fn sweep(seeds: u64, rules: Rules, look: impl Fn(u64, Outcome) -> bool + Sync) {
-        let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    fn sweep(seeds: Range<u64>, rules: Rules, look: impl Fn(u64, Outcome) -> bool + Sync) {
+        let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..n_threads {
                 scope.spawn(|| {
                     while !enough.load(Ordering::Relaxed) {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= seeds {
+                        if seed >= seeds.end {
                             return;
                         }
                         if look(seed, run(Setup { seed, rules })) {
@@ -56,16 +59,21 @@ mod tests {
     #[test]
     fn every_seed_keeps_the_promises() {
         let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+        let failures_max = number("SIM_FAILURES").unwrap_or(20);
         let (coverage, failures) = (Mutex::new(Coverage::default()), Mutex::new(Vec::new()));
-        sweep(seeds, Rules::ALL, |seed, outcome| {
+        let first = number("SIM_FIRST").unwrap_or(0);
+        sweep(first..first + seeds, Rules::ALL, |seed, outcome| {
             let again = run(Setup { seed, rules: Rules::ALL });
             let mut failures = failures.lock().unwrap();
             if outcome.trace != again.trace {
                 failures.push((seed, "two runs of it differ".to_owned()));
             }
-            failures.extend(outcome.violation.map(|violation| (seed, format!("{violation:?}"))));
+            if let Some(violation) = outcome.violation {
+                println!("seed {seed}: {}", violation.check);
+                failures.push((seed, format!("{violation:?}")));
+            }
             coverage.lock().unwrap().add(&outcome.coverage);
-            failures.len() >= 20
+            failures.len() >= failures_max
         });
         let coverage = coverage.into_inner().unwrap();
         println!("{seeds} seeds: {coverage:?}");
@@ -122,7 +130,7 @@ mod tests {
     /// `lease/claims/tests.rs` and `membership/tests.rs` of the core. What only shows when several rare things meet belongs there.
     fn caught(rule: Rule) -> Option<(u64, Violation)> {
         let first = Mutex::new(None);
-        sweep(MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {
+        sweep(0..MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {
             // A seed that fails with all rules in force says nothing about this one.
             let sound = || run(Setup { seed, rules: Rules::ALL }).violation.is_none();
             let found = outcome.violation.filter(|_| sound()).map(|violation| (seed, violation));

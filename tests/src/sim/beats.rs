@@ -37,7 +37,9 @@ impl World {
 
     /// Whether heartbeats come through.
     fn hears(&self, watcher: usize, watched: usize) -> bool {
-        self.hosts[watched].is_awake() && self.net.is_open(watched, watcher)
+        self.hosts[watched].is_awake()
+            && self.net.is_open(watched, watcher)
+            && self.admits(watched, watcher)
     }
 
     /// Brings to `watcher` the last heartbeats that arrived since it last listened.

@@ -1,4 +1,4 @@
-//! What must hold: some of it always, some once the mesh was left alone for a while, some at the end. One file each.
+//! What must hold: some of it always, some soon after something happened, some once the mesh was left alone for a while, some at the end. One file each.
 
 mod always_acked_is_stored;
 mod always_bounded;
@@ -7,15 +7,20 @@ mod always_start_before_stop;
 mod finally_nothing_is_lost;
 mod settled_one_holder;
 mod settled_views_agree;
+mod soon_claims_are_spread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_coordinator::id::SlotId;
+use mesh_coordinator::catalogue::{Body, Entry};
+use mesh_coordinator::id::{AppUid, NodeId, SlotId};
+use mesh_coordinator::name::ServiceName;
 
 use self::always_bounded::Rate;
+use self::soon_claims_are_spread::Burst;
 use super::World;
 use super::clock::{SECOND, Time};
 use super::queue::Key;
+use super::host::Host;
 
 /// After so long without a disturbance a part of the mesh is in order. The longest way there: gossip finds forgotten nodes
 /// within 5 s and takes three rounds, catalogues meet, and a service of six replicas is replaced one by one.
@@ -49,6 +54,13 @@ pub(crate) struct Checks {
     /// Since when each host has been saying of a replica of its own that it is ready and stays.
     serving: BTreeMap<(usize, Key), Time>,
     rates: BTreeMap<usize, Rate>,
+    /// When an operator last said anything.
+    pub(crate) last_word: Time,
+    /// Claims that stand.
+    claims: BTreeSet<(usize, SlotId, u64)>,
+    /// When a claim of each service was last let go, or given up.
+    let_go: BTreeMap<(AppUid, ServiceName), Time>,
+    bursts: BTreeMap<(AppUid, ServiceName), Burst>,
 }
 
 impl Checks {
@@ -73,6 +85,7 @@ impl World {
 
     /// Looks at the parts of the mesh that were left alone for long enough.
     pub(crate) fn look(&mut self) {
+        self.check_spread();
         let calm = self.now.saturating_sub(self.calm_from);
         if calm < SETTLE || calm % LOOK_PERIOD >= SECOND {
             return;
@@ -115,10 +128,27 @@ impl World {
         })
     }
 
-    /// Whether somebody who runs knows that this host is no member any more.
-    pub(crate) fn is_removed(&self, host: usize) -> bool {
+    /// Whether a member knows that this host is no member any more, if only by its disk.
+    pub(crate) fn is_noted_as_removed(&self, host: usize) -> bool {
         let id = self.hosts[host].id;
-        let nodes = self.hosts.iter().filter_map(|other| other.node());
-        nodes.into_iter().any(|node| node.state().removed_nodes.contains(&id))
+        let removes = |entry: &Entry| matches!(entry.record.body, Body::MemberRemoval { node, .. } if node == id);
+        let notes = self.hosts.iter().enumerate().any(|(other, it)| {
+            let is_asleep = it.agent.is_none() && !self.is_removed(other);
+            other != host && is_asleep && it.disk.values().any(removes)
+        });
+        notes || self.is_removed(host)
+    }
+
+    /// Whether a member that runs knows that this host is no member any more.
+    ///
+    /// A removed node that was not told of it may have heard of other removals, from operators who took it for a member. They
+    /// are none of the mesh's: its word counts only among those that it took leave of itself.
+    pub(crate) fn is_removed(&self, host: usize) -> bool {
+        let says = |a: &Host, b: NodeId| {
+            a.node().is_some_and(|node| node.state().removed_nodes.contains(&b))
+        };
+        let counts =
+            |a: &Host| self.hosts.iter().all(|judge| !says(judge, a.id) || says(a, judge.id));
+        self.hosts.iter().any(|other| says(other, self.hosts[host].id) && counts(other))
     }
 }

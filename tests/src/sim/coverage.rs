@@ -37,6 +37,8 @@ pub struct Coverage {
     pub inputs: u64,
     /// Looks at parts of the mesh that had been left alone for long enough to be in order.
     pub settled: u64,
+    /// Looks at how claims of a service were spread that were made in a quiet mesh.
+    pub spreads: u64,
     /// The most messages that one node sent within a second.
     pub messages_max: u64,
     /// The most often that one node woke within a second.
@@ -71,6 +73,7 @@ impl Coverage {
         self.messages += other.messages;
         self.inputs += other.inputs;
         self.settled += other.settled;
+        self.spreads += other.spreads;
         self.messages_max = self.messages_max.max(other.messages_max);
         self.wakes_max = self.wakes_max.max(other.wakes_max);
         for (fault, count) in &other.faults {

@@ -176,7 +176,8 @@ impl World {
     fn gossip_groups(&self) -> Vec<Option<usize>> {
         let n_hosts = self.hosts.len();
         let awake: Vec<bool> = self.hosts.iter().map(super::host::Host::is_awake).collect();
-        if self.net.is_whole() {
+        let known = |a: usize| (0..n_hosts).all(|b| !awake[b] || a == b || self.admits(a, b));
+        if self.net.is_whole() && (0..n_hosts).all(|a| !awake[a] || known(a)) {
             return awake.into_iter().map(|awake| awake.then_some(0)).collect();
         }
         let mut group = vec![None; n_hosts];
@@ -188,7 +189,7 @@ impl World {
             let mut front = vec![first];
             while let Some(host) = front.pop() {
                 for other in 0..n_hosts {
-                    if awake[other] && group[other].is_none() && self.net.are_linked(host, other) {
+                    if awake[other] && group[other].is_none() && self.are_in_touch(host, other) {
                         group[other] = Some(first);
                         front.push(other);
                     }

@@ -24,12 +24,18 @@ pub(crate) enum Process {
 }
 
 /// A container. It outlives its agent, and its process dies with the host.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     pub(crate) revision: Revision,
     pub(crate) process: Process,
     /// Tells one process from the next.
     pub(crate) serial: u64,
+    /// A health check has passed since the process began, or there is none.
+    pub(crate) sound: bool,
     /// Its agent has said that it is ready, and it did not end since.
     pub(crate) proved: bool,
     /// The agent has asked for its end.
@@ -44,6 +50,7 @@ impl Container {
             revision,
             process: Process::None,
             serial: 0,
+            sound: false,
             proved: false,
             stopping: false,
             sick_until: 0,
@@ -52,7 +59,8 @@ impl Container {
 
     /// Whether clients get answers, and will.
     pub(crate) fn serves(&self, now: Time) -> bool {
-        self.process == Process::Running && self.proved && !self.stopping && self.sick_until <= now
+        let answers = self.process == Process::Running && self.sound && self.sick_until <= now;
+        answers && self.proved && !self.stopping
     }
 }
 
@@ -113,6 +121,8 @@ pub(crate) struct Host {
     pub(crate) runtime_bad: bool,
     pub(crate) images: BTreeSet<String>,
     pub(crate) containers: BTreeMap<Key, Container>,
+    /// Whom its agent takes for members: nobody else's connections and datagrams are taken.
+    pub(crate) admits: BTreeSet<NodeId>,
 }
 
 impl Host {

@@ -1,6 +1,6 @@
 //! How agents and hosts come and go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::fact::NodeFacts;
@@ -64,6 +64,8 @@ impl World {
         }
         self.gossip_begin(host);
         self.checks.forget(host);
+        self.hosts[host].admits = self.members_of(host);
+        self.forget_claims(host);
         let found: Vec<Input> = self.hosts[host]
             .containers
             .iter()
@@ -89,6 +91,15 @@ impl World {
     pub(crate) fn kill_agent(&mut self, host: usize) {
         self.before_change();
         self.hosts[host].incident += 1;
+        let Some(keys) = self.hosts[host]
+            .agent
+            .as_ref()
+            .map(|agent| agent.workers.keys().cloned().collect::<Vec<Key>>())
+        else {
+            return;
+        };
+        let unchecked: BTreeSet<Key> =
+            keys.into_iter().filter(|key| !self.is_checked(host, key)).collect();
         let Some(agent) = self.hosts[host].agent.take() else { return };
         self.coverage.kills += 1;
         // A start that has reached the runtime may end well without anybody looking.
@@ -99,6 +110,8 @@ impl World {
             if let Some(container) = self.hosts[host].containers.get_mut(&key).filter(|_| starts) {
                 container.process = Process::Running;
                 container.serial = serial;
+                container.sound = unchecked.contains(&key);
+                container.proved = false;
             }
         }
         self.disturb(0);

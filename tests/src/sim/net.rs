@@ -1,7 +1,8 @@
 //! The network: who reaches whom, and how long it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::node::Input;
 
@@ -51,6 +52,49 @@ impl World {
             self.queue.at(again, Event::Arrive { from, to, message });
         }
         self.queue.at(at, Event::Arrive { from, to, message: Box::new(message) });
+    }
+
+    /// Whether the agent of `host` takes `other` for a member; whom it does not it neither listens to nor speaks with.
+    pub(crate) fn admits(&self, host: usize, other: usize) -> bool {
+        self.hosts[host].admits.contains(&self.hosts[other].id)
+    }
+
+    /// Whether what one of them says reaches the other, both ways.
+    pub(crate) fn are_in_touch(&self, a: usize, b: usize) -> bool {
+        self.net.are_linked(a, b) && self.admits(a, b) && self.admits(b, a)
+    }
+
+    /// The members, as the agent of `host` knows them.
+    pub(crate) fn members_of(&self, host: usize) -> BTreeSet<NodeId> {
+        self.hosts[host]
+            .node()
+            .map(|node| node.state().nodes.keys().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// The agent of `host` has heard of members, or of removals: it opens its doors, and closes them.
+    pub(crate) fn admit(&mut self, host: usize) {
+        let members = self.members_of(host);
+        if members == self.hosts[host].admits || self.hosts[host].agent.is_none() {
+            return;
+        }
+        self.before_change();
+        let before = std::mem::replace(&mut self.hosts[host].admits, members);
+        for other in 0..self.hosts.len() {
+            let (was, is) = (before.contains(&self.hosts[other].id), self.admits(host, other));
+            if is && !was {
+                self.net.opened.insert((host, other), self.now);
+            }
+            if was && !is {
+                // What a removed node serves is no member's business any more, and nobody is to count on it.
+                let slots: Vec<SlotId> =
+                    self.hosts[other].containers.keys().map(|(slot, _)| slot.clone()).collect();
+                for slot in slots {
+                    self.checks.excuse(&slot, self.now);
+                }
+            }
+        }
+        self.meet();
     }
 
     /// How long a message takes. Two of them may overtake each other.
@@ -112,6 +156,11 @@ impl World {
     pub(crate) fn after_change(&mut self) {
         self.checks.last_change = self.now;
         self.checks.last_fault = self.checks.last_fault.max(self.now);
+        self.meet();
+    }
+
+    /// Who reaches whom has changed: everybody takes a look.
+    fn meet(&mut self) {
         self.gossip_refresh();
         for watcher in 0..self.hosts.len() {
             let Some(agent) = &self.hosts[watcher].agent else { continue };

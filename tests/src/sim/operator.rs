@@ -27,6 +27,8 @@ pub(crate) struct Acked {
     pub(crate) entry: Entry,
     /// Who is said to have it on its disk.
     pub(crate) stored_on: BTreeSet<NodeId>,
+    /// Those of them that were no members any more when that was said.
+    pub(crate) strangers: BTreeSet<NodeId>,
 }
 
 /// All operators together: one key, many hands.
@@ -95,9 +97,17 @@ impl Operator {
         self.lost.insert(node);
     }
 
-    /// Promised records of which at least one disk must be left.
+    /// Promised records of which at least one disk must be left to the mesh.
+    ///
+    /// The disk of a node that had been removed before it gave its word never was one of the mesh's: no member speaks to it, so
+    /// no member answers it either, and it says so ("stored on one node only"). Whoever is removed afterwards has had its time
+    /// to pass the record on.
     pub(crate) fn owed(&self) -> impl Iterator<Item = &Acked> {
-        self.acked.iter().filter(|acked| !acked.stored_on.is_subset(&self.lost))
+        let is_left =
+            |acked: &Acked, node| !self.lost.contains(node) && !acked.strangers.contains(node);
+        self.acked
+            .iter()
+            .filter(move |acked| acked.stored_on.iter().any(|node| is_left(acked, node)))
     }
 
     /// The admission of a node, and what operators say of it.
@@ -171,6 +181,7 @@ impl World {
         let ticket = Ticket(self.operator.n_tickets);
         self.operator.pending.insert((host, ticket), (entry.clone(), joins));
         self.disturb(0);
+        self.checks.last_word = self.now;
         self.input(host, Input::Submit { ticket, entries: vec![entry] });
     }
 
@@ -189,7 +200,11 @@ impl World {
             self.coverage.acked_firmly += 1;
         }
         self.check_acked(host, &entry, &stored_on);
-        self.operator.acked.push(Acked { entry, stored_on });
+        let is_stranger = |node: &&NodeId| {
+            self.index.get(*node).is_some_and(|host| self.is_noted_as_removed(*host))
+        };
+        let strangers = stored_on.iter().filter(is_stranger).copied().collect();
+        self.operator.acked.push(Acked { entry, stored_on, strangers });
         if let (Some(new), Some(node)) = (joins, self.hosts[host].node()) {
             let records: Vec<Entry> = node.catalogue().all().cloned().collect();
             self.hosts[new].disk.extend(records.into_iter().map(|entry| (entry.hash, entry)));

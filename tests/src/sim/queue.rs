@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Ends { host: usize, serial: u64, key: Key, code: i32 },
     /// An image was fetched ahead of time.
     Fetched { host: usize, life: u64, digest: String },
+    /// An agent takes others for members than before, perhaps.
+    Admit { host: usize },
     /// An agent is started.
     Boot { host: usize, incident: u64 },
     /// A paused agent goes on.

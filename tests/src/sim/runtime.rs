@@ -120,6 +120,7 @@ impl World {
         let fails = self.hosts[host].runtime_bad && self.rng.chance(500);
         let lives = self.lifetime(host, key);
         let serial = self.rng.next_u64();
+        let checked = self.is_checked(host, key);
         let container = self.hosts[host].containers.get_mut(key);
         let Some(container) = container.filter(|_| !fails && !hurried) else {
             let transient = hurried || self.rng.chance(700);
@@ -127,6 +128,7 @@ impl World {
         };
         container.process = Process::Running;
         container.serial = serial;
+        container.sound = !checked;
         container.proved = false;
         if let Some((lifetime, code)) = lives {
             let key = key.clone();
@@ -151,6 +153,11 @@ impl World {
             .then(|| (SECOND + self.rng.below(20 * SECOND), i32::from(self.rng.chance(200))))
     }
 
+    /// Whether the container has a health check.
+    pub(crate) fn is_checked(&self, host: usize, key: &Key) -> bool {
+        self.definition(host, key).is_none_or(|spec| spec.template.healthcheck.is_some())
+    }
+
     fn definition(&self, host: usize, key: &Key) -> Option<&ServiceSpec> {
         let app = self.hosts[host].node()?.state().apps.get(&key.0.app)?;
         app.release.spec.service(&key.0.service)
@@ -164,9 +171,11 @@ impl World {
 
     pub(crate) fn probed(&mut self, host: usize, life: u64, key: &Key) {
         let now = self.now;
-        let container = self.hosts[host].containers.get(key);
+        let container = self.hosts[host].containers.get_mut(key);
         let passed = container.is_some_and(|container| {
-            container.process == Process::Running && container.sick_until <= now
+            let passed = container.process == Process::Running && container.sick_until <= now;
+            container.sound |= passed;
+            passed
         });
         if self.hosts[host].agent_of(life).is_some() {
             let failure = (!passed).then(|| "exit code 1".to_owned());

@@ -126,6 +126,7 @@ impl World {
             runtime_bad: false,
             images: BTreeSet::new(),
             containers: BTreeMap::new(),
+            admits: BTreeSet::new(),
         };
         self.index.insert(it.id, host);
         self.hosts.push(it);
@@ -176,6 +177,7 @@ impl World {
                     self.hosts[host].images.insert(digest);
                 }
             }
+            Event::Admit { host } => self.admit(host),
             Event::Boot { host, incident } => self.boot(host, incident),
             Event::Resume { host, life } => self.resume(host, life),
             Event::Mend { from, to, cut } => self.mend(from, to, cut),
@@ -283,7 +285,10 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) {
         match output {
-            Output::Changed => self.gossip_members(host),
+            Output::Changed => {
+                self.gossip_members(host);
+                self.queue.at(self.now, Event::Admit { host });
+            }
             Output::Do { slot, revision, job } => self.work(host, &slot, revision, job),
             Output::Erase(hashes) => {
                 self.hosts[host].disk.retain(|hash, _| !hashes.contains(hash));
@@ -323,6 +328,7 @@ impl World {
 
     fn claimed(&mut self, host: usize, claim: &Claim) {
         self.note_serving(host, claim);
+        self.note_claim(host, claim);
         if claim.phase == Phase::Released {
             self.check_release(host, &claim.slot, claim.revision);
         }

@@ -11,33 +11,38 @@ const EMPTY: &str = "somebody is left at the end";
 
 impl World {
     pub(crate) fn check_end(&mut self) {
-        let Some(node) = self.survivor() else {
+        let members: Vec<&Node> = self.survivors().collect();
+        if members.is_empty() {
             return self.fail(EMPTY, "nobody is".to_owned());
-        };
-        let catalogue = node.catalogue();
+        }
+        let wrong = members.into_iter().find_map(|node| self.wrong_with(node));
+        if let Some((check, text)) = wrong {
+            self.fail(check, text);
+        }
+    }
+
+    /// What a member should know and does not, or the other way round.
+    fn wrong_with(&self, node: &Node) -> Option<(&'static str, String)> {
         let lost = self.operator.owed().find(|acked| {
-            let held = catalogue.record(&acked.entry.record.body.key());
+            let held = node.catalogue().record(&acked.entry.record.body.key());
             held.is_none_or(|held| held.order() < acked.entry.order())
         });
         if let Some(acked) = lost {
             let text = format!("{:?}, stored on {:?}", acked.entry.record, acked.stored_on);
-            return self.fail(LOST, text);
+            return Some((LOST, text));
         }
-        let back = self.operator.owed().find_map(|acked| {
+        self.operator.owed().find_map(|acked| {
             let Body::AppRemoval { app, name } = &acked.entry.record.body else { return None };
             let stands = node.state().removed_apps.contains(app)
                 && !node.state().apps.contains_key(app)
                 && node.state().removals.contains_key(name);
-            (!stands).then(|| format!("{name}"))
-        });
-        if let Some(text) = back {
-            self.fail(BACK, text);
-        }
+            (!stands).then(|| (BACK, format!("{name}")))
+        })
     }
 
-    /// A member that runs at the end.
-    fn survivor(&self) -> Option<&Node> {
+    /// The members that run at the end.
+    fn survivors(&self) -> impl Iterator<Item = &Node> {
         let awake = |host: &usize| self.hosts[*host].is_awake() && !self.is_removed(*host);
-        (0..self.hosts.len()).find(awake).and_then(|host| self.hosts[host].node())
+        (0..self.hosts.len()).filter(awake).filter_map(|host| self.hosts[host].node())
     }
 }
