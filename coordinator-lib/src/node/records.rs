@@ -106,8 +106,11 @@ impl Node {
         let entries = submission.entries.clone();
         // Before they hold here: a member that they remove is told so, and lets go of what it runs.
         self.push(&entries, None, out);
-        self.apply(now, entries, out);
-        if self.n_alive() == 0 || !self.rules.hold(Rule::SecondDisk) {
+        self.apply(now, entries.clone(), out);
+        if self.n_alive() == 0
+            || !self.rules.hold(Rule::SecondDisk)
+            || !self.refusals(&entries).is_empty()
+        {
             self.acknowledge(ticket, out);
         }
         true
@@ -326,8 +329,28 @@ impl Node {
         }
     }
 
+    /// Why records do not stand that were handed in here; empty when all do.
+    fn refusals(&self, entries: &[Entry]) -> Vec<(Hash, String)> {
+        let judged = entries.iter().map(|entry| (entry.hash, self.catalogue.judge(entry)));
+        judged.filter_map(|(hash, result)| Some((hash, result.err()?.to_string()))).collect()
+    }
+
+    /// Says what became of a submission. Its author may have been removed while the disks wrote: then nothing is promised.
     fn acknowledge(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
         let Some(submission) = self.desk.submissions.remove(&ticket) else { return };
+        let refused = self.refusals(&submission.entries);
+        if !refused.is_empty() {
+            out.push(Output::Erase(refused.iter().map(|(hash, _)| *hash).collect()));
+            let n_peers = self.n_alive();
+            out.push(Output::Submitted {
+                ticket,
+                stored_on: Vec::new(),
+                n_peers,
+                refused,
+                failure: None,
+            });
+            return;
+        }
         let has_all = |hashes: &BTreeSet<Hash>| {
             submission.entries.iter().all(|entry| hashes.contains(&entry.hash))
         };

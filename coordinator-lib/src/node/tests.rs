@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Config, Input, Node, Output};
-use crate::catalogue::sample::{ROOT, Sample};
-use crate::catalogue::{Body, Entry, Member, Release};
+use super::{Config, Input, Node, Output, Ticket};
+use crate::catalogue::sample::{ROOT, Sample, key};
+use crate::catalogue::{Body, Entry, Member, OperatorRemoval, Release, Role, Run};
 use crate::fact::{Fact, NodeFacts, Phase};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::message::Message;
 use crate::name::AppName;
 use crate::spec::{
     AppSpec, Bytes, Cpu, Deploy, ImageRef, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
@@ -115,4 +116,36 @@ fn a_successor_is_announced_before_its_predecessor_is_let_go() {
             .collect();
         assert_eq!(said, [(new, Phase::Ready), (old, Phase::Released)]);
     }
+}
+
+/// P1: an acknowledgement of a record that counts nowhere would be a promise that nobody keeps.
+#[test]
+fn what_became_void_while_the_disk_wrote_is_refused() {
+    let sample = Sample::new();
+    let hand = key(5);
+    let mut known = records(&sample, Revision { number: 1, id: 1 });
+    known.push(sample.operator(hand, Role::Deployer));
+    let mut node = Node::new(Instant::ZERO, config(&sample), known);
+    let app = AppUid::of(sample.mesh, &app(), 0);
+    let stop = sample.says(hand, 1, Body::Run(Run { app, running: false }));
+    let removal = Body::OperatorRemoval(OperatorRemoval { key: hand, keep: Vec::new() });
+    let removal = sample.says(ROOT, 1, removal);
+    let mut out = Vec::new();
+    let mut hear = |input, out: &mut Vec<Output>| {
+        node.handle(Instant::ZERO, WallTime(0), input, out);
+    };
+    let ticket = Ticket(1);
+    hear(Input::Began, &mut out);
+    hear(Input::Submit { ticket, entries: vec![stop.clone()] }, &mut out);
+    let message = Message::Records(vec![removal]);
+    hear(Input::Said { from: NodeId::of(&PublicKey([8; 32])), message }, &mut out);
+    out.clear();
+    hear(Input::Stored { ticket }, &mut out);
+    let answer = out.iter().find_map(|output| {
+        let Output::Submitted { stored_on, refused, .. } = output else { return None };
+        Some((stored_on.clone(), refused.iter().map(|(hash, _)| *hash).collect::<Vec<_>>()))
+    });
+    assert_eq!(answer, Some((Vec::new(), vec![stop.hash])));
+    assert!(out.contains(&Output::Erase(vec![stop.hash])), "its bytes are of no use");
+    assert!(node.state().apps[&app].running);
 }
