@@ -107,6 +107,7 @@ mod tests {
         if seeds >= SEEDS {
             assert_eq!(coverage.missing(), Vec::<String>::new());
             assert!(coverage.wipes * 5 >= seeds, "only {} wipes", coverage.wipes);
+            assert!(coverage.spreads * 3 >= seeds, "only {} looks at spread", coverage.spreads);
         }
     }
 

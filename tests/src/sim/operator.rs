@@ -5,8 +5,8 @@ mod shop;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::{
-    Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Record, Release,
-    Restart, Run, Scale, SignedBytes, Stamp,
+    Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Operator as Grant,
+    OperatorRemoval, Record, Release, Restart, Role, Run, Scale, SignedBytes, Stamp,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
@@ -31,13 +31,15 @@ pub(crate) struct Acked {
     pub(crate) strangers: BTreeSet<NodeId>,
 }
 
-/// All operators together: one key, many hands.
+/// All operators together: the key of the root in many hands, and those of people who come and go.
 #[derive(Debug, Clone)]
 pub(crate) struct Operator {
     key: PublicKey,
     pub(crate) mesh: MeshId,
     n_entries: u64,
     n_tickets: u64,
+    /// How many were made operators.
+    n_hired: u64,
     /// What was submitted and not yet answered, and the host that joins by it.
     pending: BTreeMap<(usize, Ticket), (Entry, Option<usize>)>,
     pub(crate) acked: Vec<Acked>,
@@ -56,6 +58,7 @@ impl Operator {
             mesh: MeshId(Hash([0; 32])),
             n_entries: 0,
             n_tickets: 0,
+            n_hired: 0,
             pending: BTreeMap::new(),
             acked: Vec::new(),
             entry: None,
@@ -68,13 +71,19 @@ impl Operator {
             recovery: key,
             nonce: [0; 16],
         });
-        let entry = operator.write(None, WallTime(0), genesis);
+        let entry = operator.write(key, None, WallTime(0), genesis);
         operator.mesh = MeshId(entry.hash);
         (operator, entry)
     }
 
-    /// A record that follows on `parent`.
-    pub(crate) fn write(&mut self, parent: Option<&Entry>, written: WallTime, body: Body) -> Entry {
+    /// A record of `author` that follows on `parent`.
+    fn write(
+        &mut self,
+        author: PublicKey,
+        parent: Option<&Entry>,
+        written: WallTime,
+        body: Body,
+    ) -> Entry {
         self.n_entries += 1;
         let bytes = [&self.key.0[..8], &self.n_entries.to_be_bytes()].concat();
         let signed = SignedBytes { bytes, signature: Signature([0; 64]) };
@@ -86,7 +95,7 @@ impl Operator {
                 tie: 0,
             },
             parent: parent.map(|parent| parent.hash),
-            author: self.key,
+            author,
             body,
         };
         let hash = signed.digest();
@@ -115,8 +124,8 @@ impl Operator {
         let member = Member { key, name: name.clone(), invitation: None, invited: None };
         let labels = NodeLabels { node: NodeId::of(&key), labels, weight: 100 };
         [
-            self.write(None, WallTime(0), Body::Member(member)),
-            self.write(None, WallTime(0), Body::Labels(labels)),
+            self.write(self.key, None, WallTime(0), Body::Member(member)),
+            self.write(self.key, None, WallTime(0), Body::Labels(labels)),
         ]
     }
 }
@@ -175,7 +184,8 @@ impl World {
         let off = self.rng.below(7_200_000);
         let written = WallTime(self.hosts[0].clock.wall(self.now).0 + off - 3_600_000);
         let parent = catalogue.record(&body.key()).cloned();
-        let entry = self.operator.write(parent.as_ref(), written, body);
+        let author = self.author_of(&body, catalogue);
+        let entry = self.operator.write(author, parent.as_ref(), written, body);
         self.operator.n_tickets += 1;
         self.operator.entry = Some(host);
         let ticket = Ticket(self.operator.n_tickets);
@@ -260,6 +270,7 @@ impl World {
                 return Some(Body::Labels(NodeLabels { node: node?, labels, weight }));
             }
             Act::Leave => return self.leave(catalogue, node?),
+            Act::Dismiss => return Some(self.hire_or_dismiss(catalogue)),
             Act::Scale | Act::Restart | Act::Run | Act::Remove | Act::Join => {}
         }
         let uid = app?;
@@ -279,10 +290,53 @@ impl World {
                 Some(Body::Restart(Restart { app: uid, service, count }))
             }
             Act::Run => Some(Body::Run(Run { app: uid, running: !app.running })),
-            Act::Place | Act::Remove | Act::Drain | Act::Label | Act::Join | Act::Leave => {
+            Act::Place
+            | Act::Remove
+            | Act::Drain
+            | Act::Label
+            | Act::Join
+            | Act::Leave
+            | Act::Dismiss => {
                 Some(Body::AppRemoval { app: uid, name: app.release.spec.name.clone() })
             }
         }
+    }
+
+    /// Who writes it: the root, or somebody who may deploy where that suffices.
+    fn author_of(&mut self, body: &Body, catalogue: &Catalogue) -> PublicKey {
+        let root = self.operator.key;
+        let hired: Vec<PublicKey> =
+            catalogue.state().operators.keys().filter(|key| **key != root).copied().collect();
+        let suffices = matches!(
+            body,
+            Body::Labels(_)
+                | Body::Drain(_)
+                | Body::App(_)
+                | Body::AppRemoval { .. }
+                | Body::Scale(_)
+                | Body::Restart(_)
+                | Body::Run(_)
+        );
+        if !suffices || hired.is_empty() || self.rng.chance(400) {
+            return root;
+        }
+        self.rng.pick(&hired).copied().unwrap_or(root)
+    }
+
+    /// Somebody becomes an operator; or goes, and what the others know of that one's records stays.
+    fn hire_or_dismiss(&mut self, catalogue: &Catalogue) -> Body {
+        let root = self.operator.key;
+        let hired = catalogue.state().operators.keys().find(|key| **key != root);
+        let Some(key) = hired.copied() else {
+            self.operator.n_hired += 1;
+            let number = self.operator.n_hired;
+            let key = PublicKey(Hash::of(&[b"hired", &root.0, &number.to_be_bytes()]).0);
+            let name = format!("hand{number}").parse().expect("a name");
+            return Body::Operator(Grant { key, name, role: Role::Deployer });
+        };
+        let own = catalogue.all().filter(|entry| entry.record.author == key);
+        let keep = own.map(|entry| KeptRecord { hash: entry.hash }).collect();
+        Body::OperatorRemoval(OperatorRemoval { key, keep })
     }
 
     fn leave(&mut self, catalogue: &Catalogue, node: NodeId) -> Option<Body> {

@@ -86,10 +86,12 @@ pub(crate) enum Act {
     Join,
     /// Remove a node.
     Leave,
+    /// Make somebody an operator who may deploy, or end that.
+    Dismiss,
 }
 
 impl Act {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Place,
         Self::Scale,
         Self::Restart,
@@ -99,6 +101,7 @@ impl Act {
         Self::Label,
         Self::Join,
         Self::Leave,
+        Self::Dismiss,
     ];
 }
 
@@ -140,9 +143,10 @@ impl Plan {
             faults.clear();
         }
         let mut acts = vec![Act::Place, Act::Scale];
-        acts.extend(Act::ALL.into_iter().filter(|_| rng.chance(500)));
+        let usual = Act::ALL.into_iter().filter(|act| *act != Act::Dismiss);
+        acts.extend(usual.filter(|_| rng.chance(500)));
         let n_hosts = 5 + rng.below(4) as usize;
-        Self {
+        let mut plan = Self {
             n_hosts,
             n_hosts_max: n_hosts + 2,
             n_apps: 1 + rng.below(3) as usize,
@@ -162,6 +166,10 @@ impl Plan {
             act_pause: (5 + rng.below(45)) * SECOND,
             heal: 480 * SECOND,
             end: 600 * SECOND,
+        };
+        if rng.chance(300) {
+            plan.acts.push(Act::Dismiss);
         }
+        plan
     }
 }

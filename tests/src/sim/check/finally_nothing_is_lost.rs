@@ -1,9 +1,10 @@
 //! At the end, with everything mended: what operators were promised is there, and what they removed is not.
 
-use mesh_coordinator::catalogue::Body;
+use mesh_coordinator::catalogue::{Body, Refusal};
 use mesh_coordinator::node::Node;
 
 use super::World;
+use crate::sim::operator::Acked;
 
 const LOST: &str = "P1: no acknowledged record is lost";
 const BACK: &str = "no removed app comes back";
@@ -23,7 +24,14 @@ impl World {
 
     /// What a member should know and does not, or the other way round.
     fn wrong_with(&self, node: &Node) -> Option<(&'static str, String)> {
-        let lost = self.operator.owed().find(|acked| {
+        // An operator's removal voids what it does not list: what its author's agent had not heard of. That is what it promises.
+        let owed = || {
+            let stands = |acked: &&Acked| {
+                !matches!(node.catalogue().judge(&acked.entry), Err(Refusal::RemovedAuthor))
+            };
+            self.operator.owed().filter(stands)
+        };
+        let lost = owed().find(|acked| {
             let held = node.catalogue().record(&acked.entry.record.body.key());
             held.is_none_or(|held| held.order() < acked.entry.order())
         });
@@ -31,7 +39,7 @@ impl World {
             let text = format!("{:?}, stored on {:?}", acked.entry.record, acked.stored_on);
             return Some((LOST, text));
         }
-        self.operator.owed().find_map(|acked| {
+        owed().find_map(|acked| {
             let Body::AppRemoval { app, name } = &acked.entry.record.body else { return None };
             let stands = node.state().removed_apps.contains(app)
                 && !node.state().apps.contains_key(app)
