@@ -57,6 +57,14 @@ impl Container {
         }
     }
 
+    /// A process begins.
+    pub(crate) const fn begin(&mut self, serial: u64, checked: bool) {
+        self.process = Process::Running;
+        self.serial = serial;
+        self.sound = !checked;
+        self.proved = false;
+    }
+
     /// Whether clients get answers, and will.
     pub(crate) fn serves(&self, now: Time) -> bool {
         let answers = self.process == Process::Running && self.sound && self.sick_until <= now;

@@ -1,6 +1,6 @@
 //! How agents and hosts come and go.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::fact::NodeFacts;
@@ -91,31 +91,37 @@ impl World {
     pub(crate) fn kill_agent(&mut self, host: usize) {
         self.before_change();
         self.hosts[host].incident += 1;
-        let Some(keys) = self.hosts[host]
-            .agent
-            .as_ref()
-            .map(|agent| agent.workers.keys().cloned().collect::<Vec<Key>>())
-        else {
-            return;
-        };
-        let unchecked: BTreeSet<Key> =
-            keys.into_iter().filter(|key| !self.is_checked(host, key)).collect();
+        let natures = self.natures_of_starting(host);
         let Some(agent) = self.hosts[host].agent.take() else { return };
         self.coverage.kills += 1;
         // A start that has reached the runtime may end well without anybody looking.
-        for (key, worker) in agent.workers {
+        for key in agent.workers.into_keys() {
             let serial = self.rng.next_u64();
-            let starts =
-                worker.current == Some(Do::Start) && !worker.fetching && self.rng.chance(500);
-            if let Some(container) = self.hosts[host].containers.get_mut(&key).filter(|_| starts) {
-                container.process = Process::Running;
-                container.serial = serial;
-                container.sound = unchecked.contains(&key);
-                container.proved = false;
+            let Some((checked, lives)) = natures.get(&key).copied() else { continue };
+            let starts = self.rng.chance(500);
+            let container = self.hosts[host].containers.get_mut(&key).filter(|_| starts);
+            let Some(container) = container else { continue };
+            container.begin(serial, checked);
+            if let Some((lifetime, code)) = lives {
+                self.queue.at(self.now + lifetime, Event::Ends { host, serial, key, code });
             }
         }
         self.disturb(0);
         self.after_change();
+    }
+
+    /// Of the containers that are being started: whether they have a health check, and when they will end by themselves.
+    fn natures_of_starting(&mut self, host: usize) -> BTreeMap<Key, (bool, Option<(Time, i32)>)> {
+        let workers = self.hosts[host].agent.iter().flat_map(|agent| &agent.workers);
+        let starting: Vec<Key> = workers
+            .filter(|(_, worker)| worker.current == Some(Do::Start) && !worker.fetching)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let nature = |key: Key| {
+            let nature = (self.is_checked(host, &key), self.lifetime(host, &key));
+            (key, nature)
+        };
+        starting.into_iter().map(nature).collect()
     }
 
     /// The host goes dark: all processes end, and what was not flushed is gone.

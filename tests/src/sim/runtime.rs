@@ -126,10 +126,7 @@ impl World {
             let transient = hurried || self.rng.chance(700);
             return Observed::StartFailed { reason: "the runtime says no".to_owned(), transient };
         };
-        container.process = Process::Running;
-        container.serial = serial;
-        container.sound = !checked;
-        container.proved = false;
+        container.begin(serial, checked);
         if let Some((lifetime, code)) = lives {
             let key = key.clone();
             self.queue.at(self.now + lifetime, Event::Ends { host, serial, key, code });
@@ -147,7 +144,7 @@ impl World {
     }
 
     /// When the process will end by itself: what runs to completion does so.
-    fn lifetime(&mut self, host: usize, key: &Key) -> Option<(Time, i32)> {
+    pub(crate) fn lifetime(&mut self, host: usize, key: &Key) -> Option<(Time, i32)> {
         let spec = self.definition(host, key)?;
         matches!(spec.template.restart, RestartPolicy::OnFailure { .. })
             .then(|| (SECOND + self.rng.below(20 * SECOND), i32::from(self.rng.chance(200))))

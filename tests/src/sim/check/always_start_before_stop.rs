@@ -59,7 +59,11 @@ impl World {
         let able = node
             .claims()
             .any(|claim| claim.slot == *slot && claim.phase == Phase::Ready && !claim.yielding);
-        if !able {
+        let sound = self.hosts[host]
+            .containers
+            .iter()
+            .any(|((other, _), container)| other == slot && container.sound);
+        if !able || !sound {
             self.fail(PROMISE, format!("n{host} promises to keep {slot:?}"));
         }
     }
