@@ -176,6 +176,15 @@ impl Catalogue {
         self.authority.admit(entry)
     }
 
+    /// Whether `entry` stands by what is known now.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn judge(&self, entry: &Entry) -> Result<(), Refusal> {
+        self.check_mesh(entry)?;
+        self.authority.judge(entry)
+    }
+
     fn check_mesh(&self, entry: &Entry) -> Result<(), Refusal> {
         let is_genesis = matches!(entry.record.body, Body::Genesis(_));
         let ours =

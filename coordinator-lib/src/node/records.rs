@@ -24,6 +24,8 @@ const EXCHANGE_PERIOD: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 struct Submission {
     entries: Vec<Entry>,
+    /// So many of them were handed in; what follows are the records that those let stay.
+    n_handed_in: usize,
     /// `None` until this node's own disk has it.
     stored: Option<Instant>,
     pushed: Instant,
@@ -75,9 +77,11 @@ impl Node {
             return;
         }
         // What a removal lets stay is stored with it, behind it: nobody can replace it any more meanwhile.
+        let n_handed_in = entries.len();
         let entries: Vec<Entry> = entries.into_iter().chain(kept).collect();
         let submission = Submission {
             entries: entries.clone(),
+            n_handed_in,
             stored: None,
             pushed: Instant::ZERO,
             acknowledged: BTreeMap::new(),
@@ -103,13 +107,13 @@ impl Node {
         let Some(submission) = self.desk.submissions.get_mut(&ticket) else { return false };
         submission.stored = Some(now);
         submission.pushed = now;
-        let entries = submission.entries.clone();
+        let (entries, n_handed_in) = (submission.entries.clone(), submission.n_handed_in);
         // Before they hold here: a member that they remove is told so, and lets go of what it runs.
         self.push(&entries, None, out);
         self.apply(now, entries.clone(), out);
         if self.n_alive() == 0
             || !self.rules.hold(Rule::SecondDisk)
-            || !self.refusals(&entries).is_empty()
+            || !self.refusals(entries.iter().take(n_handed_in)).is_empty()
         {
             self.acknowledge(ticket, out);
         }
@@ -330,15 +334,15 @@ impl Node {
     }
 
     /// Why records do not stand that were handed in here; empty when all do.
-    fn refusals(&self, entries: &[Entry]) -> Vec<(Hash, String)> {
-        let judged = entries.iter().map(|entry| (entry.hash, self.catalogue.judge(entry)));
+    fn refusals<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<(Hash, String)> {
+        let judged = entries.map(|entry| (entry.hash, self.catalogue.judge(entry)));
         judged.filter_map(|(hash, result)| Some((hash, result.err()?.to_string()))).collect()
     }
 
     /// Says what became of a submission. Its author may have been removed while the disks wrote: then nothing is promised.
     fn acknowledge(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
         let Some(submission) = self.desk.submissions.remove(&ticket) else { return };
-        let refused = self.refusals(&submission.entries);
+        let refused = self.refusals(submission.entries.iter().take(submission.n_handed_in));
         if !refused.is_empty() {
             out.push(Output::Erase(refused.iter().map(|(hash, _)| *hash).collect()));
             let n_peers = self.n_alive();

@@ -332,7 +332,7 @@ impl World {
             let number = self.operator.n_hired;
             let key = PublicKey(Hash::of(&[b"hired", &root.0, &number.to_be_bytes()]).0);
             let name = format!("hand{number}").parse().expect("a name");
-            return Body::Operator(Grant { key, name, role: Role::Deployer });
+            return Body::Operator(Grant { key, name, role: Role::Deployer, keep: Vec::new() });
         };
         let own = catalogue.all().filter(|entry| entry.record.author == key);
         let keep = own.map(|entry| KeptRecord { hash: entry.hash }).collect();
