@@ -19,8 +19,8 @@ use self::always_bounded::Rate;
 use self::soon_claims_are_spread::Burst;
 use super::World;
 use super::clock::{SECOND, Time};
-use super::queue::Key;
 use super::host::Host;
+use super::queue::Key;
 
 /// After so long without a disturbance a part of the mesh is in order. The longest way there: gossip finds forgotten nodes
 /// within 5 s and takes three rounds, catalogues meet, and a service of six replicas is replaced one by one.
