@@ -31,6 +31,8 @@ pub struct Place {
     pub drained: bool,
     /// Whether it is believed to serve.
     pub serves: bool,
+    /// Whether what it holds counts: not that of a node that is down.
+    pub counts: bool,
     /// What its claims set aside.
     pub reserved: Reservation,
     /// How many replicas of each service it holds.
@@ -122,7 +124,7 @@ pub fn rank<'a>(
         .iter()
         .map(|label| {
             let mut counts = BTreeMap::new();
-            for place in places.clone() {
+            for place in places.clone().filter(|place| place.counts) {
                 let count = counts
                     .entry(place.labels.get(label).map_or("", String::as_str))
                     .or_insert(0_u32);

@@ -407,6 +407,7 @@ impl World<'_> {
             drained: node.drained,
             // A restarting agent cannot start anything at this moment, though what it holds still counts.
             serves: self.membership.status(id) == Some(NodeStatus::Alive),
+            counts: self.counts(id),
             reserved: Reservation::default(),
             held: BTreeMap::new(),
             ports: BTreeMap::new(),

@@ -59,6 +59,7 @@ fn place(n: u8) -> Place {
         capacity: Some(Reservation { cpu: Cpu { millis: 1_000 }, memory: Bytes(1 << 30) }),
         drained: false,
         serves: true,
+        counts: true,
         reserved: Reservation::default(),
         held: BTreeMap::new(),
         ports: BTreeMap::new(),
@@ -95,6 +96,20 @@ fn a_zone_with_fewer_replicas_comes_first() {
     let first = order(&slot(1), &places)[0];
     let first = places.iter().find(|place| place.id == first).unwrap();
     assert_ne!(first.labels, places[0].labels);
+}
+
+#[test]
+fn replicas_on_dead_nodes_crowd_no_zone() {
+    let mut places: Vec<Place> = (0..6).map(place).collect();
+    places[0].held.insert((AppUid([1; 16]), "web".parse().unwrap()), 1);
+    let is_first_of_its_zone = |slot: &SlotId, places: &[Place]| {
+        let first = order(slot, places)[0];
+        places.iter().find(|place| place.id == first).unwrap().labels == place(0).labels
+    };
+    let by_score = (0..50).map(slot).find(|slot| is_first_of_its_zone(slot, &places[1..])).unwrap();
+    assert!(!is_first_of_its_zone(&by_score, &places));
+    (places[0].serves, places[0].counts) = (false, false);
+    assert!(is_first_of_its_zone(&by_score, &places));
 }
 
 #[test]

@@ -163,6 +163,10 @@ impl World {
         let Some(catalogue) = self.hosts[entry].node().map(|node| node.catalogue().clone()) else {
             return;
         };
+        // Whoever joins through a node that has not heard of its own removal joins no mesh that the checkers know of.
+        if act == Act::Join && self.is_removed(entry) {
+            return;
+        }
         if act == Act::Join {
             return self.join(entry, &catalogue);
         }
