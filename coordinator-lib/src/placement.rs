@@ -13,6 +13,7 @@ pub use self::score::score;
 use crate::id::{NodeId, SlotId, SlotIndex};
 use crate::name::{NodeName, ServiceName};
 use crate::spec::{Labels, Protocol, Reservation, ServiceSpec};
+use crate::view::NodeStatus;
 
 /// A node as a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +30,9 @@ pub struct Place {
     pub capacity: Option<Reservation>,
     /// Whether it is drained.
     pub drained: bool,
-    /// Whether it is believed to serve.
-    pub serves: bool,
-    /// Whether what it holds counts: not that of a node that is down.
-    pub counts: bool,
+    /// Whether it is believed to serve. A restarting agent cannot start anything at this moment, though what it holds counts; of
+    /// a node that is down not even that does.
+    pub status: NodeStatus,
     /// What its claims set aside.
     pub reserved: Reservation,
     /// How many replicas of each service it holds.
@@ -124,7 +124,7 @@ pub fn rank<'a>(
         .iter()
         .map(|label| {
             let mut counts = BTreeMap::new();
-            for place in places.clone().filter(|place| place.counts) {
+            for place in places.clone().filter(|place| place.status != NodeStatus::Down) {
                 let count = counts
                     .entry(place.labels.get(label).map_or("", String::as_str))
                     .or_insert(0_u32);
@@ -167,7 +167,7 @@ pub fn rank<'a>(
 #[must_use]
 pub fn obstacles(slot: &SlotId, spec: &ServiceSpec, place: &Place, held: u32) -> Vec<Obstacle> {
     let mut obstacles = lasting_obstacles(slot, spec, place);
-    if !place.serves {
+    if place.status != NodeStatus::Alive {
         obstacles.push(Obstacle::Down);
     }
     match place.capacity {

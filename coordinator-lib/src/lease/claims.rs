@@ -405,9 +405,7 @@ impl World<'_> {
             weight: node.weight,
             capacity,
             drained: node.drained,
-            // A restarting agent cannot start anything at this moment, though what it holds still counts.
-            serves: self.membership.status(id) == Some(NodeStatus::Alive),
-            counts: self.counts(id),
+            status: self.membership.status(id)?,
             reserved: Reservation::default(),
             held: BTreeMap::new(),
             ports: BTreeMap::new(),

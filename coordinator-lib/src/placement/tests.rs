@@ -12,6 +12,7 @@ use crate::spec::{
     Bytes, Cpu, Deploy, ImageRef, Labels, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
     StopSignal, Template,
 };
+use crate::view::NodeStatus;
 
 fn spec() -> ServiceSpec {
     ServiceSpec {
@@ -58,8 +59,7 @@ fn place(n: u8) -> Place {
         weight: 100,
         capacity: Some(Reservation { cpu: Cpu { millis: 1_000 }, memory: Bytes(1 << 30) }),
         drained: false,
-        serves: true,
-        counts: true,
+        status: NodeStatus::Alive,
         reserved: Reservation::default(),
         held: BTreeMap::new(),
         ports: BTreeMap::new(),
@@ -108,7 +108,7 @@ fn replicas_on_dead_nodes_crowd_no_zone() {
     };
     let by_score = (0..50).map(slot).find(|slot| is_first_of_its_zone(slot, &places[1..])).unwrap();
     assert!(!is_first_of_its_zone(&by_score, &places));
-    (places[0].serves, places[0].counts) = (false, false);
+    places[0].status = NodeStatus::Down;
     assert!(is_first_of_its_zone(&by_score, &places));
 }
 
@@ -116,7 +116,7 @@ fn replicas_on_dead_nodes_crowd_no_zone() {
 fn who_cannot_hold_it_comes_last_with_the_reasons() {
     let mut places: Vec<Place> = (0..4).map(place).collect();
     places[1].drained = true;
-    places[2].serves = false;
+    places[2].status = NodeStatus::Restarting;
     places[3].reserved = Reservation { cpu: Cpu { millis: 950 }, memory: Bytes(0) };
     let ranked = rank(&slot(0), &spec(), places.iter());
     assert_eq!(ranked[0].node, places[0].id);
