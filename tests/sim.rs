@@ -174,7 +174,6 @@ mod tests {
         without_stopping_the_unwanted_somebody_notices: StopUnwanted;
         without_a_second_opinion_somebody_notices: SecondOpinion;
         without_grace_for_restarts_somebody_notices: RestartGrace;
-        without_doubt_of_own_ears_somebody_notices: DoubtOwnEars;
         without_a_second_disk_somebody_notices: SecondDisk;
         without_storing_before_answering_somebody_notices: StoreBeforeAnswer;
         without_exchange_somebody_notices: Exchange;
