@@ -7,6 +7,7 @@ use std::time::Duration;
 use mesh_coordinator::id::PublicKey;
 use mesh_ports::directory::{Directory, Standing};
 use mesh_telemetry::Tasks;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -21,6 +22,11 @@ use super::{Config, Limits};
 
 /// The pause after the host could not accept: it is out of descriptors or memory, and asking again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long whoever is refused has to read why.
+const REFUSED_STAYS: Duration = Duration::from_secs(1);
+/// So often its words are taken in and thrown away meanwhile, at most a kilobyte each time.
+const REFUSED_READS_MAX: usize = 64;
 
 /// How long bytes that were sent may stay unacknowledged.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,11 +88,14 @@ impl Listener {
             debug!(%address, %error, "the connection is gone before its handshake");
             return;
         }
-        let handshake = timeout(handshake_timeout, self.tls.accept(stream));
+        let handshake = timeout(handshake_timeout, self.tls.accept(stream).into_fallible());
         let handshake = place.close().run_until_cancelled(handshake);
         let tls = match handshake.await {
             Some(Ok(Ok(tls))) => tls,
-            Some(Ok(Err(error))) => return debug!(%address, %error, "a handshake was refused"),
+            Some(Ok(Err((error, stream)))) => {
+                debug!(%address, %error, "a handshake was refused");
+                return let_read(stream).await;
+            }
             Some(Err(_elapsed)) => return debug!(%address, "a handshake took too long"),
             None => return debug!(%address, "a handshake made room for another connection"),
         };
@@ -112,4 +121,21 @@ impl Listener {
         // Nobody serves any more when the server stops; the connection is closed by being dropped.
         drop(self.accepted.send(connection).await);
     }
+}
+
+/// Lets the other end read the alert that says why its handshake was refused. A client of TLS 1.3 has sent its first request by
+/// then; to close while that is unread resets the connection, and a reset throws away what the client has not read.
+async fn let_read(mut stream: TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        let mut words = [0; 1024];
+        for _ in 0..REFUSED_READS_MAX {
+            if stream.read(&mut words).await? == 0 {
+                break;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // It has gone, or it says more than anybody needs to hear.
+    let (Ok(_) | Err(_)) = timeout(REFUSED_STAYS, drain).await;
 }
