@@ -160,6 +160,28 @@ async fn a_removed_keys_open_connection_is_closed_and_a_new_one_refused() {
     }
 }
 
+/// A client says its first words before it hears that it is refused. If that broke its connection, it would not read why.
+#[tokio::test]
+async fn whoever_is_refused_can_go_on_writing_and_reads_why() {
+    let world = World::of(1).await;
+    let agent = &world.agents[0];
+    let admin = world.operator(100, Role::Admin);
+    world.directory.removed.lock().unwrap().push(admin.public());
+    let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, agent.address.port())).await.unwrap();
+    let tls = tls::client_config(&admin, agent.keys.public()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(tls);
+    let mut client = connector.connect(tls::server_name(), tcp).await.unwrap();
+    // The alert is there, and the handshake over for the agent.
+    client.get_ref().0.peek(&mut [0]).await.unwrap();
+    for _word in 0..10 {
+        client.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+        client.flush().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let error = client.read(&mut [0]).await.unwrap_err();
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+}
+
 /// A request for logs, with whatever the test makes wrong about it.
 fn order(world: &World, operator: &KeyPair, spoil: impl FnOnce(&mut Request)) -> v1::LogsRequest {
     let mut request = Request {
