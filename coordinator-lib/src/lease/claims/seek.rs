@@ -102,6 +102,12 @@ impl Claims {
             self.wake_at(now, due);
         } else {
             self.take(world, slot, spec, current, need, out);
+            // The slots behind this one find that much less room here, whoever was the first for this one.
+            if position > 0
+                && let Some(place) = places.get_mut(&self.me)
+            {
+                occupy(place, &claim(slot.clone(), current, 0), world.state);
+            }
         }
         possible
     }
