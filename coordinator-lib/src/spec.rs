@@ -249,4 +249,6 @@ impl ServiceSpec {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;

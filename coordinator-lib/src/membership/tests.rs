@@ -68,6 +68,11 @@ impl Script {
     }
 }
 
+/// What becomes of a script with all rules in force, and without `rule`.
+fn with_and_without(rule: Rule, script: impl Fn(Rules) -> NodeStatus) -> [NodeStatus; 2] {
+    [Rules::ALL, Rules::without(rule)].map(script)
+}
+
 #[test]
 fn everybody_computes_the_same_observers_and_nobody_watches_himself() {
     let members: BTreeSet<NodeId> = (0..20).map(node).collect();
@@ -80,14 +85,19 @@ fn everybody_computes_the_same_observers_and_nobody_watches_himself() {
 
 #[test]
 fn one_opinion_moves_nothing_and_two_do() {
-    let mut script = Script::new(3);
-    for beat in 1..=6 {
-        script.beat(beat * 250, &[node(1)]);
-    }
-    assert!(script.acts.iter().any(|act| matches!(act, Act::Vote(vote) if vote.node == node(1))));
-    assert_eq!(script.status(1), NodeStatus::Alive);
-    script.vote(1_500, 2, Suspicion::Silent, false);
-    assert_eq!(script.status(1), NodeStatus::Down);
+    let after_one = with_and_without(Rule::SecondOpinion, |rules| {
+        let mut script = Script::with_rules(3, rules);
+        for beat in 1..=6 {
+            script.beat(beat * 250, &[node(1)]);
+        }
+        let accuses = |act: &Act| matches!(act, Act::Vote(vote) if vote.node == node(1));
+        assert!(script.acts.iter().any(accuses));
+        let after_one = script.status(1);
+        script.vote(1_500, 2, Suspicion::Silent, false);
+        assert_eq!(script.status(1), NodeStatus::Down);
+        after_one
+    });
+    assert_eq!(after_one, [NodeStatus::Alive, NodeStatus::Down]);
 }
 
 #[test]
@@ -118,15 +128,19 @@ fn whoever_slept_does_not_take_the_others_for_silent() {
 
 #[test]
 fn a_refusing_host_is_restarting_for_a_while() {
-    let mut script = Script::new(3);
-    script.membership.on_refused(at(100), node(1), &mut script.acts);
-    script.vote(100, 2, Suspicion::Refused, false);
-    assert_eq!(script.status(1), NodeStatus::Restarting);
-    for beat in 1..=21 {
-        script.beat(beat * 250, &[node(1)]);
-        script.vote(beat * 250, 2, Suspicion::Refused, false);
-    }
-    assert_eq!(script.status(1), NodeStatus::Down);
+    let at_first = with_and_without(Rule::RestartGrace, |rules| {
+        let mut script = Script::with_rules(3, rules);
+        script.membership.on_refused(at(100), node(1), &mut script.acts);
+        script.vote(100, 2, Suspicion::Refused, false);
+        let at_first = script.status(1);
+        for beat in 1..=21 {
+            script.beat(beat * 250, &[node(1)]);
+            script.vote(beat * 250, 2, Suspicion::Refused, false);
+        }
+        assert_eq!(script.status(1), NodeStatus::Down);
+        at_first
+    });
+    assert_eq!(at_first, [NodeStatus::Restarting, NodeStatus::Down]);
 }
 
 #[test]
@@ -196,11 +210,6 @@ fn accusations_by_those_who_do_not_watch_take_nobody_his_opinion() {
     };
     assert!(script(false));
     assert!(!script(true));
-}
-
-/// What becomes of a script with all rules in force, and without `rule`.
-fn with_and_without(rule: Rule, script: impl Fn(Rules) -> NodeStatus) -> [NodeStatus; 2] {
-    [Rules::ALL, Rules::without(rule)].map(script)
 }
 
 #[test]

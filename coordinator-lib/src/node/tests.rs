@@ -6,14 +6,13 @@ use std::time::Duration;
 use super::{Config, Input, Node, Output, Ticket};
 use crate::catalogue::sample::{ROOT, Sample, key};
 use crate::catalogue::{Body, Entry, Member, OperatorRemoval, Release, Role, Run};
-use crate::fact::{Fact, NodeFacts, Phase};
+use crate::fact::{Claim, Fact, NodeFacts, Phase};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::message::Message;
 use crate::name::AppName;
-use crate::spec::{
-    AppSpec, Bytes, Cpu, Deploy, ImageRef, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
-    StopSignal, Template,
-};
+use crate::rules::{Rule, Rules};
+use crate::spec::sample::service as sample_service;
+use crate::spec::{AppSpec, Bytes, Cpu, Reservation};
 use crate::time::{Instant, WallTime};
 
 const KEY: PublicKey = PublicKey([9; 32]);
@@ -30,41 +29,11 @@ fn slot(sample: &Sample) -> SlotId {
     }
 }
 
-/// A service of one replica without a health check.
-fn service(revision: Revision) -> ServiceSpec {
-    ServiceSpec {
-        template: Template {
-            image: ImageRef { name: "image".to_owned(), digest: "sha256:0".to_owned() },
-            entrypoint: None,
-            command: None,
-            environment: BTreeMap::new(),
-            working_dir: None,
-            user: None,
-            hostname: None,
-            labels: BTreeMap::new(),
-            restart: RestartPolicy::Always,
-            healthcheck: None,
-            stop_signal: StopSignal::TERM,
-            stop_grace: Duration::from_secs(10),
-            limits: Limits::default(),
-        },
-        revision,
-        deploy: Deploy {
-            mode: Mode::Replicated(1),
-            constraints: Vec::new(),
-            spread: Vec::new(),
-            replicas_per_node_max: None,
-            reservation: Reservation { cpu: Cpu { millis: 100 }, memory: Bytes(1) },
-        },
-        ports: Vec::new(),
-    }
-}
-
 /// A mesh of one node, and an app whose service is at `revision`.
 fn records(sample: &Sample, revision: Revision) -> Vec<Entry> {
     let member =
         Member { key: KEY, name: "node".parse().unwrap(), invitation: None, invited: None };
-    let services = BTreeMap::from([("web".parse().unwrap(), service(revision))]);
+    let services = BTreeMap::from([("web".parse().unwrap(), sample_service(revision, 1))]);
     let release = Release {
         app: AppUid::of(sample.mesh, &app(), 0),
         version: 2,
@@ -90,6 +59,105 @@ fn config(sample: &Sample) -> Config {
         },
         seed: 1,
     }
+}
+
+/// A node, among three others, that has to decide when to act, and its time.
+struct Script {
+    node: Node,
+    peers: Vec<NodeId>,
+    now: Instant,
+}
+
+impl Script {
+    fn new(rules: Rules) -> Self {
+        let sample = Sample::new();
+        let keys = [1, 2, 3].map(|n| PublicKey([n; 32]));
+        let mut known = records(&sample, Revision { number: 1, id: 1 });
+        for (key, name) in keys.into_iter().zip(["a", "b", "c"]) {
+            let name = name.parse().unwrap();
+            let member = Member { key, name, invitation: None, invited: None };
+            known.push(sample.says(ROOT, 1, Body::Member(member)));
+        }
+        let node = Node::new(Instant::ZERO, config(&sample), known).with_rules(rules);
+        let peers = keys.map(|key| NodeId::of(&key)).to_vec();
+        let mut script = Self { node, peers, now: Instant::ZERO };
+        script.hear(Input::Began);
+        script
+    }
+
+    fn hear(&mut self, input: Input) {
+        self.node.handle(self.now, WallTime(0), input, &mut Vec::new());
+    }
+
+    /// Time passes, and `heard` are heard four times in a second.
+    fn wait(&mut self, wait: Duration, heard: &[NodeId]) {
+        let end = self.now + wait;
+        while self.now < end {
+            self.now = (self.now + Duration::from_millis(250)).min(end);
+            for node in heard {
+                self.hear(Input::Heard { node: *node, incarnation: Incarnation(1) });
+            }
+            self.hear(Input::Wake);
+        }
+    }
+
+    fn claims(&self) -> usize {
+        self.node.claims().count()
+    }
+}
+
+/// What a script comes to with all rules in force, and without `rule`.
+fn with_and_without<T>(rule: Rule, script: impl Fn(Rules) -> T) -> [T; 2] {
+    [Rules::ALL, Rules::without(rule)].map(script)
+}
+
+#[test]
+fn c1_who_has_heard_nobody_claims_nothing_for_a_while() {
+    let claims = with_and_without(Rule::WarmUp, |rules| {
+        let mut script = Script::new(rules);
+        script.wait(Duration::from_millis(4_500), &[]);
+        let early = script.claims();
+        script.wait(Duration::from_secs(4), &[]);
+        assert_eq!(script.claims(), 1);
+        early
+    });
+    assert_eq!(claims, [0, 1]);
+}
+
+/// Three of four nodes are gone: one blow, and there may be more to it.
+#[test]
+fn c9_after_a_blow_nothing_is_claimed_until_it_is_over() {
+    let claims = with_and_without(Rule::Settle, |rules| {
+        let mut script = Script::new(rules);
+        let peers = script.peers.clone();
+        let sample = Sample::new();
+        let held = Claim {
+            slot: slot(&sample),
+            revision: Revision { number: 1, id: 1 },
+            seq: 1,
+            phase: Phase::Ready,
+            yielding: false,
+            crowding: 0,
+            failover_ms: None,
+            restarts: 0,
+            detail: String::new(),
+        };
+        script.hear(Input::GossipUp { node: peers[0], incarnation: Incarnation(1) });
+        let fact = Fact::Claim(held);
+        script.hear(Input::Published { node: peers[0], incarnation: Incarnation(1), fact });
+        script.wait(Duration::from_secs(12), &peers);
+        assert!(script.node.is_warm());
+        assert_eq!(script.claims(), 0, "it is held");
+        while script.node.down().len() < peers.len() {
+            script.wait(Duration::from_millis(250), &[]);
+        }
+        script.wait(Duration::from_millis(2_500), &[]);
+        let early = script.claims();
+        script.wait(Duration::from_secs(1), &[]);
+        assert_eq!(script.claims(), 1);
+        early
+    });
+    assert_eq!(claims, [0, 1]);
 }
 
 /// K4, when the agent was restarted while a replica was being replaced and finds both: whoever hears of the release knows already

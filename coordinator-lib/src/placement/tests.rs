@@ -1,46 +1,20 @@
 //! Ranks are the same everywhere and move little.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use proptest::prelude::proptest;
 
 use super::{Place, rank};
 use crate::id::{AppUid, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::prng::Prng;
-use crate::spec::{
-    Bytes, Cpu, Deploy, ImageRef, Labels, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
-    StopSignal, Template,
-};
+use crate::spec::{Bytes, Cpu, Labels, Reservation, ServiceSpec, sample};
 use crate::view::NodeStatus;
 
 fn spec() -> ServiceSpec {
-    ServiceSpec {
-        template: Template {
-            image: ImageRef { name: "image".to_owned(), digest: "sha256:0".to_owned() },
-            entrypoint: None,
-            command: None,
-            environment: BTreeMap::new(),
-            working_dir: None,
-            user: None,
-            hostname: None,
-            labels: BTreeMap::new(),
-            restart: RestartPolicy::Always,
-            healthcheck: None,
-            stop_signal: StopSignal::TERM,
-            stop_grace: Duration::from_secs(10),
-            limits: Limits::default(),
-        },
-        revision: Revision { number: 1, id: 1 },
-        deploy: Deploy {
-            mode: Mode::Replicated(3),
-            constraints: Vec::new(),
-            spread: vec!["zone".parse().unwrap()],
-            replicas_per_node_max: None,
-            reservation: Reservation { cpu: Cpu { millis: 100 }, memory: Bytes(1) },
-        },
-        ports: Vec::new(),
-    }
+    let mut spec = sample::service(Revision { number: 1, id: 1 }, 3);
+    spec.deploy.spread = vec!["zone".parse().unwrap()];
+    spec.deploy.reservation.cpu = Cpu { millis: 100 };
+    spec
 }
 
 fn slot(number: u32) -> SlotId {

@@ -1,30 +1,16 @@
 //! Replicas are started again with patience, given up in time, and never started twice at once.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
 
 use super::{BACK_OFF_MAX, Do, Observed, RESTARTS_IN_A_ROW_MAX, Workload, back_off, restart};
-use crate::spec::{HealthTest, Healthcheck, ImageRef, Limits, RestartPolicy, StopSignal, Template};
+use crate::id::Revision;
+use crate::spec::{HealthTest, Healthcheck, RestartPolicy, Template, sample};
 use crate::time::Instant;
 
 fn template(restart: RestartPolicy) -> Template {
-    Template {
-        image: ImageRef { name: "image".to_owned(), digest: "sha256:0".to_owned() },
-        entrypoint: None,
-        command: None,
-        environment: BTreeMap::new(),
-        working_dir: None,
-        user: None,
-        hostname: None,
-        labels: BTreeMap::new(),
-        restart,
-        healthcheck: None,
-        stop_signal: StopSignal::TERM,
-        stop_grace: Duration::from_secs(10),
-        limits: Limits::default(),
-    }
+    Template { restart, ..sample::service(Revision { number: 1, id: 1 }, 1).template }
 }
 
 fn at(millis: u64) -> Instant {

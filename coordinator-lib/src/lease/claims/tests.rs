@@ -11,10 +11,7 @@ use crate::membership::Membership;
 use crate::name::ServiceName;
 use crate::placement::score;
 use crate::rules::{Rule, Rules};
-use crate::spec::{
-    AppSpec, Bytes, Cpu, Deploy, ImageRef, Labels, Limits, Mode, Reservation, RestartPolicy,
-    ServiceSpec, StopSignal, Template,
-};
+use crate::spec::{AppSpec, Bytes, Cpu, Labels, Reservation, RestartPolicy, ServiceSpec, sample};
 use crate::time::{Instant, WallTime};
 use crate::workload::{Do, Observed};
 
@@ -30,35 +27,6 @@ fn slot(number: u32) -> SlotId {
 
 fn service() -> ServiceName {
     "web".parse().unwrap()
-}
-
-fn spec(replicas: u32) -> ServiceSpec {
-    ServiceSpec {
-        template: Template {
-            image: ImageRef { name: "image".to_owned(), digest: "sha256:0".to_owned() },
-            entrypoint: None,
-            command: None,
-            environment: BTreeMap::new(),
-            working_dir: None,
-            user: None,
-            hostname: None,
-            labels: BTreeMap::new(),
-            restart: RestartPolicy::Always,
-            healthcheck: None,
-            stop_signal: StopSignal::TERM,
-            stop_grace: Duration::from_secs(10),
-            limits: Limits::default(),
-        },
-        revision: NEW,
-        deploy: Deploy {
-            mode: Mode::Replicated(replicas),
-            constraints: Vec::new(),
-            spread: Vec::new(),
-            replicas_per_node_max: None,
-            reservation: Reservation { cpu: Cpu { millis: 1 }, memory: Bytes(1) },
-        },
-        ports: Vec::new(),
-    }
 }
 
 /// One node of a mesh of four, and what it is told of the others. They are numbered by their score for the first slot, best
@@ -97,7 +65,7 @@ impl Script {
             version: String::new(),
             restarting: false,
         };
-        let services = BTreeMap::from([(service(), spec(replicas))]);
+        let services = BTreeMap::from([(service(), sample::service(NEW, replicas))]);
         let spec = AppSpec { name: "shop".parse().unwrap(), services };
         let app = App {
             release: Release { app: APP, version: 1, spec },
@@ -170,40 +138,28 @@ impl Script {
     }
 
     fn look(&mut self) {
-        let Self { now, state, membership, facts, rules, .. } = self;
-        let (now, rules) = (*now, *rules);
-        let capacity = facts[&self.nodes[self.me]].capacity;
-        let world = World {
-            now,
-            state,
-            membership,
-            facts,
-            capacity,
-            warm: true,
-            settled: true,
-            strays: super::Strays::Stop,
-            rules,
-        };
-        self.claims.reconcile(&world, &mut self.out);
+        self.in_world(Claims::reconcile);
     }
 
     /// Somebody asks whether it may stop because of this node's claim.
     fn is_asked(&mut self, by: usize) {
-        let Self { now, state, membership, facts, rules, .. } = self;
-        let (now, rules, from) = (*now, *rules, self.nodes[by]);
-        let capacity = facts[&self.nodes[self.me]].capacity;
+        let from = self.nodes[by];
+        self.in_world(|claims, world, out| claims.on_yield(world, from, &slot(0), NEW, 1, out));
+    }
+
+    fn in_world(&mut self, act: impl FnOnce(&mut Claims, &World<'_>, &mut Vec<Effect>)) {
         let world = World {
-            now,
-            state,
-            membership,
-            facts,
-            capacity,
+            now: self.now,
+            state: &self.state,
+            membership: &self.membership,
+            facts: &self.facts,
+            capacity: self.facts[&self.nodes[self.me]].capacity,
             warm: true,
             settled: true,
             strays: super::Strays::Stop,
-            rules,
+            rules: self.rules,
         };
-        self.claims.on_yield(&world, from, &slot(0), NEW, 1, &mut self.out);
+        act(&mut self.claims, &world, &mut self.out);
     }
 
     /// All starts that were asked for succeed.
@@ -389,6 +345,24 @@ fn c5_whoever_promised_to_go_on_asks_nobody_for_a_while() {
 }
 
 #[test]
+fn c7_one_replica_is_replaced_after_the_other() {
+    let phases = with_and_without(Rule::OneAtATime, |rules| {
+        let mut script = Script::new(rules, 0, 2);
+        (1..3).for_each(|node| script.lives(node, false));
+        script.says_of(slot(0), 3, claim(slot(0), OLD, 0));
+        script.says_of(slot(1), 3, claim(slot(1), OLD, 0));
+        script.wait(1_000);
+        let at_once = [script.phase(0), script.phase(1)];
+        script.starts_succeed();
+        script.wait(1_000);
+        assert!(script.phase(1).is_some(), "its turn has come");
+        at_once
+    });
+    let starting = Some(Phase::Starting);
+    assert_eq!(phases, [[starting, None], [starting, starting]]);
+}
+
+#[test]
 fn c7_a_slot_that_nobody_can_relieve_holds_up_no_rollout() {
     let mut script = Script::new(Rules::ALL, 0, 2);
     (1..3).for_each(|node| script.lives(node, false));
@@ -467,4 +441,17 @@ fn c10_who_holds_fewer_replicas_of_the_service_comes_first() {
         script.has_started()
     });
     assert_eq!(started, [false, true]);
+}
+
+#[test]
+fn whoever_takes_two_slots_at_once_has_room_for_both() {
+    for (millis, n_taken) in [(50, 2), (60, 1)] {
+        let mut script = Script::new(Rules::ALL, 1, 2);
+        script.spec().deploy.reservation.cpu = Cpu { millis };
+        script.look();
+        // The others were better for the first slot and say nothing, and this node is late: it is its turn with both.
+        script.now = script.now + Duration::from_secs(3);
+        script.look();
+        assert_eq!(script.claims.mine().count(), n_taken, "{millis} of 100");
+    }
 }
