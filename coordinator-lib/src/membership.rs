@@ -16,7 +16,8 @@
 //! * M3 A refused connection proves that the host lives: `Restarting`, which moves nothing for [`RESTART_GRACE`], or for
 //!   [`ANNOUNCED_GRACE`] when the restart was announced.
 //! * M4 A node that finds itself late judges nobody by what it did not hear meanwhile.
-//! * M5 A vote dies with the voter, when the voter takes it back, or when the accused is heard in a higher incarnation.
+//! * M5 A vote dies with the voter, when the voter takes it back, or when the accused is heard in a higher incarnation. One about an
+//!   older life that comes later counts only where nothing is heard of the newer one either.
 //! * M6 Where no observer has an opinion, gossip's own detector counts.
 
 mod peer;
@@ -234,7 +235,7 @@ impl Membership {
         out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        out.extend(peer.renew(incarnation, self.rules).map(Act::Unvote));
+        out.extend(peer.renew(now, incarnation, self.rules).map(Act::Unvote));
         peer.heard = Some(now);
         peer.refused = None;
         peer.probe = None;
@@ -265,9 +266,7 @@ impl Membership {
     /// lost.
     pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote, by_gossip: bool) {
         let Some(peer) = self.peers.get_mut(&vote.node) else { return };
-        // M5: a vote about an older life says nothing about this one.
-        let refuted = peer.incarnation.is_some_and(|known| known > vote.incarnation);
-        if refuted && self.rules.hold(Rule::Refute) {
+        if peer.refutes(now, vote.incarnation) && self.rules.hold(Rule::Refute) {
             return;
         }
         if vote.suspicion == Suspicion::Refused && peer.refused.is_none() {
@@ -303,7 +302,7 @@ impl Membership {
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
-        out.extend(peer.renew(incarnation, self.rules).map(Act::Unvote));
+        out.extend(peer.renew(now, incarnation, self.rules).map(Act::Unvote));
         if peer.gossip_up != Some(up) {
             peer.gossip_up = Some(up);
             peer.gossip_since = now;

@@ -68,11 +68,19 @@ impl Peer {
 
     /// A higher incarnation refutes what was said of the lower one (M5). Returns this node's own vote about that, which is now
     /// to be taken back.
-    pub(super) fn renew(&mut self, incarnation: Incarnation, rules: Rules) -> Option<Vote> {
+    pub(super) fn renew(
+        &mut self,
+        now: Instant,
+        incarnation: Incarnation,
+        rules: Rules,
+    ) -> Option<Vote> {
         if self.incarnation.is_some_and(|known| incarnation <= known) {
             return None;
         }
         self.incarnation = Some(incarnation);
+        // What gossip said was said of the lower one, and it says nothing of that any more.
+        self.gossip_up = None;
+        self.gossip_since = now;
         if !rules.hold(Rule::Refute) {
             return None;
         }
@@ -91,6 +99,14 @@ impl Peer {
     /// Whether it was heard within `patience`. A node that was never heard gets as long from when it became known.
     pub(super) fn is_heard(&self, now: Instant, patience: Duration) -> bool {
         now.since(self.last_sign()) < patience
+    }
+
+    /// M5: whether a vote about its life `incarnation` says nothing of the one that is known here. Who voted may not have heard of
+    /// a life that ended as soon as it had begun: where there is no sign of that life any more, what is silent there is silent.
+    pub(super) fn refutes(&self, now: Instant, incarnation: Incarnation) -> bool {
+        let lives = self.gossip_up == Some(true)
+            || self.heard.is_some_and(|heard| now.since(heard) < ALONE_SILENCE);
+        lives && self.incarnation.is_some_and(|known| known > incarnation)
     }
 
     /// Whether it is heard over connections, and has not been in the gossip for long.

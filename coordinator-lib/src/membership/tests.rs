@@ -259,6 +259,21 @@ fn a_higher_incarnation_refutes_the_votes_of_all() {
     assert_eq!(statuses, [NodeStatus::Alive, NodeStatus::Down]);
 }
 
+/// An agent restarts and loses power at once: some of its observers have met its new life, and others have not.
+#[test]
+fn votes_about_the_last_life_count_where_the_new_one_is_silent_too() {
+    let mut script = Script::new(4);
+    script.membership.on_heard(at(100), node(1), Incarnation(2), &mut script.acts);
+    for beat in 1..=12 {
+        script.beat(beat * 250, &[node(1)]);
+        for voter in [2, 3] {
+            script.vote(beat * 250, voter, Suspicion::Silent, false);
+        }
+        let expected = if beat < 7 { NodeStatus::Alive } else { NodeStatus::Down };
+        assert_eq!(script.status(1), expected, "{beat}");
+    }
+}
+
 #[test]
 fn where_the_observers_have_not_spoken_gossip_counts() {
     let statuses = with_and_without(Rule::Undisputed, |rules| {

@@ -27,7 +27,7 @@ pub(crate) struct Acked {
     pub(crate) entry: Entry,
     /// Who is said to have it on its disk.
     pub(crate) stored_on: BTreeSet<NodeId>,
-    /// Those of them that were no members any more when that was said.
+    /// Those of them that were no members any more when that was said, or were removed before anybody else had it.
     pub(crate) strangers: BTreeSet<NodeId>,
 }
 
@@ -109,8 +109,8 @@ impl Operator {
     /// Promised records of which at least one disk must be left to the mesh.
     ///
     /// The disk of a node that had been removed before it gave its word never was one of the mesh's: no member speaks to it, so
-    /// no member answers it either, and it says so ("stored on one node only"). Whoever is removed afterwards has had its time
-    /// to pass the record on.
+    /// no member answers it either, and it says so ("stored on one node only"). Whoever is removed afterwards without having
+    /// reached anybody takes with it what only it has.
     pub(crate) fn owed(&self) -> impl Iterator<Item = &Acked> {
         let is_left =
             |acked: &Acked, node| !self.lost.contains(node) && !acked.strangers.contains(node);
@@ -217,12 +217,29 @@ impl World {
         let is_stranger = |node: &&NodeId| {
             self.index.get(*node).is_some_and(|host| self.is_noted_as_removed(*host))
         };
-        let strangers = stored_on.iter().filter(is_stranger).copied().collect();
+        let strangers: BTreeSet<NodeId> = stored_on.iter().filter(is_stranger).copied().collect();
+        if let Body::MemberRemoval { node, .. } = &entry.record.body
+            && strangers != stored_on
+        {
+            self.forget_what_only(*node);
+        }
         self.operator.acked.push(Acked { entry, stored_on, strangers });
         if let (Some(new), Some(node)) = (joins, self.hosts[host].node()) {
             let records: Vec<Entry> = node.catalogue().all().cloned().collect();
             self.hosts[new].disk.extend(records.into_iter().map(|entry| (entry.hash, entry)));
             self.boot_after(new, SECOND);
+        }
+    }
+
+    /// To remove a node is to give up what no other member has: it was cut off ever since it gave its word.
+    fn forget_what_only(&mut self, gone: NodeId) {
+        let others: Vec<usize> = (0..self.hosts.len())
+            .filter(|host| self.hosts[*host].id != gone && !self.is_noted_as_removed(*host))
+            .collect();
+        for acked in &mut self.operator.acked {
+            if !others.iter().any(|host| self.hosts[*host].disk.contains_key(&acked.entry.hash)) {
+                acked.strangers.insert(gone);
+            }
         }
     }
 

@@ -105,8 +105,9 @@ impl World {
                 let key = (slot.id.clone(), claim.revision.id);
                 let process = self.hosts[*host].containers.get(&key).map(|it| it.process);
                 let runs = claim.phase != Phase::Ready || process == Some(Process::Running);
-                // Whoever nobody can relieve goes on as it is.
-                let alone = claim.yielding && others.is_empty();
+                // Whoever nobody can relieve goes on as it is, also with a definition that has no place anywhere.
+                let cannot = claim.yielding || !self.can_hold(state, *host, slot);
+                let alone = cannot && others.is_empty();
                 if (well || cooling || alone) && placed && runs {
                     None
                 } else {
