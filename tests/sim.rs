@@ -164,7 +164,6 @@ mod tests {
         without_abort_somebody_notices: AbortWorse;
         without_seeking_relief_somebody_notices: SeekRelief;
         without_waiting_for_the_promise_somebody_notices: AwaitKeep;
-        without_looking_before_a_promise_somebody_notices: KeepOnlyReady;
         without_giving_up_somebody_notices: GiveUp;
         without_a_limit_of_starts_somebody_notices: StartsMax;
         without_serving_while_yielding_somebody_notices: YieldServes;

@@ -25,7 +25,7 @@ pub enum Rule {
     SeekRelief,
     /// C5: who serves stops only after the other has promised to go on.
     AwaitKeep,
-    /// C5: a promise is given only by a claim that is ready and wants to stay.
+    /// C5: a promise is given only by a claim that is ready.
     KeepOnlyReady,
     /// C5: who promised to go on does not stop by itself for a while.
     HonourKeep,

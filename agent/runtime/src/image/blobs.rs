@@ -38,7 +38,7 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Where it is for now.
+    /// Where it lies until it is complete.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -118,24 +118,26 @@ impl Claims {
         // The successor on this node needs no letter.
         let local = (key.0.clone(), current.id);
         if !is_current
-            && self
-                .mine
-                .get(&local)
-                .is_some_and(|next| next.is_held() && next.is_proven() && !next.claim.yielding)
+            && let Some(next) = self.mine.get_mut(&local)
+            && next.is_held()
+            && next.is_proven()
         {
-            if let Some(next) = self.mine.get_mut(&local) {
-                next.kept_until = now + KEEP;
-            }
+            next.kept_until = now + KEEP;
             self.leave(now, key, DRAIN, "its successor on this node serves", out);
             return true;
         }
+        let Some(mine) = self.mine.get(key) else { return false };
         let me = world.contender(self.me, &mine.claim);
         let any = !is_current || mine.claim.yielding;
-        let ready =
-            self.rivals(world, &key.0, current).filter(|rival| rival.claim.phase == Phase::Ready);
-        let Some(reliever) =
-            best(ready.filter(|rival| any || outranks(rival, &me))).map(|rival| rival.node)
-        else {
+        let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
+        let better = |rival: &Contender<'_>| outranks(rival, &me);
+        let staying = self.rivals(world, &key.0, current).filter(ready);
+        // Where all want to go and nobody comes, one of them is enough.
+        let leaving = self.leavers(world, &key.0, current).filter(ready);
+        let reliever = best(staying.filter(|rival| any || better(rival)))
+            .or_else(|| best(leaving.filter(|rival| any && (!is_current || better(rival)))))
+            .map(|rival| rival.node);
+        let Some(reliever) = reliever else {
             if let Some(mine) = self.mine.get_mut(key) {
                 mine.asked = None;
             }
@@ -184,10 +186,7 @@ impl Claims {
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
         mine.refresh(now);
         let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
-        let serves = (mine.is_held()
-            && mine.is_proven()
-            && !mine.claim.yielding
-            && current == Some(revision))
+        let serves = (mine.is_held() && mine.is_proven() && current == Some(revision))
             || !world.rules.hold(Rule::KeepOnlyReady);
         if world.warm && serves && !asking {
             mine.kept_until = now + KEEP;
@@ -227,12 +226,27 @@ impl Claims {
         slot: &SlotId,
         current: Revision,
     ) -> impl Iterator<Item = Contender<'a>> {
+        self.contenders(world, slot, current).filter(|it| !it.claim.yielding)
+    }
+
+    /// Those that do.
+    fn leavers<'a>(
+        &'a self,
+        world: &'a World<'_>,
+        slot: &SlotId,
+        current: Revision,
+    ) -> impl Iterator<Item = Contender<'a>> {
+        self.contenders(world, slot, current).filter(|it| it.claim.yielding)
+    }
+
+    fn contenders<'a>(
+        &'a self,
+        world: &'a World<'_>,
+        slot: &SlotId,
+        current: Revision,
+    ) -> impl Iterator<Item = Contender<'a>> {
         let others = self.book.of(slot).filter(move |(node, held)| {
-            let claim = &held.claim;
-            world.stands(*node, held)
-                && claim.revision == current
-                && claim.phase.holds()
-                && !claim.yielding
+            world.stands(*node, held) && held.claim.revision == current && held.claim.phase.holds()
         });
         others.map(move |(node, held)| world.contender(node, &held.claim))
     }

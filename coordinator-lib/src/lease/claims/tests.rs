@@ -321,6 +321,25 @@ fn c5_what_has_ended_gives_way_to_what_runs() {
     assert_eq!(script.phase(0), Some(Phase::Released));
 }
 
+/// K2. Whoever asks would stop, and nobody would serve.
+#[test]
+fn c5_nobody_promises_what_it_does_not_serve() {
+    let promised = with_and_without(Rule::KeepOnlyReady, |rules| {
+        let mut script = Script::new(rules, 0, 1);
+        script.wait(500);
+        assert_eq!(script.phase(0), Some(Phase::Starting));
+        script.is_asked(1);
+        let promises =
+            |script: &Script| script.out.iter().any(|it| matches!(it, Effect::Keep { .. }));
+        let early = promises(&script);
+        script.starts_succeed();
+        script.is_asked(1);
+        assert!(promises(&script));
+        early
+    });
+    assert_eq!(promised, [false, true]);
+}
+
 /// K3. Whoever relied on the promise has stopped by now, so that nobody serves when both go.
 #[test]
 fn c5_whoever_promised_to_go_on_asks_nobody_for_a_while() {
@@ -342,6 +361,41 @@ fn c5_whoever_promised_to_go_on_asks_nobody_for_a_while() {
         early
     });
     assert_eq!(asked, [false, true]);
+}
+
+/// C11. Two drained nodes hold it, and there is no third: one of them is enough.
+#[test]
+fn c11_of_two_that_want_to_go_the_better_one_stays() {
+    let script = |me: usize, other: usize| {
+        let mut script = Script::new(Rules::ALL, me, 1);
+        script.wait(3_000);
+        script.starts_succeed();
+        (0..4).for_each(|node| script.drain(node));
+        script.says(other, NEW, Phase::Ready, true);
+        script.wait(100);
+        script
+    };
+    let asks =
+        |script: &Script| script.out.iter().any(|effect| matches!(effect, Effect::Ask { .. }));
+    let mut better = script(0, 1);
+    assert!(!asks(&better));
+    better.is_asked(1);
+    assert!(better.out.iter().any(|effect| matches!(effect, Effect::Keep { .. })));
+    assert!(asks(&script(1, 0)));
+}
+
+#[test]
+fn c11_a_drained_node_needs_no_two_revisions() {
+    let mut script = Script::new(Rules::ALL, 0, 1);
+    script.claims.adopt(script.now, slot(0), OLD, None, false);
+    script.wait(500);
+    assert_eq!(script.phase(0), Some(Phase::Starting));
+    (0..4).for_each(|node| script.drain(node));
+    script.starts_succeed();
+    script.wait(1_000);
+    let claims = script.claims.mine().map(|mine| (mine.claim().revision, mine.claim().phase));
+    let held: Vec<_> = claims.filter(|(_, phase)| phase.holds()).collect();
+    assert_eq!(held, [(NEW, Phase::Ready)]);
 }
 
 #[test]

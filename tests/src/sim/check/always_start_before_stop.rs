@@ -52,13 +52,11 @@ impl World {
 }
 
 impl World {
-    /// whoever promises to go on is ready, and wants to stay.
+    /// whoever promises to go on is ready.
     pub(crate) fn check_promise(&mut self, host: usize, message: &Message) {
         let Message::Keep { slot, .. } = message else { return };
         let Some(node) = self.hosts[host].node() else { return };
-        let able = node
-            .claims()
-            .any(|claim| claim.slot == *slot && claim.phase == Phase::Ready && !claim.yielding);
+        let able = node.claims().any(|claim| claim.slot == *slot && claim.phase == Phase::Ready);
         let sound = self.hosts[host]
             .containers
             .iter()
