@@ -16,8 +16,8 @@
 //! * M3 A refused connection proves that the host lives: `Restarting`, which moves nothing for [`RESTART_GRACE`], or for
 //!   [`ANNOUNCED_GRACE`] when the restart was announced.
 //! * M4 A node that finds itself late judges nobody by what it did not hear meanwhile.
-//! * M5 A vote dies with the voter, when the voter takes it back, or when the accused is heard in a higher incarnation. One about an
-//!   older life that comes later counts only where nothing is heard of the newer one either.
+//! * M5 A vote dies with the voter, and when the voter takes it back. One about an older life of the accused counts only while
+//!   nothing is heard of the newer one.
 //! * M6 Where no observer has an opinion, gossip's own detector counts.
 
 mod peer;
@@ -235,7 +235,10 @@ impl Membership {
         out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        out.extend(peer.renew(now, incarnation, self.rules).map(Act::Unvote));
+        if let Some(vote) = peer.renew(now, incarnation, self.rules) {
+            peer.votes.remove(&self.me);
+            out.push(Act::Unvote(vote));
+        }
         peer.heard = Some(now);
         peer.refused = None;
         peer.probe = None;
@@ -266,15 +269,14 @@ impl Membership {
     /// lost.
     pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote, by_gossip: bool) {
         let Some(peer) = self.peers.get_mut(&vote.node) else { return };
-        if peer.refutes(now, vote.incarnation) && self.rules.hold(Rule::Refute) {
-            return;
-        }
-        if vote.suspicion == Suspicion::Refused && peer.refused.is_none() {
+        let refuted = peer.refutes(now, vote.incarnation, self.rules);
+        if vote.suspicion == Suspicion::Refused && peer.refused.is_none() && !refuted {
             peer.refused = Some(now);
         }
         let lasts = by_gossip || peer.votes.get(&voter).is_some_and(|held| held.until.is_none());
         let until = (!lasts).then(|| now + VOTE_TTL);
-        peer.votes.insert(voter, Ballot { suspicion: vote.suspicion, until });
+        let Vote { incarnation, suspicion, .. } = vote;
+        peer.votes.insert(voter, Ballot { incarnation, suspicion, until });
         self.judge(now);
     }
 
@@ -302,7 +304,10 @@ impl Membership {
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
-        out.extend(peer.renew(now, incarnation, self.rules).map(Act::Unvote));
+        if let Some(vote) = peer.renew(now, incarnation, self.rules) {
+            peer.votes.remove(&self.me);
+            out.push(Act::Unvote(vote));
+        }
         if peer.gossip_up != Some(up) {
             peer.gossip_up = Some(up);
             peer.gossip_since = now;
@@ -393,7 +398,8 @@ impl Membership {
         let vote = Vote { node, incarnation: peer.incarnation.unwrap_or_default(), suspicion };
         peer.my_vote = Some(vote);
         peer.voted = now;
-        peer.votes.insert(me, Ballot { suspicion, until: None });
+        let incarnation = vote.incarnation;
+        peer.votes.insert(me, Ballot { incarnation, suspicion, until: None });
         out.push(Act::Vote(vote));
     }
 
@@ -412,7 +418,9 @@ impl Membership {
         let reachable: BTreeSet<NodeId> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.status != NodeStatus::Down && peer.may_judge(now, self.me))
+            .filter(|(_, peer)| {
+                peer.status != NodeStatus::Down && peer.may_judge(now, self.me, self.rules)
+            })
             .map(|(node, _)| *node)
             .chain([self.me])
             .collect();

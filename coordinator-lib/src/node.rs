@@ -80,6 +80,8 @@ pub struct Node {
     /// What becomes of containers that the catalogue does not know, while nobody was asked for records that the store may have lost.
     strays: Strays,
     decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
+    /// Who was told directly of this node's vote about a node, where that is not everybody.
+    told: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
 }
@@ -109,6 +111,7 @@ impl Node {
             parted: Parted::Unsaid,
             strays: Strays::Stop,
             decisions: BTreeMap::new(),
+            told: BTreeMap::new(),
             wake: None,
             config,
         };
@@ -204,7 +207,7 @@ impl Node {
         let mut effects = Vec::new();
         let matters = self.take_in(now, wall, input, &mut acts, &mut effects, out);
         self.membership.take_pending(&mut acts);
-        self.carry_out_acts(acts, out);
+        self.carry_out_acts(now, acts, out);
         let changed = self.membership.epoch() != epoch;
         if changed {
             self.note_deaths(now, wall, out);
@@ -459,7 +462,7 @@ impl Node {
         }
     }
 
-    fn carry_out_acts(&mut self, acts: Vec<Act>, out: &mut Vec<Output>) {
+    fn carry_out_acts(&mut self, now: Instant, acts: Vec<Act>, out: &mut Vec<Output>) {
         for act in acts {
             match act {
                 Act::Probe(to, nonce) => {
@@ -467,26 +470,32 @@ impl Node {
                 }
                 Act::Vote(vote) => {
                     out.push(Output::Publish(Fact::Vote(vote)));
-                    self.tell_jury(vote.node, &Message::Vote(vote), out);
+                    let to = self.jury(now, vote.node);
+                    self.told.entry(vote.node).or_default().extend(&to);
+                    send(&to, &Message::Vote(vote), out);
                 }
                 Act::Unvote(vote) => {
                     out.push(Output::Withdraw(FactKey::Vote(vote.node)));
-                    self.tell_jury(vote.node, &Message::Unvote(vote), out);
+                    let mut to = self.told.remove(&vote.node).unwrap_or_default();
+                    to.extend(self.membership.fellow_observers(vote.node));
+                    send(&to, &Message::Unvote(vote), out);
                 }
             }
         }
     }
 
-    /// Votes go to the other observers, and to everybody where that is cheap: whoever takes over must know at once.
-    fn tell_jury(&self, accused: NodeId, message: &Message, out: &mut Vec<Output>) {
-        let everybody: Vec<NodeId> =
-            self.membership.peers().map(|(node, _)| node).filter(|n| *n != accused).collect();
-        let to = if everybody.len() <= TELL_ALL_MAX {
-            everybody
-        } else {
-            self.membership.fellow_observers(accused)
-        };
-        out.extend(to.into_iter().map(|to| Output::Send { to, message: message.clone() }));
+    /// Who is told of a vote directly: everybody in a small mesh, else the other observers and those who would take over, for they
+    /// must know at once.
+    fn jury(&self, now: Instant, accused: NodeId) -> BTreeSet<NodeId> {
+        let peers = self.membership.peers().map(|(node, _)| node);
+        let everybody: BTreeSet<NodeId> = peers.filter(|node| *node != accused).collect();
+        if everybody.len() <= TELL_ALL_MAX {
+            return everybody;
+        }
+        let heirs = self.claims.heirs(&world!(self, now, true), accused);
+        let alive = |node: &NodeId| self.membership.status(*node) == Some(NodeStatus::Alive);
+        let fellows = self.membership.fellow_observers(accused);
+        fellows.into_iter().chain(heirs.into_iter().filter(alive)).collect()
     }
 
     fn carry_out(
@@ -526,19 +535,14 @@ impl Node {
         }
     }
 
-    /// Who is told of a claim directly: everybody in a small mesh, else those who might take the slot too.
-    fn audience(&self, claim: &Claim) -> Vec<NodeId> {
-        let alive: Vec<NodeId> = self.membership.alive().collect();
+    /// Who is told of a claim directly: everybody in a small mesh, else those who might take the slot too, or claim it.
+    fn audience(&self, claim: &Claim) -> BTreeSet<NodeId> {
+        let alive: BTreeSet<NodeId> = self.membership.alive().collect();
         if alive.len() <= TELL_ALL_MAX {
             return alive;
         }
-        let slot = claim.slot.digest();
-        let mut ranked: Vec<(u64, NodeId)> = alive
-            .into_iter()
-            .map(|node| (crate::placement::score(&slot, node, 100), node))
-            .collect();
-        ranked.sort_unstable();
-        ranked.into_iter().rev().take(3).map(|(_, node)| node).collect()
+        let concerned = self.claims.audience(claim);
+        alive.intersection(&concerned).copied().collect()
     }
 
     fn remember(&mut self, now: Instant, slot: &SlotId, text: String) {
@@ -559,6 +563,10 @@ impl Node {
     ) {
         out.push(Output::Event(Event { at, seen_by: self.config.me, severity, subject, text }));
     }
+}
+
+fn send(to: &BTreeSet<NodeId>, message: &Message, out: &mut Vec<Output>) {
+    out.extend(to.iter().map(|to| Output::Send { to: *to, message: message.clone() }));
 }
 
 #[cfg(test)]

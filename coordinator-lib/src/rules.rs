@@ -55,7 +55,7 @@ pub enum Rule {
     DoubtOwnEars,
     /// M5: a vote dies with the voter.
     VoteDies,
-    /// M5: a higher incarnation refutes the votes about a lower one.
+    /// M5: a higher incarnation refutes the votes about a lower one, while there is a sign of it.
     Refute,
     /// M6: where the observers have not spoken, what was heard counts, then gossip.
     Undisputed,

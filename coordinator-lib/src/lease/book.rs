@@ -1,6 +1,7 @@
 //! What other nodes claim, as far as this one has heard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::fact::{Claim, FactKey, Phase};
@@ -49,6 +50,11 @@ pub(super) fn overdue_at(since: Instant) -> Instant {
     since + INTENT_MAX
 }
 
+/// Where the claims of a node are in the index.
+const fn claims_of(node: NodeId) -> RangeInclusive<(NodeId, FactKey)> {
+    (node, FactKey::Claim(0, 0))..=(node, FactKey::Claim(u64::MAX, u64::MAX))
+}
+
 /// The claims of all other nodes, by slot.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Book {
@@ -76,8 +82,8 @@ impl Book {
             return;
         }
         let key = claim.key();
-        let all = (node, FactKey::Claim(0, 0))..=(node, FactKey::Claim(u64::MAX, u64::MAX));
-        if !self.index.contains_key(&(node, key)) && self.index.range(all).count() >= CLAIMS_MAX {
+        let is_new = !self.index.contains_key(&(node, key));
+        if is_new && self.index.range(claims_of(node)).count() >= CLAIMS_MAX {
             return;
         }
         let said = confirmed.then_some(claim.seq);
@@ -173,6 +179,11 @@ impl Book {
     /// All claims.
     pub(crate) fn all(&self) -> impl Iterator<Item = (NodeId, &Held)> {
         self.slots.values().flatten().map(|((node, _), held)| (*node, held))
+    }
+
+    /// The slots of which `node` claims something.
+    pub(crate) fn slots_of(&self, node: NodeId) -> BTreeSet<&SlotId> {
+        self.index.range(claims_of(node)).map(|(_, slot)| slot).collect()
     }
 
     /// All slots of which anything is known.

@@ -1,5 +1,6 @@
 //! This node's claims: what it takes, keeps, hands over and gives up.
 
+mod heirs;
 mod relief;
 mod seek;
 mod tend;

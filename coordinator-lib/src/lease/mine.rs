@@ -52,6 +52,8 @@ pub(crate) struct Mine {
     pub(super) orphaned: Option<Instant>,
     /// Since when nothing is known of its app; `None` while something is.
     pub(super) stray: Option<Instant>,
+    /// Who ranked next for the slot when it was claimed: those are told of it first.
+    pub(super) next: Vec<NodeId>,
 }
 
 impl Mine {
@@ -66,6 +68,7 @@ impl Mine {
             kept_until: Instant::ZERO,
             orphaned: None,
             stray: None,
+            next: Vec::new(),
         }
     }
 

@@ -16,6 +16,8 @@ use crate::view::NodeStatus;
 /// A vote as it is kept here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ballot {
+    /// Of which life of the accused it speaks.
+    pub(super) incarnation: Incarnation,
     pub(super) suspicion: Suspicion,
     /// Until when it counts; `None` until it is taken back.
     pub(super) until: Option<Instant>,
@@ -84,7 +86,6 @@ impl Peer {
         if !rules.hold(Rule::Refute) {
             return None;
         }
-        self.votes.clear();
         self.refused = None;
         self.probe = None;
         self.announced = false;
@@ -103,10 +104,16 @@ impl Peer {
 
     /// M5: whether a vote about its life `incarnation` says nothing of the one that is known here. Who voted may not have heard of
     /// a life that ended as soon as it had begun: where there is no sign of that life any more, what is silent there is silent.
-    pub(super) fn refutes(&self, now: Instant, incarnation: Incarnation) -> bool {
-        let lives = self.gossip_up == Some(true)
-            || self.heard.is_some_and(|heard| now.since(heard) < ALONE_SILENCE);
-        lives && self.incarnation.is_some_and(|known| known > incarnation)
+    pub(super) fn refutes(&self, now: Instant, incarnation: Incarnation, rules: Rules) -> bool {
+        let lives = self.heard.is_some_and(|heard| now.since(heard) < ALONE_SILENCE)
+            || (self.gossip_up == Some(true) && self.my_vote.is_none());
+        let is_older = self.incarnation.is_some_and(|known| known > incarnation);
+        lives && is_older && rules.hold(Rule::Refute)
+    }
+
+    /// What `voter` thinks of it; `None` when nothing that counts.
+    fn ballot(&self, now: Instant, voter: NodeId, rules: Rules) -> Option<&Ballot> {
+        self.votes.get(&voter).filter(|ballot| !self.refutes(now, ballot.incarnation, rules))
     }
 
     /// Whether it is heard over connections, and has not been in the gossip for long.
@@ -118,9 +125,10 @@ impl Peer {
 
     /// Whether its own opinion of others is waited for: not while it is accused itself; else when it was heard a moment ago, or
     /// lives by gossip where this node does not watch it.
-    pub(super) fn may_judge(&self, now: Instant, me: NodeId) -> bool {
+    pub(super) fn may_judge(&self, now: Instant, me: NodeId, rules: Rules) -> bool {
         // Only those who watch it: else any two members could silence a third.
-        let accusers = self.observers.iter().filter(|observer| self.votes.contains_key(observer));
+        let accusers =
+            self.observers.iter().filter(|observer| self.ballot(now, **observer, rules).is_some());
         let accused = self.my_vote.is_some() || accusers.count() >= 2;
         let plausible = if self.observers.contains(&me) {
             self.heard.is_some() && self.is_heard(now, SILENCE)
@@ -144,7 +152,7 @@ impl Peer {
             .copied()
             .collect();
         let votes = |wanted: Option<Suspicion>| {
-            let voters = jury.iter().filter_map(|observer| self.votes.get(observer));
+            let voters = jury.iter().filter_map(|observer| self.ballot(now, *observer, rules));
             voters.filter(|vote| wanted.is_none_or(|wanted| vote.suspicion == wanted)).count()
         };
         let carried = |count: usize| {
@@ -197,7 +205,7 @@ impl Peer {
     }
 
     /// The moments at which something about this peer may change by time alone.
-    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> [Option<Instant>; 4] {
+    pub(super) fn deadlines(&self, me: NodeId, doubtful_until: Instant) -> [Option<Instant>; 5] {
         let last = self.last_sign();
         let watching = self.observers.contains(&me);
         let step = match (self.my_vote, self.probe) {
@@ -213,6 +221,7 @@ impl Peer {
             watching.then_some(step),
             self.refused.filter(|_| restarting).map(|refused| refused + grace),
             self.votes.values().filter_map(|vote| vote.until).min(),
+            self.heard.filter(|_| !self.votes.is_empty()).map(|heard| heard + ALONE_SILENCE),
         ]
     }
 }

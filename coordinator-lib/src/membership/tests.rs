@@ -206,7 +206,7 @@ fn accusations_by_those_who_do_not_watch_take_nobody_his_opinion() {
             let vote = Vote { node: node(1), incarnation: LIFE, suspicion: Suspicion::Silent };
             script.membership.on_vote(at(100), voter, vote, true);
         }
-        script.membership.peers[&node(1)].may_judge(at(100), node(0))
+        script.membership.peers[&node(1)].may_judge(at(100), node(0), Rules::ALL)
     };
     assert!(script(false));
     assert!(!script(true));
@@ -272,6 +272,51 @@ fn votes_about_the_last_life_count_where_the_new_one_is_silent_too() {
         let expected = if beat < 7 { NodeStatus::Alive } else { NodeStatus::Down };
         assert_eq!(script.status(1), expected, "{beat}");
     }
+}
+
+/// What gossip has said once it does not say again.
+#[test]
+fn a_vote_that_a_short_life_refuted_counts_again() {
+    let mut script = Script::new(2);
+    script.vote(1_000, 2, Suspicion::Silent, true);
+    for beat in 1..=8 {
+        script.beat(beat * 250, &[node(1)]);
+    }
+    assert_eq!(script.status(1), NodeStatus::Down);
+    script.membership.on_gossip(at(2_000), node(1), LIFE, false, &mut script.acts);
+    script.membership.on_heard(at(2_100), node(1), Incarnation(2), &mut script.acts);
+    assert_eq!(script.status(1), NodeStatus::Alive);
+    for beat in 9..=16 {
+        script.beat(beat * 250, &[node(1)]);
+    }
+    assert_eq!(script.status(1), NodeStatus::Down);
+}
+
+#[test]
+fn news_of_a_life_that_is_over_refutes_nothing() {
+    let mut script = Script::new(3);
+    let vote = Vote { node: node(1), incarnation: Incarnation(2), suspicion: Suspicion::Silent };
+    for voter in [2, 3] {
+        script.membership.on_vote(at(100), node(voter), vote, true);
+    }
+    assert_eq!(script.status(1), NodeStatus::Down);
+    script.membership.on_gossip(at(200), node(1), Incarnation(2), true, &mut script.acts);
+    assert_eq!(script.status(1), NodeStatus::Down);
+}
+
+#[test]
+fn who_is_heard_again_in_its_new_life_is_alive_at_once() {
+    let mut script = Script::new(3);
+    script.membership.on_heard(at(100), node(1), Incarnation(2), &mut script.acts);
+    for beat in 1..=6 {
+        script.beat(beat * 250, &[node(1)]);
+    }
+    for voter in [2, 3] {
+        script.vote(1_650, voter, Suspicion::Silent, true);
+    }
+    assert_eq!(script.status(1), NodeStatus::Down);
+    script.membership.on_heard(at(1_700), node(1), Incarnation(2), &mut script.acts);
+    assert_eq!(script.status(1), NodeStatus::Alive);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::super::mine::Asked;
+use super::super::mine::{Asked, Mine};
 use super::super::order::{Contender, best, outranks};
 use super::{Claims, DRAIN, Effect, World};
 use crate::fact::{Claim, Phase};
@@ -59,9 +59,12 @@ impl Claims {
         let rivals: Vec<Contender<'_>> = self.rivals(world, &key.0, current).collect();
         let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
         let started = |rival: &Contender<'_>| rival.claim.phase != Phase::Intent;
+        // Also one that wants to go: it goes on until it is relieved, and nobody relieves it while this one holds the slot.
+        let serves = self.leavers(world, &key.0, current).any(|it| ready(&it));
         if !is_current || mine.claim.yielding {
             let next = self.mine.get(&(key.0.clone(), current.id)).filter(|_| !is_current);
-            let relieved = rivals.iter().any(started)
+            let relieved = serves
+                || rivals.iter().any(started)
                 || next.is_some_and(|next| next.is_held() && next.claim.phase != Phase::Intent)
                 || (!is_current && mine.claim.phase == Phase::Intent);
             return relieved.then_some("a newer claim takes over, and this one does not serve");
@@ -83,7 +86,9 @@ impl Claims {
                 Some("a better claim exists")
             }
             // Nobody asks one that has ended, so it must not wait for a worse one to ask.
-            Phase::Ended if rivals.iter().any(|rival| ready(rival) || outranks(rival, &me)) => {
+            Phase::Ended
+                if serves || rivals.iter().any(|rival| ready(rival) || outranks(rival, &me)) =>
+            {
                 Some("another claim serves, or is better")
             }
             Phase::Intent
@@ -116,28 +121,32 @@ impl Claims {
             return false;
         }
         // The successor on this node needs no letter.
-        let local = (key.0.clone(), current.id);
-        if !is_current
-            && let Some(next) = self.mine.get_mut(&local)
-            && next.is_held()
-            && next.is_proven()
-        {
-            next.kept_until = now + KEEP;
+        if let Some(successor) = self.successor(key, current) {
+            if let Some(next) = self.mine.get_mut(&successor) {
+                next.kept_until = now + KEEP;
+            }
             self.leave(now, key, DRAIN, "its successor on this node serves", out);
             return true;
         }
         let Some(mine) = self.mine.get(key) else { return false };
         let me = world.contender(self.me, &mine.claim);
+        let serves = mine.claim.phase == Phase::Ready;
         let any = !is_current || mine.claim.yielding;
         let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
         let better = |rival: &Contender<'_>| outranks(rival, &me);
+        let later = |rival: &Contender<'_>| {
+            let (its, own) = (rival.claim.revision, mine.claim.revision);
+            its > own || (its == own && better(rival))
+        };
         let staying = self.rivals(world, &key.0, current).filter(ready);
-        // Where all want to go and nobody comes, one of them is enough.
+        // Where all want to go and nobody comes, and where no node can hold the current definition, one of them is enough.
         let leaving = self.leavers(world, &key.0, current).filter(ready);
+        let outdated = self.contenders(world, &key.0).filter(ready).filter(later);
         let reliever = best(staying.filter(|rival| any || better(rival)))
-            .or_else(|| best(leaving.filter(|rival| any && (!is_current || better(rival)))))
-            .map(|rival| rival.node);
-        let Some(reliever) = reliever else {
+            .or_else(|| best(leaving.filter(|it| any && (!is_current || !serves || better(it)))))
+            .or_else(|| best(outdated.filter(|_| !is_current)))
+            .map(|rival| (rival.node, rival.claim.revision));
+        let Some((reliever, revision)) = reliever else {
             if let Some(mine) = self.mine.get_mut(key) {
                 mine.asked = None;
             }
@@ -147,7 +156,7 @@ impl Claims {
             self.leave(now, key, DRAIN, "a better claimant serves", out);
             return true;
         }
-        self.ask(now, key, reliever, current, out);
+        self.ask(now, key, reliever, revision, out);
         false
     }
 
@@ -182,12 +191,10 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) {
         let now = world.now;
-        let current = world.current(slot);
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
         mine.refresh(now);
         let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
-        let serves = (mine.is_held() && mine.is_proven() && current == Some(revision))
-            || !world.rules.hold(Rule::KeepOnlyReady);
+        let serves = (mine.is_held() && mine.is_proven()) || !world.rules.hold(Rule::KeepOnlyReady);
         if world.warm && serves && !asking {
             mine.kept_until = now + KEEP;
             out.push(Effect::Keep { to: from, slot: slot.clone(), nonce });
@@ -219,6 +226,16 @@ impl Claims {
         }
     }
 
+    /// K4: this node's own claim that serves in the place of `key`: of the current revision, else of a later one.
+    fn successor(&self, key: &(SlotId, u64), current: Revision) -> Option<(SlotId, u64)> {
+        let revision = self.mine.get(key)?.claim.revision;
+        let serves = |mine: &&Mine| mine.is_held() && mine.is_proven();
+        let next = self.of_slot(&key.0).filter(serves).map(|mine| mine.claim.revision);
+        next.filter(|next| revision != current && (*next == current || *next > revision))
+            .max_by_key(|next| (*next == current, *next))
+            .map(|next| (key.0.clone(), next.id))
+    }
+
     /// Claims of the current revision by others that do not want to be relieved themselves.
     fn rivals<'a>(
         &'a self,
@@ -226,7 +243,8 @@ impl Claims {
         slot: &SlotId,
         current: Revision,
     ) -> impl Iterator<Item = Contender<'a>> {
-        self.contenders(world, slot, current).filter(|it| !it.claim.yielding)
+        let of_current = move |it: &Contender<'_>| it.claim.revision == current;
+        self.contenders(world, slot).filter(of_current).filter(|it| !it.claim.yielding)
     }
 
     /// Those that do.
@@ -236,18 +254,20 @@ impl Claims {
         slot: &SlotId,
         current: Revision,
     ) -> impl Iterator<Item = Contender<'a>> {
-        self.contenders(world, slot, current).filter(|it| it.claim.yielding)
+        let of_current = move |it: &Contender<'_>| it.claim.revision == current;
+        self.contenders(world, slot).filter(of_current).filter(|it| it.claim.yielding)
     }
 
+    /// Claims by others that hold the slot.
     fn contenders<'a>(
         &'a self,
         world: &'a World<'_>,
         slot: &SlotId,
-        current: Revision,
     ) -> impl Iterator<Item = Contender<'a>> {
-        let others = self.book.of(slot).filter(move |(node, held)| {
-            world.stands(*node, held) && held.claim.revision == current && held.claim.phase.holds()
-        });
+        let others = self
+            .book
+            .of(slot)
+            .filter(|(node, held)| world.stands(*node, held) && held.claim.phase.holds());
         others.map(move |(node, held)| world.contender(node, &held.claim))
     }
 }

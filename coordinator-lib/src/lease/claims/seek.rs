@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::mine::{Hold, Mine};
 use super::super::need::{Need, any_global, is_renewed, wanted_slots};
+use super::heirs::next_of;
 use super::{Claims, DRAIN, Effect, World, claim, occupy};
 use crate::fact::Phase;
 use crate::id::{NodeId, Revision, SlotId, SlotIndex};
@@ -23,7 +24,7 @@ const RANK_DELAY_STEPS_MAX: u32 = 8;
 /// How long a claimant listens for objections before it starts (C4). Several round trips of a local network.
 pub(super) const INTENT: Duration = Duration::from_millis(100);
 /// How many nodes fetch an image ahead of time, beside the holder.
-const PREFETCH_RANKS: usize = 2;
+pub(super) const PREFETCH_RANKS: usize = 2;
 
 impl Claims {
     pub(super) fn seek(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
@@ -101,7 +102,11 @@ impl Claims {
         if due > now {
             self.wake_at(now, due);
         } else {
+            let next = next_of(&ranked, self.me);
             self.take(world, slot, spec, current, need, out);
+            if let Some(mine) = self.mine.get_mut(&(slot.clone(), current.id)) {
+                mine.next = next;
+            }
             // The slots behind this one find that much less room here, whoever was the first for this one.
             if position > 0
                 && let Some(place) = places.get_mut(&self.me)

@@ -31,6 +31,7 @@ fn service() -> ServiceName {
 
 /// One node of a mesh of four, and what it is told of the others. They are numbered by their score for the first slot, best
 /// first.
+#[derive(Clone)]
 struct Script {
     rules: Rules,
     me: usize,
@@ -316,9 +317,14 @@ fn c5_what_has_ended_gives_way_to_what_runs() {
     script.says(1, NEW, Phase::Starting, false);
     script.look();
     assert_eq!(script.phase(0), Some(Phase::Ended));
+    let mut other = script.clone();
     script.says(1, NEW, Phase::Ready, false);
     script.look();
     assert_eq!(script.phase(0), Some(Phase::Released));
+    // One that wants to go too: it cannot be relieved while this one holds the slot.
+    other.says(1, NEW, Phase::Ready, true);
+    other.look();
+    assert_eq!(other.phase(0), Some(Phase::Released));
 }
 
 /// K2. Whoever asks would stop, and nobody would serve.
@@ -382,6 +388,35 @@ fn c11_of_two_that_want_to_go_the_better_one_stays() {
     better.is_asked(1);
     assert!(better.out.iter().any(|effect| matches!(effect, Effect::Keep { .. })));
     assert!(asks(&script(1, 0)));
+}
+
+/// C11. The current definition fits nowhere, and two nodes hold the one before it, from both sides of a split.
+#[test]
+fn c11_of_two_outdated_ones_the_better_one_stays() {
+    let asks = [0, 1].map(|me| {
+        let mut script = Script::new(Rules::ALL, me, 1);
+        script.spec().deploy.reservation.cpu = Cpu { millis: 1_000_000 };
+        script.claims.adopt(script.now, slot(0), OLD, None, false);
+        script.says(1 - me, OLD, Phase::Ready, false);
+        script.wait(100);
+        script.out.iter().any(|effect| matches!(effect, Effect::Ask { .. }))
+    });
+    assert_eq!(asks, [false, true]);
+}
+
+/// K4. Two old definitions on one node, and the current one fits nowhere.
+#[test]
+fn c11_of_two_outdated_ones_of_a_node_the_later_one_stays() {
+    let mut script = Script::new(Rules::ALL, 0, 1);
+    script.spec().deploy.reservation.cpu = Cpu { millis: 1_000_000 };
+    let older = Revision { number: 0, id: 7 };
+    for revision in [OLD, older] {
+        script.claims.adopt(script.now, slot(0), revision, None, false);
+    }
+    script.wait(1_000);
+    let claims = script.claims.mine().map(|mine| (mine.claim().revision, mine.claim().phase));
+    let held: Vec<_> = claims.filter(|(_, phase)| phase.holds()).collect();
+    assert_eq!(held, [(OLD, Phase::Ready)]);
 }
 
 #[test]
