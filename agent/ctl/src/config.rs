@@ -15,8 +15,10 @@ use crate::target;
 /// Where it is.
 pub(crate) fn path(global: &Global) -> Result<PathBuf, Failure> {
     global.config.clone().or_else(operator::default_path).ok_or_else(|| {
-        Failure::usage("there is no home directory to look for the configuration file in")
-            .next("agentctl --config FILE …")
+        Failure::usage(
+            "there is no home directory to look for the configuration file in",
+            "agentctl --config FILE …",
+        )
     })
 }
 
@@ -33,20 +35,29 @@ pub(crate) fn unusable(error: ContextError) -> Failure {
     match error {
         ContextError::Unknown { asked, known } => {
             let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            Failure::usage(format!("{text}: {}", target::hint(&asked, &names)))
-                .next("agentctl context ls")
+            let text = format!("{text}: {}", target::hint(&asked, &names));
+            Failure::usage(text, "agentctl context ls")
         }
         ContextError::NoneCurrent => {
-            Failure::usage(text).next("agentctl context use NAME; agentctl context ls shows them")
+            Failure::usage(text, "agentctl context use NAME; agentctl context ls shows them")
         }
         ContextError::Missing { .. } | ContextError::Empty => {
-            Failure::usage(text).next("agentctl login --help")
+            Failure::usage(text, "agentctl login --help")
         }
-        ContextError::Taken(_) => Failure::usage(text).next("agentctl context ls"),
+        ContextError::Taken(_) => Failure::usage(text, "agentctl context ls"),
         ContextError::File(_) | ContextError::Syntax { .. } | ContextError::Value { .. } => {
-            Failure::usage(text)
+            Failure::usage(text, "mend this, or name another file")
         }
     }
+}
+
+/// Where a pin comes from.
+pub(crate) const WHOLE_LINE: &str =
+    "ask an admin for the whole line: agentctl operator add and agentctl context show print it";
+
+/// A pin, as it is typed.
+pub(crate) fn pin(text: &str) -> Result<Pin, Failure> {
+    Pin::parse(text).map_err(|error| Failure::usage(format!("--pin: {error}"), WHOLE_LINE))
 }
 
 /// What an admin types to let an operator in.

@@ -77,9 +77,9 @@ impl Failure {
         Self { kind: Kind::Failed, text: text.into(), next: None }
     }
 
-    /// The arguments or the input are wrong.
-    pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, text: text.into(), next: None }
+    /// The arguments or the input are wrong, and this would be better: nobody is left with a no.
+    pub(crate) fn usage(text: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, text: text.into(), next: Some(next.into()) }
     }
 
     /// Adds what to type next.

@@ -45,9 +45,8 @@ pub(crate) fn read(wanted: &Wanted) -> Result<Read, Failure> {
     if path.exists() {
         return from_path(path, name, wanted);
     }
-    let Some(name) = name else {
-        return Err(Failure::usage(format!("there is no file or directory {}", wanted.what))
-            .next(format!("to run an image: agentctl place {} --name NAME", wanted.what)));
+    let Some(name) = name.filter(|_| !is_path(path)) else {
+        return Err(not_there(path));
     };
     let bare = BareImage {
         name,
@@ -60,8 +59,37 @@ pub(crate) fn read(wanted: &Wanted) -> Result<Read, Failure> {
     Ok(Read { manifest, warnings: Vec::new() })
 }
 
+/// Whether it can be a path only: no image has such a name.
+fn is_path(path: &Path) -> bool {
+    path.is_absolute() || path.starts_with(".") || path.starts_with("..") || is_manifest(path)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    target::path::has_extension(path, &["yaml", "yml"])
+}
+
+fn not_there(path: &Path) -> Failure {
+    let (shown, text) =
+        (path.display(), format!("there is no file or directory {}", path.display()));
+    match target::path::meant(path, is_manifest) {
+        Some(meant) => Failure::usage(
+            format!("{text}: did you mean {}?", meant.display()),
+            format!("agentctl place {}", meant.display()),
+        ),
+        None if is_path(path) => {
+            Failure::usage(text, "agentctl place DIR; agentctl place --help has examples")
+        }
+        None => {
+            Failure::usage(text, format!("to run an image: agentctl place {shown} --name NAME"))
+        }
+    }
+}
+
 fn unusable(what: &str, problems: &Problems) -> Failure {
-    Failure::usage(format!("{what} cannot be placed as it is\n\n{problems}"))
+    Failure::usage(
+        format!("{what} cannot be placed as it is\n\n{problems}"),
+        "mend this and repeat it with --dry-run, which shows what would change",
+    )
 }
 
 /// A port alone is published under its own number.
@@ -70,7 +98,9 @@ fn published(port: &str) -> String {
 }
 
 fn app_name(text: &str) -> Result<AppName, Failure> {
-    text.parse().map_err(|error| Failure::usage(format!("--name {text:?}: {error}")))
+    text.parse().map_err(|error| {
+        Failure::usage(format!("--name {text:?}: {error}"), "take a name such as my-app")
+    })
 }
 
 fn from_path(path: &Path, name: Option<AppName>, wanted: &Wanted) -> Result<Read, Failure> {
@@ -80,15 +110,15 @@ fn from_path(path: &Path, name: Option<AppName>, wanted: &Wanted) -> Result<Read
         ("a command", !wanted.command.is_empty(), "command"),
     ];
     if let Some((flag, _, key)) = flags.into_iter().find(|(_, given, _)| *given) {
-        return Err(Failure::usage(format!(
-            "{flag} is for an image; {} is a manifest",
-            wanted.what
-        ))
-        .next(format!("write `{key}` of a service in the manifest")));
+        return Err(Failure::usage(
+            format!("{flag} is for an image; {} is a manifest", wanted.what),
+            format!("write `{key}` of a service in the manifest"),
+        ));
     }
     let is_archive = [".tar", ".tar.gz", ".tgz"].iter().any(|end| wanted.what.ends_with(end));
     if is_archive && path.is_file() {
-        return Err(Failure::usage(format!("{} is an archive, not a manifest", wanted.what)).next(
+        return Err(Failure::usage(
+            format!("{} is an archive, not a manifest", wanted.what),
             format!("agentctl image push {}, then place the image by its name", wanted.what),
         ));
     }
@@ -143,9 +173,12 @@ pub(crate) async fn resolve<M: Mesh>(
         let known: Vec<&str> = known.map(String::as_str).collect();
         let hint = target::nearest(first, &known)
             .map_or_else(String::new, |name| format!(": did you mean {name}?"));
-        Failure::usage(format!("{which} {list} {verb} not on the mesh{hint}")).next(format!(
-            "docker save {first} -o image.tar && agentctl image push image.tar; agentctl image ls shows what is there"
-        ))
+        Failure::usage(
+            format!("{which} {list} {verb} not on the mesh{hint}"),
+            format!(
+                "docker save {first} -o image.tar && agentctl image push image.tar; agentctl image ls shows what is there"
+            ),
+        )
     })
 }
 

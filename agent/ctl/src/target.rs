@@ -1,5 +1,8 @@
 //! What people type for apps, services, replicas and nodes, and what they may have meant.
 
+mod nearest;
+pub(crate) mod path;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,6 +10,7 @@ use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{SlotId, SlotIndex};
 use mesh_coordinator::view::{AppView, NodeView, Overview, ServiceView, SlotView};
 
+pub(crate) use self::nearest::{hint, listed, nearest};
 use crate::failure::Failure;
 use crate::roll::Seat;
 
@@ -52,6 +56,16 @@ impl fmt::Display for Target {
 
 /// The app of that name, or of that beginning of an id.
 pub(crate) fn app<'a>(overview: &'a Overview, text: &str) -> Result<&'a AppView, Failure> {
+    if let Some((name, _)) = text.split_once('/') {
+        let app = app(overview, name)?;
+        return Err(Failure::usage(
+            format!(
+                "{text} is a part of an app, and this takes a whole one: did you mean {}?",
+                app.name
+            ),
+            format!("agentctl ps {}", app.name),
+        ));
+    }
     let apps = overview.apps.iter();
     let known =
         apps.map(|app| Known { name: app.name.to_string(), id: app.uid.to_string(), of: app });
@@ -120,7 +134,18 @@ pub(crate) fn slots<'a>(
         return Ok(vec![found]);
     }
     let names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
-    Err(Failure::usage(format!("there is no replica {target}: there is {}", listed(&names))))
+    // One number is as near as another: only the names of nodes can be misspelt.
+    let ends: Vec<&str> = names.iter().filter_map(|name| name.rsplit('/').next()).collect();
+    let meant = if wanted.is_none() { nearest(index, &ends) } else { None };
+    let hint = match meant.and_then(|end| names.iter().find(|name| name.ends_with(end))) {
+        Some(name) => format!("did you mean {name}?"),
+        None if names.is_empty() => "there is none now".to_owned(),
+        None => format!("there is {}", listed(&names)),
+    };
+    Err(Failure::usage(
+        format!("there is no replica {target}: {hint}"),
+        format!("agentctl ps {}", target.app),
+    ))
 }
 
 /// The one replica that a target means.
@@ -128,14 +153,16 @@ pub(crate) fn slot<'a>(overview: &'a Overview, target: &Target) -> Result<&'a Sl
     let found = slots(overview, target)?;
     match found.as_slice() {
         [slot] => Ok(slot),
-        [] => Err(Failure::usage(format!("{target} has no replica now"))
-            .next(format!("agentctl ps {}", target.app))),
+        [] => Err(Failure::usage(
+            format!("{target} has no replica now"),
+            format!("agentctl ps {}", target.app),
+        )),
         several => {
             let names: Vec<&str> = several.iter().map(|slot| slot.name.as_str()).collect();
-            Err(Failure::usage(format!(
-                "{target} has several replicas: name one of {}",
-                listed(&names)
-            )))
+            Err(Failure::usage(
+                format!("{target} has several replicas: name one of {}", listed(&names)),
+                format!("agentctl ps {} shows where they are", target.app),
+            ))
         }
     }
 }
@@ -178,55 +205,15 @@ fn pick<'a, T>(
         [] => {}
         several => {
             let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
-            return Err(Failure::usage(format!("{text} begins several ids: {}", listed(&ids))));
+            return Err(Failure::usage(
+                format!("{text} begins several ids: {}", listed(&ids)),
+                format!("type more of it; {command} shows them"),
+            ));
         }
     }
     let names: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
     let hint = hint(text, &names);
-    Err(Failure::usage(format!("there is no {kind} {text:?}: {hint}")).next(command.to_owned()))
-}
-
-/// What may have been meant by a name that is none, or which names there are.
-pub(crate) fn hint(text: &str, names: &[&str]) -> String {
-    match nearest(text, names) {
-        Some(name) => format!("did you mean {name}?"),
-        None if names.is_empty() => "there is none yet".to_owned(),
-        None => format!("there is {}", listed(names)),
-    }
-}
-
-/// Some names of a list, for people.
-pub(crate) fn listed(names: &[&str]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<&str> = names.iter().take(SHOWN).copied().collect();
-    match names.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{}, and {more} more", shown.join(", ")),
-        _ => shown.join(", "),
-    }
-}
-
-/// The name that was probably meant: a third of it may be wrong.
-pub(crate) fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
-    let measured = names.iter().map(|name| (distance(text, name), *name));
-    let (edits, name) = measured.min_by_key(|(edits, _)| *edits)?;
-    (edits <= name.chars().count().div_ceil(3)).then_some(name)
-}
-
-/// How many characters must be inserted, removed or replaced to make `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        let mut left = i + 1;
-        for (y, pair) in b.iter().zip(row.windows(2)) {
-            let [diagonal, above] = pair else { continue };
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(x != *y));
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
+    Err(Failure::usage(format!("there is no {kind} {text:?}: {hint}"), command))
 }
 
 #[cfg(test)]

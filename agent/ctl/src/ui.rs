@@ -154,7 +154,7 @@ impl Ui {
         if self.asks == Asks::Nobody {
             let text =
                 "standard input is no terminal, so nobody can be asked whether this is meant:";
-            return Err(Failure::usage(format!("{text}\n{what}")).next("repeat it with -y"));
+            return Err(Failure::usage(format!("{text}\n{what}"), "repeat it with -y"));
         }
         self.ask(what)
     }

@@ -14,10 +14,13 @@ use crate::cli::Global;
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::output::json;
+use crate::target;
 use crate::ui::{Ui, table};
 
 /// Stands for standard input or output where a file is expected.
 const PIPE: &str = "-";
+/// Where a file to import comes from.
+const WRITES_A_FILE: &str = "on the machine that has the context: agentctl context export FILE";
 
 /// Look after the meshes that this machine knows.
 #[derive(Debug, clap::Subcommand)]
@@ -223,8 +226,10 @@ fn export(args: &Export, path: &Path, name: Option<&str>, ui: &mut Ui) -> Result
     let context = contexts.select(name).map_err(config::unusable)?;
     let is_piped = args.file.as_os_str() == PIPE;
     if is_piped && std::io::stdout().is_terminal() {
-        return Err(Failure::usage("a private key is not printed on a terminal")
-            .next("agentctl context export FILE, or pipe it into agentctl context import -"));
+        return Err(Failure::usage(
+            "a private key is not printed on a terminal",
+            "agentctl context export FILE, or pipe it into agentctl context import -",
+        ));
     }
     let what = format!(
         "The private key of {} on {} goes with it: whoever reads it can do what {0} can. Keep it to machines of your own.",
@@ -254,13 +259,15 @@ fn import(args: &Import, path: &Path, ui: &mut Ui) -> Result<Outcome, Failure> {
     };
     let imported = imported.map_err(|error| {
         if let ContextError::Missing { path } = error {
-            Failure::usage(format!("there is no file {path}"))
+            let guess = target::path::guess(&args.file);
+            Failure::usage(format!("there is no file {path}{guess}"), WRITES_A_FILE)
         } else {
             config::unusable(error)
         }
     })?;
     if imported.all().is_empty() {
-        return Err(Failure::usage(format!("{} holds no context", args.file.display())));
+        let text = format!("{} holds no context", args.file.display());
+        return Err(Failure::usage(text, WRITES_A_FILE));
     }
     let names = Contexts::edit(path, |contexts| {
         let each = imported.all().iter().cloned();

@@ -11,6 +11,7 @@ use crate::intent;
 use crate::manifest::normal;
 use crate::mesh::{Mesh, Pushed};
 use crate::output::{json, of, text};
+use crate::target;
 use crate::ui::Ui;
 use crate::wait::Progress;
 
@@ -64,11 +65,18 @@ async fn list<M: Mesh>(mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
 
 async fn push<M: Mesh>(args: &PushArgs, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
     let path = args.archive.display();
-    let unreadable = |error| Failure::usage(format!("cannot read {path}: {error}"));
+    let unreadable = |error| {
+        Failure::usage(
+            format!("cannot read {path}: {error}{}", target::path::guess(&args.archive)),
+            "docker save IMAGE -o image.tar && agentctl image push image.tar",
+        )
+    };
     let archive = tokio::fs::File::open(&args.archive).await.map_err(unreadable)?;
     if archive.metadata().await.map_err(unreadable)?.is_dir() {
-        return Err(Failure::usage(format!("{path} is a directory"))
-            .next(format!("tar -C {path} -cf image.tar . && agentctl image push image.tar")));
+        return Err(Failure::usage(
+            format!("{path} is a directory"),
+            format!("tar -C {path} -cf image.tar . && agentctl image push image.tar"),
+        ));
     }
     let overview = mesh.overview().await?;
     let progress = Progress::start(ui, "sending the archive");
@@ -100,11 +108,10 @@ fn names(pushed: &Pushed, name: Option<&str>) -> Result<BTreeMap<String, String>
             .flat_map(|image| image.names.iter().map(|name| (normal(name), image.digest.clone())))
             .collect()),
         (Some(name), [only]) => Ok(BTreeMap::from([(normal(name), only.digest.clone())])),
-        (Some(name), images) => Err(Failure::usage(format!(
-            "--name {name} needs an archive with one image; this one has {}",
-            images.len()
-        ))
-        .next("push it without --name: the images keep their own names")),
+        (Some(name), images) => Err(Failure::usage(
+            format!("--name {name} needs an archive with one image; this one has {}", images.len()),
+            "push it without --name: the images keep their own names",
+        )),
     }
 }
 

@@ -67,16 +67,22 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
     match (&args.pin, args.addresses.first()) {
         (None, None) => {
             let Newcomer { name, key } = newcomer(args, &path)?;
-            report(&Told { args, path: &path, name: &name, key: &key, context: None }, &Progress::Key, ui)
+            report(
+                &Told { args, path: &path, name: &name, key: &key, context: None },
+                &Progress::Key,
+                ui,
+            )
         }
-        (None, Some(address)) => Err(Failure::usage(format!(
-            "without --pin PIN nobody could tell whose agent answers at {address}"
-        ))
-        .next("ask an admin for the whole line: agentctl operator add and agentctl context show print it")),
-        (Some(_), None) => Err(Failure::usage("where is an agent of the mesh?")
-            .next("agentctl login HOST:PORT --pin PIN")),
+        (None, Some(address)) => Err(Failure::usage(
+            format!("without --pin PIN nobody could tell whose agent answers at {address}"),
+            config::WHOLE_LINE,
+        )),
+        (Some(_), None) => Err(Failure::usage(
+            "where is an agent of the mesh?",
+            "agentctl login HOST:PORT --pin PIN",
+        )),
         (Some(pin), Some(_)) => {
-            let pin = Pin::parse(pin).map_err(|error| Failure::usage(format!("--pin: {error}")))?;
+            let pin = config::pin(pin)?;
             let mut context = remember(&pin, args, &path, None)?;
             let mut remote = Remote::of(path.clone(), context.clone(), None);
             let mut progress = progress(&remote).await?;
@@ -108,7 +114,7 @@ fn name(args: &Args) -> Result<OperatorName, Failure> {
     let user = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let user = || user().and_then(|name| name.to_ascii_lowercase().parse().ok());
     args.name.clone().or_else(user).ok_or_else(|| {
-        Failure::usage("what do you want to be called?").next("agentctl login --name NAME")
+        Failure::usage("what do you want to be called?", "agentctl login --name NAME")
     })
 }
 

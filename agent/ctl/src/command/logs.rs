@@ -58,8 +58,10 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         return follow::run(args, sources, mesh, ui).await;
     }
     if sources.is_empty() {
-        return Err(Failure::usage(format!("{} has no replica now", args.target))
-            .next(format!("agentctl ps {}", args.target.app)));
+        return Err(Failure::usage(
+            format!("{} has no replica now", args.target),
+            format!("agentctl ps {}", args.target.app),
+        ));
     }
     let mut lines = Vec::new();
     let mut missing = Vec::new();

@@ -99,8 +99,12 @@ async fn label<M: Mesh>(args: LabelArgs, mesh: &M, ui: &mut Ui) -> Result<Outcom
             Edit::Set(key, value) => drop(after.labels.insert(key, value)),
             Edit::Remove(key) => {
                 if after.labels.remove(&key).is_none() {
-                    return Err(Failure::usage(format!("{} has no label {key}", node.name))
-                        .next("agentctl nodes"));
+                    let known: Vec<&str> = after.labels.keys().map(LabelKey::as_str).collect();
+                    let hint = target::hint(key.as_str(), &known);
+                    return Err(Failure::usage(
+                        format!("{} has no label {key}: {hint}", node.name),
+                        "agentctl nodes",
+                    ));
                 }
             }
         }

@@ -14,7 +14,6 @@ use mesh_coordinator::catalogue::Body;
 use mesh_coordinator::name::{MeshName, OperatorName};
 use mesh_identity::keys::{self, KeyPair};
 use mesh_identity::operator::{Context, ContextError, Contexts, KnownAgent};
-use mesh_identity::pin::Pin;
 use mesh_identity::recovery;
 use zeroize::Zeroizing;
 
@@ -27,6 +26,7 @@ use crate::mesh::{CallError, Mesh};
 use crate::output::{json, of};
 use crate::remote::Remote;
 use crate::roll::Roll;
+use crate::target;
 use crate::ui::Ui;
 
 /// More than any recovery key has: keeps a wrong file from being read.
@@ -150,15 +150,26 @@ fn read_key(args: &Args, ui: &mut Ui) -> Result<KeyPair, Failure> {
             }
         }
     };
-    read.map_err(|error| Failure::usage(format!("{name} cannot be read: {error}")))?;
-    recovery::parse(text.trim()).map_err(|error| Failure::usage(format!("{name}: {error}")))
+    read.map_err(|error| {
+        let guess = args.key_file.as_deref().map(target::path::guess).unwrap_or_default();
+        Failure::usage(
+            format!("{name} cannot be read: {error}{guess}"),
+            "agentctl recover --key-file FILE, or agentctl recover to type the key",
+        )
+    })?;
+    recovery::parse(text.trim()).map_err(|error| {
+        Failure::usage(
+            format!("{name}: {error}"),
+            "the recovery key is what agent init showed: 14 groups of 4 characters",
+        )
+    })
 }
 
 /// How to reach the mesh, in the name of the recovery key.
 fn way(args: &Args, global: &Global, path: &Path, key: KeyPair) -> Result<Context, Failure> {
     let known = match &args.pin {
         Some(pin) => {
-            let pin = Pin::parse(pin).map_err(|error| Failure::usage(format!("--pin: {error}")))?;
+            let pin = config::pin(pin)?;
             let agent = |address: &String| KnownAgent { address: address.clone(), key: pin.agent };
             let agents = global.agent.iter().map(agent).collect();
             let operator_name = "root".parse().map_err(|_never| Failure::failed("no name"))?;

@@ -46,14 +46,15 @@ pub(crate) async fn restart<M: Mesh>(
     let overview = mesh.overview().await?;
     let app = target::app(&overview, &args.target.app)?;
     if args.target.index.is_some() {
+        let service = args.target.service.as_deref().unwrap_or_default();
+        let service = target::service(app, service)?;
         return Err(Failure::usage(
-            "a restart is of a whole service: its replicas are replaced in turn",
-        )
-        .next(format!(
-            "agentctl restart {}/{}",
-            app.name,
-            args.target.service.as_deref().unwrap_or_default()
-        )));
+            format!(
+                "a restart is of a whole service, whose replicas are replaced in turn: did you mean {}/{}?",
+                app.name, service.name
+            ),
+            format!("agentctl restart {}/{}", app.name, service.name),
+        ));
     }
     if !app.running {
         return Err(Failure::failed(format!("{} is stopped", app.name))

@@ -114,26 +114,47 @@ fn wanted<'a>(args: &Args, overview: &'a Overview) -> Result<Vec<Wanted<'a>>, Fa
         let app = match (name, overview.apps.as_slice()) {
             (Some(name), _) => target::app(overview, name)?,
             (None, [only]) => only,
-            (None, _) => {
-                let Request { service, replicas, .. } = request;
-                let has = |app: &&AppView| target::service(app, service).is_ok();
-                let app = overview.apps.iter().find(has).map_or("APP", |app| app.name.as_str());
-                return Err(Failure::usage(format!("which app is {service} of?"))
-                    .next(format!("agentctl scale {app}/{service}={replicas}")));
-            }
+            (None, _) => return Err(no_app(request, overview)),
         };
         let service = target::service(app, &request.service)?;
         if service.mode == Mode::Global {
-            return Err(Failure::usage(format!(
-                "{}/{} has one replica on every suitable node, so it has no number to change",
-                app.name, service.name
-            )));
+            return Err(Failure::usage(
+                format!(
+                    "{}/{} has one replica on every suitable node, so it has no number to change",
+                    app.name, service.name
+                ),
+                format!("agentctl ps {}; labels and drains say which nodes are suitable", app.name),
+            ));
         }
         let scale =
             Scale { app: app.uid, service: service.name.clone(), replicas: request.replicas };
         wanted.push(Wanted { app, scale, mode: service.mode, now: service.n_wanted });
     }
     Ok(wanted)
+}
+
+/// A service without its app, of which there are several or none.
+fn no_app(request: &Request, overview: &Overview) -> Failure {
+    let Request { service, replicas, .. } = request;
+    let services = overview.apps.iter().flat_map(|app| {
+        app.services
+            .iter()
+            .map(|service| (service.name.as_str(), format!("{}/{}", app.name, service.name)))
+    });
+    let (names, wholes): (Vec<&str>, Vec<String>) = services.unzip();
+    let meant = target::nearest(service, &names);
+    let all = names.iter().zip(&wholes);
+    let meant: Vec<&str> =
+        all.filter(|(name, _)| Some(**name) == meant).map(|(_, whole)| whole.as_str()).collect();
+    let Some(first) = meant.first() else {
+        let wholes: Vec<&str> = wholes.iter().map(String::as_str).collect();
+        let hint = target::hint(service, &wholes);
+        return Failure::usage(format!("there is no service {service:?}: {hint}"), "agentctl ps");
+    };
+    Failure::usage(
+        format!("which app is {service} of? did you mean {}?", meant.join(" or ")),
+        format!("agentctl scale {first}={replicas}"),
+    )
 }
 
 fn words(wanted: &[Wanted<'_>]) -> String {

@@ -1,6 +1,7 @@
 //! Commands, typed as an operator types them, against a mesh in memory.
 
 mod change;
+mod names;
 mod operator;
 mod place;
 mod read;
@@ -8,7 +9,7 @@ mod read;
 use clap::Parser as _;
 
 use super::on_mesh;
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::mesh::fake::Fake;
 use crate::ui::capture::Captured;
 
@@ -32,6 +33,25 @@ async fn run_with(fake: &Fake, answer: Option<bool>, line: &str) -> Ran {
     let cli = Cli::try_parse_from(line.split_whitespace()).expect("the line is well formed");
     let mut ui = captured.ui(cli.global.output, answer);
     let code = match on_mesh(fake, &mut ui, cli.command).await {
+        Ok(outcome) => outcome.code(),
+        Err(failure) => {
+            ui.warn(failure.message().unwrap_or_default()).unwrap();
+            failure.code()
+        }
+    };
+    Ran { code, out: captured.out.text(), err: captured.err.text() }
+}
+
+/// Runs a line in a script; what needs no mesh in memory, with the configuration file that it names.
+async fn run_line(fake: &Fake, line: &str) -> Ran {
+    let cli = Cli::try_parse_from(line.split_whitespace()).expect("the line is well formed");
+    let works_alone = matches!(cli.command, Command::Context(_) | Command::Recover(_));
+    if !works_alone && cli.global.context.is_none() {
+        return run(fake, line).await;
+    }
+    let captured = Captured::default();
+    let mut ui = captured.ui(cli.global.output, None);
+    let code = match super::run(cli, &mut ui).await {
         Ok(outcome) => outcome.code(),
         Err(failure) => {
             ui.warn(failure.message().unwrap_or_default()).unwrap();

@@ -200,7 +200,9 @@ impl Fake {
             Mode::Replicated(n) => n,
             Mode::Global => 3,
         };
-        let slots: Vec<_> = (0..n_wanted).map(|n| self.slot(named, n, revision)).collect();
+        let is_global = mode == Mode::Global;
+        let slots: Vec<_> =
+            (0..n_wanted).map(|n| self.slot(named, (n, is_global), revision)).collect();
         let is_ready = |slot: &&SlotView| slot.claims.iter().any(|c| c.phase == Phase::Ready);
         ServiceView {
             name: service,
@@ -216,7 +218,7 @@ impl Fake {
         }
     }
 
-    fn slot(&self, named: &Named<'_>, n: u32, revision: Revision) -> SlotView {
+    fn slot(&self, named: &Named<'_>, (n, is_global): (u32, bool), revision: Revision) -> SlotView {
         let nodes = self.nodes.borrow();
         let is_drained = |node: &&NodeView| {
             let drain = self.best(&RecordKey::Drain(node.id)).map(|record| record.body);
@@ -241,13 +243,14 @@ impl Fake {
             detail: detail.to_owned(),
         };
         let is_claimed = self.fate.get() != Fate::Unclaimed;
+        let (index, end) = if is_global {
+            (SlotIndex::Node(node.id), node.name.to_string())
+        } else {
+            (SlotIndex::Number(n), n.to_string())
+        };
         SlotView {
-            slot: SlotId {
-                app: named.app.app,
-                service: named.service.parse().unwrap(),
-                index: SlotIndex::Number(n),
-            },
-            name: format!("{}/{}/{n}", named.app.spec.name, named.service),
+            slot: SlotId { app: named.app.app, service: named.service.parse().unwrap(), index },
+            name: format!("{}/{}/{end}", named.app.spec.name, named.service),
             wanted: true,
             claims: is_claimed.then_some(claim).into_iter().collect(),
         }

@@ -1,6 +1,6 @@
 //! Names are found, abbreviated and guessed.
 
-use super::{Target, app, distance, nearest, node, slot};
+use super::{Target, app, node, slot};
 use crate::mesh::Mesh as _;
 use crate::mesh::fake::{Fake, node as fake_node};
 
@@ -12,21 +12,6 @@ fn a_target_has_one_to_three_parts() {
     for text in ["", "/", "blog/", "/web", "a/b/c/d"] {
         assert!(text.parse::<Target>().is_err(), "{text:?}");
     }
-}
-
-#[test]
-fn distance_counts_edits() {
-    assert_eq!(distance("web", "web"), 0);
-    assert_eq!(distance("", "web"), 3);
-    assert_eq!(distance("wbe", "web"), 2);
-    assert_eq!(distance("webs", "web"), 1);
-}
-
-#[test]
-fn only_a_near_name_is_suggested() {
-    assert_eq!(nearest("blgo", &["web", "blog"]), Some("blog"));
-    assert_eq!(nearest("blg", &["web", "blog"]), Some("blog"));
-    assert_eq!(nearest("database", &["web", "blog"]), None);
 }
 
 #[tokio::test]

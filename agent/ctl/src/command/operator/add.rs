@@ -109,10 +109,7 @@ fn key_of(args: &Args, roll: &Roll) -> Result<PublicKey, Failure> {
             let near = target::nearest(args.name.as_str(), &names);
             let hint = near.map_or_else(String::new, |name| format!(" (did you mean {name}?)"));
             let text = format!("{} is no operator yet{hint}: a new one needs --key KEY", args.name);
-            Failure::usage(text).next(format!(
-                "on the machine of {}: agentctl login, which prints the whole line",
-                args.name
-            ))
+            Failure::usage(text, whole_line(&args.name))
         });
     };
     if roll.state().removed_operators.contains(&key) {
@@ -124,17 +121,27 @@ fn key_of(args: &Args, roll: &Roll) -> Result<PublicKey, Failure> {
     let is_node =
         roll.state().nodes.contains_key(&node) || roll.state().removed_nodes.contains(&node);
     if is_node {
-        return Err(Failure::usage("this is the key of a node, which cannot be an operator's too"));
+        return Err(Failure::usage(
+            "this is the key of a node, which cannot be an operator's too",
+            whole_line(&args.name),
+        ));
     }
     match named.filter(|seat| seat.key != key) {
-        Some(other) => Err(Failure::usage(format!(
-            "{} is an operator already, by another key ({})",
-            other.name,
-            keys::fingerprint(&other.key)
-        ))
-        .next(format!("take another name, or first: agentctl operator rm {}", other.name))),
+        Some(other) => Err(Failure::usage(
+            format!(
+                "{} is an operator already, by another key ({})",
+                other.name,
+                keys::fingerprint(&other.key)
+            ),
+            format!("take another name, or first: agentctl operator rm {}", other.name),
+        )),
         None => Ok(key),
     }
+}
+
+/// Where the key comes from.
+fn whole_line(name: &OperatorName) -> String {
+    format!("on the machine of {name}: agentctl login, which prints the whole line")
 }
 
 /// The key is that of the root, whose role nobody changes.

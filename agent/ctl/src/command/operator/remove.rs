@@ -36,8 +36,10 @@ pub(super) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     let seats = roll.seats();
     let seat = target::operator(&seats, &args.operator)?;
     if seat.key == roll.me() {
-        return Err(Failure::usage(format!("{} is yourself: another admin has to", seat.name))
-            .next("agentctl operator ls"));
+        return Err(Failure::usage(
+            format!("{} is yourself: another admin has to", seat.name),
+            "agentctl operator ls",
+        ));
     }
     let removal = Removal::of(seat.key, &roll, intent::now())?;
     let records = intent::write(mesh, removal.bodies.clone()).await?;

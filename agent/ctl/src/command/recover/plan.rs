@@ -150,10 +150,10 @@ fn left_out(args: &Args, roll: &Roll, old: PublicKey) -> Result<BTreeSet<Hash>, 
                 .collect();
             if own.is_empty() {
                 let verb = if wanted == "drop" { "made" } else { "removed" };
-                return Err(Failure::usage(format!(
-                    "--{wanted} {name}: it was not the root who {verb} this operator"
-                ))
-                .next("agentctl operator ls --all"));
+                return Err(Failure::usage(
+                    format!("--{wanted} {name}: it was not the root who {verb} this operator"),
+                    "agentctl operator ls --all",
+                ));
             }
             found.extend(own);
         }

@@ -152,3 +152,19 @@ async fn join_tokens_of_the_old_root_end() {
     assert!(!kept(&plan, &unused));
     assert!(plan.tokens.is_empty(), "nothing rests on it");
 }
+
+#[tokio::test]
+async fn misspelt_operators_get_a_suggestion() {
+    let fake = Fake::new();
+    appoints(&fake, OPERATOR, "ben", 50, Role::Admin);
+    appoints(&fake, OPERATOR, "mallory", 51, Role::Admin);
+    removes(&fake, OPERATOR, key(51), &[]);
+    let dropped = plan(&fake, RECOVERY, &["bne"], &[]).await.unwrap_err();
+    let restored = plan(&fake, RECOVERY, &[], &["malory"]).await.unwrap_err();
+    for (failure, meant) in [(dropped, "ben"), (restored, "mallory")] {
+        let text = failure.message().unwrap();
+        assert_eq!(failure.code(), 2, "{text}");
+        assert!(text.contains(&format!("did you mean {meant}?")), "{text}");
+        assert!(text.contains("\n  next: "), "{text}");
+    }
+}
