@@ -12,9 +12,10 @@ mod tests {
     use std::str::FromStr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::Duration;
 
     use mesh_coordinator::rules::{Rule, Rules};
-    use mesh_tests::sim::scenario::survives_its_entry;
+    use mesh_tests::sim::scenario::{failovers, survives_its_entry};
     use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
     /// So many seeds are run when nobody says otherwise.
@@ -126,6 +127,20 @@ mod tests {
     fn an_acknowledged_app_survives_the_loss_of_all_power() {
         for seed in 0..100 {
             assert!(survives_its_entry(seed, true, Rules::ALL), "seed {seed}");
+        }
+    }
+
+    /// Too many nodes to tell everybody everything: those who take over are told at once all the same.
+    #[test]
+    fn a_large_mesh_takes_over_as_quickly_as_a_small_one() {
+        for seed in 0..3 {
+            let outcome = failovers(seed, 40, 3);
+            assert_eq!(outcome.violation, None);
+            let slowest = outcome.times.last().copied().unwrap_or_default();
+            assert!(
+                slowest > Duration::ZERO && slowest < Duration::from_millis(1_500),
+                "{slowest:?}"
+            );
         }
     }
 

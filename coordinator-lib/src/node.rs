@@ -16,7 +16,7 @@ use crate::catalogue::{Catalogue, Entry, State};
 use crate::event::{Event, Severity, Subject};
 use crate::fact::{Claim, Fact, FactKey, NodeFacts};
 use crate::id::{Incarnation, NodeId, SlotId};
-use crate::lease::{Claims, Effect, Strays, World};
+use crate::lease::{Claims, Effect, Strays, TELL_ALL_MAX, World};
 use crate::membership::{Act, Membership};
 use crate::message::Message;
 use crate::prng::Prng;
@@ -24,9 +24,6 @@ use crate::rules::Rules;
 use crate::time::{Instant, WallTime};
 use crate::view::NodeStatus;
 
-/// Up to this many members everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
-/// 32 messages of some 200 bytes are one burst of a few packets.
-const TELL_ALL_MAX: usize = 32;
 /// How many decisions are remembered of each slot.
 const DECISIONS_MAX: usize = 32;
 

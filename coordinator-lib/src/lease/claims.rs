@@ -8,6 +8,7 @@ mod tend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub(crate) use self::heirs::TELL_ALL_MAX;
 use super::book::{Book, Held};
 use super::mine::{Hold, Mine};
 use super::need::Standing;
@@ -85,8 +86,8 @@ pub(crate) struct Claims {
     me: NodeId,
     pub(crate) book: Book,
     mine: BTreeMap<(SlotId, u64), Mine>,
-    /// Since when a slot needs a claimant.
-    needed: BTreeMap<SlotId, Instant>,
+    /// The slots that need a claimant.
+    needed: BTreeMap<SlotId, seek::Wait>,
     /// How often this node failed with a slot, and when it failed last.
     failures: BTreeMap<(SlotId, u64), (u32, Instant)>,
     prefetched: BTreeSet<String>,

@@ -1,6 +1,7 @@
 //! Who should hear first, where not everybody can be told at once: those who would take over.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Claims, World, claim, occupy};
 use crate::fact::Claim;
@@ -8,10 +9,17 @@ use crate::id::{NodeId, SlotIndex};
 use crate::placement::Ranked;
 use crate::view::NodeStatus;
 
-/// So many nodes are told about a slot: those that fetch its image ahead of time.
-pub(super) const HEIRS: usize = super::seek::PREFETCH_RANKS + 1;
+/// Up to this many others everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
+/// 32 messages of some 200 bytes are one burst of a few packets.
+pub(crate) const TELL_ALL_MAX: usize = 32;
+/// So many nodes are told that a holder may be dead, of each of its slots: those that fetch the image ahead of time.
+const HEIRS: usize = super::seek::PREFETCH_RANKS + 1;
+/// So many are told of a claim: the heirs, and as many as may come to rank among them while other slots are taken.
+const AUDIENCE: usize = HEIRS + 6;
 /// The most nodes that are told of one death: one burst of a few packets.
 const HEIRS_MAX: usize = 32;
+/// So many rounds of gossip bring a word to everybody: each brings it to four times as many, and some are lost.
+const GOSSIP_ROUNDS: u32 = 6;
 
 impl Claims {
     /// The nodes that would take over what `lost` holds, as far as this one can tell.
@@ -34,7 +42,7 @@ impl Claims {
             }
             let current = app.revision(&slot.service, spec);
             let ranked = self.ranked(slot, spec, current, &places);
-            let first = next_of(&ranked, lost);
+            let first = first_of(&ranked, lost, HEIRS);
             // As each of them ranks the slots behind this one.
             if let Some(place) = first.first().and_then(|first| places.get_mut(first)) {
                 occupy(place, &claim(slot.clone(), current, 0), world.state);
@@ -56,8 +64,26 @@ impl Claims {
     }
 }
 
+impl World<'_> {
+    /// C3: how much longer whoever ranks at `position` waits, because it hears of the claims of others by gossip only; `None` for
+    /// whoever cannot hold the slot at the moment.
+    pub(super) fn news_takes(&self, position: Option<usize>) -> Duration {
+        let is_small = self.state.nodes.len() <= TELL_ALL_MAX.saturating_add(1);
+        if is_small || position.is_some_and(|position| position <= HEIRS) {
+            Duration::ZERO
+        } else {
+            self.state.gossip_interval() * GOSSIP_ROUNDS
+        }
+    }
+}
+
+/// Those that a claim of `me` is told to.
+pub(super) fn next_of(ranked: &[Ranked], me: NodeId) -> Vec<NodeId> {
+    first_of(ranked, me, AUDIENCE)
+}
+
 /// The first in rank that can hold the slot, without `node`.
-pub(super) fn next_of(ranked: &[Ranked], node: NodeId) -> Vec<NodeId> {
+fn first_of(ranked: &[Ranked], node: NodeId, count: usize) -> Vec<NodeId> {
     let suited = ranked.iter().filter(|it| it.obstacles.is_empty() && it.node != node);
-    suited.take(HEIRS).map(|it| it.node).collect()
+    suited.take(count).map(|it| it.node).collect()
 }

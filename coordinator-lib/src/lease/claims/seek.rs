@@ -26,6 +26,21 @@ pub(super) const INTENT: Duration = Duration::from_millis(100);
 /// How many nodes fetch an image ahead of time, beside the holder.
 pub(super) const PREFETCH_RANKS: usize = 2;
 
+/// What passes until this node acts for a slot without a claimant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    /// Since when the slot needs a claimant.
+    since: Instant,
+    /// How much longer news of other claims take to reach this node.
+    news: Duration,
+}
+
+impl Wait {
+    const fn new(since: Instant) -> Self {
+        Self { since, news: Duration::ZERO }
+    }
+}
+
 impl Claims {
     pub(super) fn seek(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
         // To know what all nodes hold takes long, and mostly nobody needs to.
@@ -88,14 +103,16 @@ impl Claims {
                 occupy(place, &claim(slot.clone(), current, 0), world.state);
             }
         }
-        let since = *self.needed.entry(slot.clone()).or_insert(now);
         let possible = suited().next().is_some();
-        let Some(position) = suited().position(|ranked| ranked.node == self.me) else {
-            return possible;
-        };
-        let position = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
-        let delays = if world.rules.hold(Rule::RankDelay) { position } else { 0 };
-        let due = since + RANK_DELAY.saturating_mul(delays);
+        let position = suited().position(|ranked| ranked.node == self.me);
+        let wait = self.needed.entry(slot.clone()).or_insert(Wait::new(now));
+        // A node that once ranked too far behind to be told may have missed a claim while it moved up.
+        wait.news = wait.news.max(world.news_takes(position));
+        let Wait { since, news } = *wait;
+        let Some(position) = position else { return possible };
+        let steps = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
+        let delay = RANK_DELAY.saturating_mul(steps) + news;
+        let due = if world.rules.hold(Rule::RankDelay) { since + delay } else { since };
         if !world.warm || !world.settled {
             return possible;
         }
