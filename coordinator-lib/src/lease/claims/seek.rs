@@ -105,7 +105,7 @@ impl Claims {
         }
         let possible = suited().next().is_some();
         let position = suited().position(|ranked| ranked.node == self.me);
-        let wait = self.needed.entry(slot.clone()).or_insert(Wait::new(now));
+        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(now));
         // A node that once ranked too far behind to be told may have missed a claim while it moved up.
         wait.news = wait.news.max(world.news_takes(position));
         let Wait { since, news } = *wait;
