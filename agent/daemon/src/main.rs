@@ -31,5 +31,15 @@ fn main() -> ExitCode {
             None => ExitCode::from(EXIT_USAGE),
         };
     }
-    cli::Cli::parse().execute()
+    match cli::Cli::try_parse() {
+        Ok(cli) => cli.execute(),
+        Err(told) => end(&told),
+    }
+}
+
+/// Prints help, or what is wrong with the arguments. The parser's own code for bad usage is another one.
+fn end(told: &clap::Error) -> ExitCode {
+    // When the stream is closed there is nobody to tell.
+    drop(told.print());
+    if told.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) }
 }
