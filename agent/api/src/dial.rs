@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use mesh_coordinator::id::NodeId;
+use mesh_telemetry::Refusals;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
@@ -54,6 +56,8 @@ pub(crate) struct Dial<'a> {
     pub(crate) tls: Arc<ClientConfig>,
     /// How long all of it may take.
     pub(crate) timeout: Duration,
+    /// Who counts it when the other end speaks no HTTP/2, and which node that is; `None` where nobody counts.
+    pub(crate) witness: Option<(Refusals, NodeId)>,
 }
 
 /// An open connection.
@@ -84,6 +88,13 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
+    /// Whether somebody else than who was asked for answers there.
+    pub(crate) fn is_somebody_else(&self) -> bool {
+        let Self::Tls(error) = self else { return false };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        matches!(cause, Some(TlsError::InvalidCertificate(_)))
+    }
+
     /// Whether the host itself said no: it lives, and nobody listens there.
     pub(crate) fn is_refused(&self) -> bool {
         match self {
@@ -129,7 +140,7 @@ pub(crate) async fn connect(dial: &Dial<'_>) -> Result<Link, DialError> {
     let name = ServerName::from(IpAddr::from([0, 0, 0, 0]));
     let handshake = TlsConnector::from(Arc::clone(&dial.tls)).connect(name, socket);
     let tls = timeout_at(deadline, handshake).await.map_err(late)?.map_err(DialError::Tls)?;
-    let mut only = Some(TokioIo::new(Session::new(tls, Arc::clone(&fault))));
+    let mut only = Some(TokioIo::new(Session::new(tls, Arc::clone(&fault), dial.witness.clone())));
     let connector = tower::service_fn(move |_uri| {
         // A channel whose connection broke stays broken: whoever owns it connects anew, and learns why it broke.
         std::future::ready(only.take().ok_or(io::ErrorKind::NotConnected))

@@ -8,6 +8,7 @@
 pub mod client;
 mod convert;
 mod dial;
+mod http2;
 mod pipe;
 pub mod server;
 mod status;

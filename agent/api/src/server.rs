@@ -15,7 +15,9 @@ mod order;
 mod peer;
 mod registry;
 mod replica;
+mod watch;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -33,21 +35,24 @@ use mesh_ports::runtime::{Images, Runtime};
 use mesh_proto::v1::join_server::JoinServer;
 use mesh_proto::v1::operator_server::OperatorServer;
 use mesh_proto::v1::peer_server::PeerServer;
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Refusals, Tasks};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::rustls::{CommonState, ServerConfig};
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
+use tower::layer::layer_fn;
 use tracing::warn;
 
+use self::connection::Connection;
 use self::gate::Gate;
 use self::listen::Listener;
 use self::order::Orders;
 use self::registry::Registry;
+use self::watch::Watch;
 use crate::client::PeerPool;
 use crate::convert::MESSAGE_LEN_MAX;
 use crate::dial::{CALLS_MAX, CONNECTION_WINDOW, STREAM_WINDOW};
@@ -104,6 +109,8 @@ pub struct Parts<W: Wiring> {
     pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
     /// Which life of the agent the heartbeats speak of.
     pub incarnation: Arc<dyn Fn() -> Incarnation + Send + Sync>,
+    /// Counts what is refused.
+    pub refusals: Refusals,
 }
 
 /// How the server listens.
@@ -216,6 +223,7 @@ pub(crate) struct Shared<W: Wiring> {
     call_timeout: Duration,
     gate: Gate,
     orders: Orders,
+    refusals: Refusals,
     imports: Semaphore,
     tasks: Tasks,
 }
@@ -225,6 +233,12 @@ impl<W: Wiring> Shared<W> {
     async fn overview(&self) -> Result<Overview, Status> {
         let view = self.soon(self.parts.control.overview()).await?;
         view.ok_or_else(|| Status::unavailable("this agent is stopping"))
+    }
+
+    /// What was refused since the start of this agent, and how often.
+    fn refused(&self) -> BTreeMap<String, u64> {
+        let counts = self.refusals.counts().into_iter();
+        counts.map(|(reason, count)| (reason.to_owned(), count)).collect()
     }
 
     /// What the engine answers in time: a caller never waits for one that hangs.
@@ -255,13 +269,15 @@ pub async fn serve<W: Wiring>(
     let bind = |source| ServeError::Bind { address: config.listen, source };
     let tcp = TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = tcp.local_addr().map_err(bind)?;
-    let registry = Arc::new(Registry::new(&config.limits));
+    let refusals = parts.refusals.clone();
+    let registry = Arc::new(Registry::new(&config.limits, refusals.clone()));
     let directory = Arc::clone(&parts.directory);
     let handle = Handle { registry: Arc::clone(&registry), directory: Arc::clone(&directory) };
     let (accepted, connections) = mpsc::channel(ACCEPTED);
-    let listener = Listener::new(&config, Arc::clone(&registry), directory, accepted);
+    let listener = Listener::new(&config, Arc::clone(&registry), (directory, refusals), accepted);
     tasks.spawn_vital("accept", listener.run(tcp, tasks.clone()));
-    let router = router(config, parts, tasks);
+    let watch = Watch::new(parts.refusals.clone(), Arc::clone(&parts.directory));
+    let service = service(config, parts, tasks);
     let stopping = tasks.stopping().clone();
     tasks.spawn_to_end("serve", async move {
         let connections = ReceiverStream::new(connections);
@@ -273,7 +289,7 @@ pub async fn serve<W: Wiring>(
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            served = router.serve_with_incoming_shutdown(incoming, stopping.cancelled()) => {
+            served = answer(service, watch, incoming, stopping.cancelled()) => {
                 if let Err(error) = served {
                     warn!(error = %mesh_telemetry::Chain(&error), "the server ended");
                     stopping.cancel();
@@ -285,10 +301,11 @@ pub async fn serve<W: Wiring>(
     Ok(Bound { address, handle })
 }
 
-fn router<W: Wiring>(config: Config, parts: Parts<W>, tasks: &Tasks) -> Router {
+fn service<W: Wiring>(config: Config, parts: Parts<W>, tasks: &Tasks) -> Service<W> {
     let gate = Gate::new(Arc::clone(&parts.directory));
     let orders = Orders::new(config.node, Arc::clone(&parts.requests), Arc::clone(&parts.clock));
-    let service = Service(Arc::new(Shared {
+    Service(Arc::new(Shared {
+        refusals: parts.refusals.clone(),
         parts,
         node: config.node,
         version: config.version,
@@ -298,19 +315,30 @@ fn router<W: Wiring>(config: Config, parts: Parts<W>, tasks: &Tasks) -> Router {
         orders,
         imports: Semaphore::new(IMPORTS),
         tasks: tasks.clone(),
-    }));
-    Server::builder()
+    }))
+}
+
+/// Answers on all connections that come in, until `stop`.
+async fn answer<W: Wiring>(
+    service: Service<W>,
+    watch: Watch,
+    incoming: impl Stream<Item = io::Result<Connection>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let router = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_max_header_list_size(HEADERS_LEN_MAX)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(layer_fn(move |service| watch.over(service)))
         .add_service(PeerServer::new(service.clone()).max_decoding_message_size(MESSAGE_LEN_MAX))
         .add_service(
             OperatorServer::new(service.clone()).max_decoding_message_size(MESSAGE_LEN_MAX),
         )
-        .add_service(JoinServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX))
+        .add_service(JoinServer::new(service).max_decoding_message_size(MESSAGE_LEN_MAX));
+    router.serve_with_incoming_shutdown(incoming, stop).await
 }
 
 impl fmt::Debug for Handle {

@@ -1,9 +1,12 @@
 //! What the gRPC code of each error is: one table for each family, so that a new error must be looked at here.
 
+use std::fmt;
+use std::sync::Arc;
+
 use mesh_coordinator::id::NodeId;
 use mesh_ports::control::{JoinError, SubmitError};
 use mesh_ports::runtime::{ContainerError, ImageError};
-use mesh_telemetry::Chain;
+use mesh_telemetry::{Chain, Reason};
 use tonic::{Code, Status};
 use tracing::error;
 
@@ -16,8 +19,47 @@ const NODE: &str = "mesh-node";
 /// What a removed key is told as long as its connection is open.
 pub(crate) const REMOVED: &str = "this key was removed from the mesh";
 
+/// Travels with a status on this host, and says what it counts as; `None` for what is no refusal of this agent.
+#[derive(Debug)]
+struct Mark(Option<Reason>);
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.map_or("not refused here", Reason::name))
+    }
+}
+
+impl std::error::Error for Mark {}
+
+/// `status`, which refuses somebody for `reason`: whoever sends it counts it.
+pub(crate) fn refused(reason: Reason, mut status: Status) -> Status {
+    status.set_source(Arc::new(Mark(Some(reason))));
+    status
+}
+
+/// `status`, which came from another agent or tells of a fault of this one: nobody was refused here.
+pub(crate) fn no_refusal(mut status: Status) -> Status {
+    status.set_source(Arc::new(Mark(None)));
+    status
+}
+
+/// What `status` counts as; `None` when nobody was refused.
+pub(crate) fn refusal(status: &Status) -> Option<Reason> {
+    let source = std::error::Error::source(status);
+    if let Some(Mark(reason)) = source.and_then(|source| source.downcast_ref()) {
+        return *reason;
+    }
+    // What carries no mark was made by the library. It says these two of messages that it does not let through; a connection that
+    // broke has a source.
+    match status.code() {
+        Code::OutOfRange => Some(Reason::MessageTooLong),
+        Code::Internal if source.is_none() => Some(Reason::MessageMalformed),
+        _ => None,
+    }
+}
+
 pub(crate) fn malformed(error: Malformed) -> Status {
-    Status::invalid_argument(error.to_string())
+    refused(Reason::MessageMalformed, Status::invalid_argument(error.to_string()))
 }
 
 pub(crate) fn submit(error: &SubmitError) -> Status {
@@ -80,5 +122,5 @@ fn bug(cause: &(dyn std::error::Error + 'static)) -> Status {
     // Without random numbers the log's time still tells which one it was.
     let id = getrandom::u32().unwrap_or_default();
     error!(id = format_args!("{id:08x}"), error = %Chain(cause), "a request ended in an internal error");
-    Status::internal(format!("{cause} (see the log of this agent for {id:08x})"))
+    no_refusal(Status::internal(format!("{cause} (see the log of this agent for {id:08x})")))
 }

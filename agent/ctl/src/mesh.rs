@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod fake;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 
@@ -133,6 +134,8 @@ pub(crate) struct Who {
     pub(crate) version: String,
     /// The caller's role.
     pub(crate) role: Role,
+    /// What its agent refused since its start: reasons, and how often.
+    pub(crate) refused: BTreeMap<String, u64>,
 }
 
 /// Something that happened, or a node whose events are not there.

@@ -193,7 +193,8 @@ impl Mesh for Remote {
 
     async fn who(&self) -> Result<Who, CallError> {
         let who = self.ask(async |client: OperatorClient| client.who().await).await?;
-        Ok(Who { node_name: who.node_name.to_string(), version: who.version, role: who.role })
+        let node_name = who.node_name.to_string();
+        Ok(Who { node_name, version: who.version, role: who.role, refused: who.refused })
     }
 
     async fn overview(&self) -> Result<Overview, CallError> {

@@ -12,24 +12,53 @@ use mesh_identity::record;
 use mesh_ports::control::{Admission, Admitted, Control, JoinError, JoinRequest};
 use mesh_ports::directory::{Directory, Signer, Standing};
 use mesh_ports::store::{Change, Store, StoreError, Table};
+use mesh_telemetry::{Reason, Refusals};
 use tokio::sync::Mutex;
 use tracing::info;
 
 /// Redeems invitations. Uses are counted on this node's disk before anybody is admitted.
 #[derive(Debug)]
-pub(crate) struct Door<S, D> {
+pub(crate) struct Door<S, D, C = Handle> {
     pub(crate) mesh: MeshId,
     pub(crate) identity: Arc<NodeIdentity>,
-    pub(crate) control: Handle,
+    pub(crate) control: C,
     pub(crate) directory: Arc<D>,
     pub(crate) store: Arc<S>,
     pub(crate) clock: Clock,
+    pub(crate) refusals: Refusals,
     /// One at a time, so that two guests cannot share one use.
     pub(crate) turn: Mutex<()>,
 }
 
-impl<S: Store, D: Directory> Admission for Door<S, D> {
+impl<S: Store, D: Directory, C: Control> Admission for Door<S, D, C> {
     async fn redeem(&self, request: JoinRequest) -> Result<Admitted, JoinError> {
+        let key = request.key;
+        let admitted = self.admit(request).await;
+        if let Err(error) = &admitted
+            && let Some(reason) = reason(error)
+        {
+            let from = format_args!("node {}", NodeId::of(&key));
+            self.refusals.refuse(reason, from, error);
+        }
+        admitted
+    }
+}
+
+/// What it counts as when a node is not admitted; `None` when its token is good.
+const fn reason(error: &JoinError) -> Option<Reason> {
+    match error {
+        JoinError::Unknown | JoinError::OtherNode(_) | JoinError::Forged => {
+            Some(Reason::TokenInvalid)
+        }
+        JoinError::Expired { .. } => Some(Reason::TokenExpired),
+        JoinError::UsedUp(_) => Some(Reason::TokenUsedUp),
+        JoinError::Removed => Some(Reason::RemovedMember),
+        JoinError::NameTaken(_) | JoinError::Store(_) => None,
+    }
+}
+
+impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
+    async fn admit(&self, request: JoinRequest) -> Result<Admitted, JoinError> {
         let _turn = self.turn.lock().await;
         let invitation = self.invitation(&request).await?;
         let node = NodeId::of(&request.key);
@@ -92,7 +121,7 @@ const fn check_expiry(invitation: &Invitation, now: WallTime) -> Result<(), Join
     Ok(())
 }
 
-impl<S: Store, D: Directory> Door<S, D> {
+impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
     /// The invitation, when it is valid here and now for this guest.
     async fn invitation(&self, request: &JoinRequest) -> Result<Invitation, JoinError> {
         let record = self.control.record(RecordKey::Invitation(request.invitation)).await;

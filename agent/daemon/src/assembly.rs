@@ -25,7 +25,7 @@ use mesh_ports::runtime::{self, Runtime};
 use mesh_runtime::embedded::{self, Driver};
 use mesh_runtime::{LogLimits, image};
 use mesh_store::SledStore;
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Refusals, Tasks};
 use tracing::{info, warn};
 
 use crate::admission::Door;
@@ -50,6 +50,7 @@ struct Seed {
     home: Home,
     doubtful: bool,
     news: Vec<String>,
+    refusals: Refusals,
 }
 
 impl Seed {
@@ -76,6 +77,7 @@ impl Seed {
             home,
             doubtful,
             news,
+            refusals: Refusals::new(),
         })
     }
 
@@ -87,6 +89,7 @@ impl Seed {
             directory: Arc::clone(&self.directory),
             store: Arc::clone(&self.store),
             clock: self.clock,
+            refusals: self.refusals.clone(),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -143,6 +146,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
             directory: Arc::clone(&directory),
             records: Arc::new(record::Codec),
             tls_for: seed.tls_for(),
+            refusals: seed.refusals.clone(),
         },
         news.clone(),
         tasks.clone(),
@@ -169,6 +173,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
                 Arc::new(pool.clone()),
             )))),
             directory: Arc::clone(&seed.directory),
+            refusals: seed.refusals.clone(),
         },
         Inboxes { runtime: containers.events, gossip: gossip_news, peers: peer_news },
         tasks,
@@ -186,6 +191,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         events: news,
         clock: Arc::new(move || clock.wall()),
         incarnation: Arc::new(move || gossip.incarnation()),
+        refusals: seed.refusals.clone(),
     };
     serve_api(config, &seed, parts, tasks).await?;
     tasks.spawn("contacts", contacts::keep(seed.home.contacts(), Arc::clone(&seed.directory)));
@@ -260,6 +266,7 @@ async fn start_gossip(
         resolve: Arc::new(|address: String| {
             Box::pin(async move { mesh_api::resolve(&address).await })
         }),
+        refusals: seed.refusals.clone(),
     };
     mesh_gossip::start(gossip, ports, tasks).await.context("cannot start gossip")
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
+use mesh_coordinator::message::Message;
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_coordinator::workload::Observed;
 use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
@@ -18,7 +19,7 @@ use mesh_ports::network::{Backend, Publisher, Route};
 use mesh_ports::peer::{self, Blobs, Peers};
 use mesh_ports::runtime::{self, Ended, Found, Images, Runtime, State};
 use mesh_ports::store::Store;
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Reason, Refusals, Tasks};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
@@ -40,6 +41,9 @@ const SUBMISSIONS: usize = 256;
 const REPORTS: usize = 256;
 /// Without a deadline the task looks at the clock so often.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How the coordinator's event about a record begins that a peer passed on in vain.
+const REFUSED: &str = "refused ";
 
 /// What the engine is told once.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub struct Parts<W: World> {
     pub publisher: Arc<W::Publisher>,
     /// Who is who; the engine keeps it up to date.
     pub directory: Arc<Live>,
+    /// Counts what is refused.
+    pub refusals: Refusals,
 }
 
 /// Which implementations an engine works with.
@@ -221,8 +227,12 @@ impl<W: World> Task<W> {
 
     async fn step(&mut self, input: Input) {
         let is_beat = matches!(input, Input::Heard { .. });
+        let sender = sender_of_records(&input);
         let mut out = Vec::new();
         self.node.handle(self.clock.now(), self.clock.wall(), input, &mut out);
+        if let Some(from) = sender {
+            self.note_refusals(from, &out);
+        }
         // Heartbeats are most of what arrives, and change nothing but the silence.
         let quiet = is_beat && out.is_empty();
         for output in out {
@@ -230,6 +240,18 @@ impl<W: World> Task<W> {
         }
         if !quiet {
             self.publish_routes();
+        }
+    }
+
+    /// Counts the records of a peer that the coordinator refused: it says so in an event about the one who passed them on.
+    fn note_refusals(&self, from: NodeId, out: &[Output]) {
+        for output in out {
+            if let Output::Event(event) = output
+                && event.subject == Subject::Node(from)
+                && let Some(words) = event.text.strip_prefix(REFUSED)
+            {
+                self.parts.refusals.refuse(Reason::RecordRefused, from, words);
+            }
         }
     }
 
@@ -341,9 +363,21 @@ impl<W: World> Task<W> {
     /// The outcome of a submission goes back to who asked.
     fn reply(&mut self, output: Output) {
         let Output::Submitted { ticket, stored_on, n_peers, refused, .. } = output else { return };
+        for (record, words) in &refused {
+            let words = format_args!("record {record}: {words}");
+            self.parts.refusals.refuse(Reason::RecordRefused, "whoever submitted it here", words);
+        }
         if let Some(reply) = self.waiting.remove(&ticket) {
             drop(reply.send(Ok(Submitted { stored_on, n_peers, refused })));
         }
+    }
+}
+
+/// Who sent the records of an input; `None` for everything else.
+const fn sender_of_records(input: &Input) -> Option<NodeId> {
+    match input {
+        Input::Said { from, message: Message::Records(_) } => Some(*from),
+        _ => None,
     }
 }
 

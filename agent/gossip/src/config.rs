@@ -11,6 +11,7 @@ use chitchat::transport::ChannelTransport;
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_ports::directory::{Directory, Sealer};
 use mesh_ports::gossip::FactCodec;
+use mesh_telemetry::Refusals;
 
 /// The shortest gossip interval: below it the machine is busy with gossip alone.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(20);
@@ -94,6 +95,8 @@ pub struct Ports {
     pub next_incarnation: NextIncarnation,
     /// Looks names up.
     pub resolve: Resolve,
+    /// Counts what is refused.
+    pub refusals: Refusals,
 }
 
 impl fmt::Debug for Ports {

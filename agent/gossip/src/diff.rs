@@ -16,7 +16,7 @@ use mesh_coordinator::fact::FactKey;
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_ports::directory::{Directory, Peer};
 use mesh_ports::gossip::{Event, FactCodec};
-use tracing::warn;
+use mesh_telemetry::{Reason, Refusals};
 
 use crate::chat::read_id;
 use crate::keys::{self, FACTS_MAX};
@@ -50,6 +50,7 @@ pub(crate) struct Diff {
     directory: Arc<dyn Directory>,
     facts: Arc<dyn FactCodec>,
     tally: Arc<Tally>,
+    refusals: Refusals,
     seen: BTreeMap<NodeId, Seen>,
     /// Lives above those in `seen` that proved nothing, and up to which version that was looked for.
     unproved: BTreeMap<(NodeId, Incarnation), u64>,
@@ -60,9 +61,10 @@ impl Diff {
         node: NodeId,
         directory: Arc<dyn Directory>,
         facts: Arc<dyn FactCodec>,
-        tally: Arc<Tally>,
+        (tally, refusals): (Arc<Tally>, Refusals),
     ) -> Self {
-        Self { node, directory, facts, tally, seen: BTreeMap::new(), unproved: BTreeMap::new() }
+        let (seen, unproved) = (BTreeMap::new(), BTreeMap::new());
+        Self { node, directory, facts, tally, refusals, seen, unproved }
     }
 
     /// What changed up to the snapshot `live`. Without `may_fall` nobody is called dead: a new instance of chitchat knows nobody
@@ -186,7 +188,8 @@ impl Diff {
             return;
         }
         seen.read = now;
-        let reader = Reader { peer, life, facts: self.facts.as_ref(), tally: &self.tally };
+        let (facts, counts) = (self.facts.as_ref(), (&*self.tally, &self.refusals));
+        let reader = Reader { peer, life, facts, counts };
         reader.read(state, seen, events);
     }
 }
@@ -196,7 +199,7 @@ struct Reader<'a> {
     peer: &'a Peer,
     life: Incarnation,
     facts: &'a dyn FactCodec,
-    tally: &'a Tally,
+    counts: (&'a Tally, &'a Refusals),
 }
 
 impl Reader<'_> {
@@ -228,10 +231,12 @@ impl Reader<'_> {
                 Some(stands)
             }
             Err(error) => {
-                self.tally.facts_refused.add(1);
+                let (tally, refusals) = self.counts;
+                tally.facts_refused.add(1);
                 let version = value.version;
                 let key: String = key.escape_debug().take(80).collect();
-                warn!(peer = %self.peer.node, key, version, %error, "refused a fact");
+                let words = format_args!("fact {key}, version {version}: {error}");
+                refusals.refuse(Reason::FactSignature, self.peer.node, words);
                 None
             }
         };

@@ -132,8 +132,9 @@ pub async fn start(
     let (lives, sources) = watch::channel(Source { live, settles: Instant::now() });
     let (sender, events) = mpsc::channel(EVENTS_LEN);
     let tally = Arc::clone(&shared.tally);
+    let counts = (tally, ports.refusals.clone());
     let diff =
-        Diff::new(shared.node, Arc::clone(&ports.directory), Arc::clone(&ports.facts), tally);
+        Diff::new(shared.node, Arc::clone(&ports.directory), Arc::clone(&ports.facts), counts);
     tasks.spawn_vital("gossip-keeper", keeper.run(inbox, lives));
     tasks.spawn_vital("gossip-watcher", watcher::run(diff, sources, sender, recheck));
     let book = keeper::address::keep(ports, Arc::clone(&shared), saved, contact_interval);
@@ -159,6 +160,7 @@ async fn open_road(
                 sealer: Arc::clone(&ports.sealer),
                 addresses: Arc::clone(&shared.addresses),
                 tally: Arc::clone(&shared.tally),
+                refusals: ports.refusals.clone(),
             };
             let address = config.bind;
             let opened = Link::open(address, parties).await;

@@ -1499,7 +1499,7 @@ pub mod join_server {
     }
 }
 /// Who answers, and as whom it knows the caller.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhoAnswer {
     #[prost(bytes = "vec", tag = "1")]
     pub mesh: ::prost::alloc::vec::Vec<u8>,
@@ -1513,6 +1513,9 @@ pub struct WhoAnswer {
     pub version: ::prost::alloc::string::String,
     #[prost(enumeration = "record::Role", tag = "6")]
     pub role: i32,
+    /// What the agent refused since its start: reasons, and how often.
+    #[prost(map = "string, uint64", tag = "7")]
+    pub refused: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
 }
 /// Records that are stored all or none.
 #[derive(Clone, PartialEq, ::prost::Message)]

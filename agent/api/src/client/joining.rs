@@ -34,9 +34,10 @@ pub async fn join(
 ) -> Result<Admitted, Error> {
     let unreachable =
         |reason: String| Error::Unreachable { tried: vec![(address.to_owned(), reason)] };
-    let link = dial::connect(&Dial { address, names: &Names::default(), tls, timeout })
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
+    let link =
+        dial::connect(&Dial { address, names: &Names::default(), tls, timeout, witness: None })
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
     let offer = v1::JoinOffer {
         name: request.name.to_string(),
         invitation: request.invitation.0.to_vec(),
@@ -76,9 +77,10 @@ pub async fn catalogue(
 ) -> Result<Vec<Entry>, Error> {
     let unreachable =
         |reason: String| Error::Unreachable { tried: vec![(address.to_owned(), reason)] };
-    let link = dial::connect(&Dial { address, names: &Names::default(), tls, timeout })
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
+    let link =
+        dial::connect(&Dial { address, names: &Names::default(), tls, timeout, witness: None })
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
     let silent = |_elapsed| unreachable("does not answer".to_owned());
     let failed = |status: Status| Error::of(&status, address);
     let mut client = PeerClient::new(link.channel.clone());

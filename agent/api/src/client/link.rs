@@ -21,6 +21,7 @@ use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::Event;
 use mesh_proto::v1;
 use mesh_proto::v1::peer_client::PeerClient;
+use mesh_telemetry::{Reason, Refusals};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,6 +51,7 @@ pub(super) struct Link {
     pub(super) tls_for: TlsFor,
     pub(super) records: Arc<dyn RecordCodec>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) refusals: Refusals,
     /// The address at which the peer proved its key last.
     pub(super) good: Option<String>,
 }
@@ -142,14 +144,18 @@ impl Link {
         let (mut failures, mut all_refused, mut good_refused) = (Vec::new(), true, false);
         for address in addresses {
             let tls = (self.tls_for)(&peer.key);
-            let timeout = self.config.connect_timeout;
-            match dial::connect(&Dial { address: &address, names: &self.names, tls, timeout }).await
-            {
+            let (names, timeout) = (&self.names, self.config.connect_timeout);
+            let witness = Some((self.refusals.clone(), self.node));
+            match dial::connect(&Dial { address: &address, names, tls, timeout, witness }).await {
                 Ok(link) => {
                     self.good = Some(address);
                     return Ok(link);
                 }
                 Err(error) => {
+                    if error.is_somebody_else() {
+                        let from = format_args!("{address}, said to be node {}", self.node);
+                        self.refusals.refuse(Reason::Stranger, from, &error);
+                    }
                     let refused = matches!(error, DialError::Connect(_)) && error.is_refused();
                     all_refused &= refused;
                     good_refused |= refused && good.as_ref() == Some(&address);

@@ -307,7 +307,8 @@ async fn attempt(
     timeout: Duration,
 ) -> Result<(AgentAddress, Link), (String, DialError)> {
     let tls = (access.tls_for)(&agent.key);
-    match dial::connect(&Dial { address: &agent.address, names, tls, timeout }).await {
+    match dial::connect(&Dial { address: &agent.address, names, tls, timeout, witness: None }).await
+    {
         Ok(link) => Ok((agent.clone(), link)),
         Err(error) => Err((agent.address.clone(), error)),
     }

@@ -16,7 +16,7 @@ use mesh_coordinator::message::Message;
 use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::{Event, Peers};
 use mesh_proto::v1::peer_client::PeerClient;
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Refusals, Tasks};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
@@ -77,6 +77,8 @@ pub struct PoolPorts {
     pub records: Arc<dyn RecordCodec>,
     /// Makes the settings for one peer's key.
     pub tls_for: TlsFor,
+    /// Counts peers that are refused.
+    pub refusals: Refusals,
 }
 
 impl fmt::Debug for PoolPorts {
@@ -196,6 +198,7 @@ impl PeerPool {
             tls_for: Arc::clone(&inner.ports.tls_for),
             records: Arc::clone(&inner.ports.records),
             events: inner.events.clone(),
+            refusals: inner.ports.refusals.clone(),
             good: None,
         };
         let needs = link::Needs::new(queue, callers, is_watched);

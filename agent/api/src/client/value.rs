@@ -1,5 +1,6 @@
 //! What an operator's client is asked with, and what it answers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Who {
     pub version: String,
     /// What the caller may do.
     pub role: Role,
+    /// What the agent refused since its start: reasons, and how often. Empty also when the agent is too old to say.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// What became of an archive of images.

@@ -17,6 +17,7 @@ pub(crate) fn who_to_wire(who: &Who) -> v1::WhoAnswer {
         node_name: who.node_name.to_string(),
         version: who.version.clone(),
         role: role_to_wire(who.role),
+        refused: who.refused.clone().into_iter().collect(),
     }
 }
 
@@ -28,6 +29,7 @@ pub(crate) fn who(answer: v1::WhoAnswer) -> Result<Who, Malformed> {
         node_name: text("node_name", &answer.node_name)?,
         version: answer.version,
         role: role("role", answer.role)?,
+        refused: answer.refused.into_iter().collect(),
     })
 }
 

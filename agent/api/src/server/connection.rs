@@ -2,13 +2,15 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mesh_coordinator::id::PublicKey;
-use mesh_ports::directory::Directory;
+use mesh_ports::directory::{Directory, Standing};
+use mesh_telemetry::{Reason, Refusals};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -18,18 +20,32 @@ use tonic::transport::server::Connected;
 
 use super::gate::is_stranger;
 use super::registry::Place;
-
-/// What HTTP/2 begins with. Until so much has arrived, the other end has said nothing.
-const PREFACE_LEN: usize = 24;
+use super::watch::Whose;
+use crate::http2::{PREFACE, Written};
 
 /// Whose connection a request came over; in the request's extensions.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller(pub(super) PublicKey);
+pub(super) struct Caller {
+    pub(super) key: PublicKey,
+    pub(super) address: SocketAddr,
+}
 
 /// Whose connection it is.
 pub(super) struct Owner {
-    pub(super) key: PublicKey,
+    pub(super) caller: Caller,
     pub(super) directory: Arc<dyn Directory>,
+    pub(super) refusals: Refusals,
+}
+
+impl Owner {
+    fn standing(&self) -> Standing {
+        self.directory.standing(&self.caller.key)
+    }
+
+    fn refuse(&self, reason: Reason, words: &str) {
+        let whose = Whose(self.directory.as_ref(), Some(self.caller));
+        self.refusals.refuse(reason, whose, words);
+    }
 }
 
 /// One connection. Its place is given back when it is dropped.
@@ -41,7 +57,9 @@ pub(super) struct Connection {
     deadline: Option<Pin<Box<Sleep>>>,
     /// How long a stranger may stay once the preface is there; `None` for whom is known.
     stay: Option<Duration>,
+    /// How much of the preface has arrived.
     n_read: usize,
+    written: Written,
     place: Place,
 }
 
@@ -61,6 +79,7 @@ impl Connection {
             deadline: Some(Box::pin(tokio::time::sleep(preface))),
             stay,
             n_read: 0,
+            written: Written::by_server(),
             place,
         }
     }
@@ -75,22 +94,40 @@ impl Connection {
             return Poll::Pending;
         }
         self.deadline = None;
-        let standing = self.owner.directory.standing(&self.owner.key);
-        if self.n_read < PREFACE_LEN || is_stranger(&standing) {
+        let standing = self.owner.standing();
+        if self.n_read < PREFACE.len() {
+            self.owner.refuse(Reason::TooSlow, "a connection on which nothing was said");
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        if is_stranger(&standing) {
+            // A member that was removed has been told so, and that was counted.
+            if standing == Standing::Unknown {
+                self.owner
+                    .refuse(Reason::TooSlow, "a stranger that stays longer than it takes to join");
+            }
             return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
         // The stranger has become a member meanwhile.
-        self.place.belongs_to(self.owner.key, standing);
+        self.place.belongs_to(self.owner.caller.key, standing);
         Poll::Pending
     }
 
-    fn note_read(&mut self, length: usize) {
-        if self.n_read < PREFACE_LEN {
-            self.n_read = self.n_read.saturating_add(length);
-            if self.n_read >= PREFACE_LEN {
-                self.deadline = self.stay.map(|left| Box::pin(tokio::time::sleep(left)));
-            }
+    /// Compares the first words with those that HTTP/2 begins with. Until all of them are there, the other end has said nothing.
+    fn note_read(&mut self, words: &[u8]) -> io::Result<()> {
+        let expected = PREFACE.get(self.n_read..).unwrap_or_default();
+        if expected.is_empty() {
+            return Ok(());
         }
+        let length = words.len().min(expected.len());
+        if words.get(..length) != expected.get(..length) {
+            self.owner.refuse(Reason::MessageMalformed, "it does not speak HTTP/2");
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.n_read = self.n_read.saturating_add(length);
+        if length == expected.len() {
+            self.deadline = self.stay.map(|left| Box::pin(tokio::time::sleep(left)));
+        }
+        Ok(())
     }
 }
 
@@ -98,7 +135,7 @@ impl Connected for Connection {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
-        Caller(self.owner.key)
+        self.owner.caller
     }
 }
 
@@ -113,9 +150,11 @@ impl AsyncRead for Connection {
         }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.tls).poll_read(cx, buf);
-        let length = buf.filled().len().saturating_sub(before);
-        self.note_read(length);
-        if length > 0 && self.deadline.is_some() {
+        let words = buf.filled().get(before..).unwrap_or_default();
+        if let Err(garbage) = self.note_read(words) {
+            return Poll::Ready(Err(garbage));
+        }
+        if !words.is_empty() && self.deadline.is_some() {
             // The deadline may be new, and somebody must wait for it.
             if let Poll::Ready(end) = self.poll_end(cx) {
                 return Poll::Ready(Err(end));
@@ -134,7 +173,13 @@ impl AsyncWrite for Connection {
         if let Poll::Ready(end) = self.poll_end(cx) {
             return Poll::Ready(Err(end));
         }
-        Pin::new(&mut self.tls).poll_write(cx, buf)
+        let result = Pin::new(&mut self.tls).poll_write(cx, buf);
+        if let Poll::Ready(Ok(length)) = &result
+            && let Some(fault) = self.written.read(buf.get(..*length).unwrap_or_default())
+        {
+            self.owner.refuse(Reason::MessageMalformed, fault);
+        }
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey};
 use mesh_ports::directory::{Directory, Standing};
+use mesh_telemetry::Reason;
 use tonic::{Request, Status};
 
 use super::connection::Caller;
-use crate::status::REMOVED;
+use crate::status::{REMOVED, refused};
 
 /// Whether connections of such a key are closed and refused.
 pub(super) const fn is_removed(standing: &Standing) -> bool {
@@ -51,7 +52,22 @@ pub(super) fn is_less(now: &Standing, before: &Standing) -> bool {
 /// The key that the connection of a request proved.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<PublicKey, Status> {
     let caller = request.extensions().get::<Caller>();
-    caller.map(|caller| caller.0).ok_or_else(|| Status::unauthenticated("no key was proved"))
+    let nobody = || refused(Reason::NoKey, Status::unauthenticated("no key was proved"));
+    caller.map(|caller| caller.key).ok_or_else(nobody)
+}
+
+/// What it counts as when a key that stands like this asks for what it may not.
+const fn reason(standing: &Standing) -> Reason {
+    match standing {
+        Standing::Member(_) | Standing::Operator(_) | Standing::Recovery => Reason::Role,
+        Standing::Parted(_) => Reason::RemovedMember,
+        Standing::Removed => Reason::RemovedOperator,
+        Standing::Unknown => Reason::Stranger,
+    }
+}
+
+fn denied(standing: &Standing, words: impl Into<String>) -> Status {
+    refused(reason(standing), Status::permission_denied(words))
 }
 
 /// Decides who may call what.
@@ -72,7 +88,7 @@ impl Gate {
     fn standing(&self, key: &PublicKey) -> Result<Standing, Status> {
         let standing = self.directory.standing(key);
         if is_removed(&standing) || matches!(standing, Standing::Parted(_)) {
-            return Err(Status::permission_denied(REMOVED));
+            return Err(denied(&standing, REMOVED));
         }
         Ok(standing)
     }
@@ -81,13 +97,11 @@ impl Gate {
     pub(super) fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         match self.standing(&caller(request)?)? {
             Standing::Member(node) => Ok(node),
-            Standing::Operator(_)
+            standing @ (Standing::Operator(_)
             | Standing::Parted(_)
             | Standing::Recovery
             | Standing::Removed
-            | Standing::Unknown => {
-                Err(Status::permission_denied("only members of the mesh may ask this"))
-            }
+            | Standing::Unknown) => Err(denied(&standing, "only members of the mesh may ask this")),
         }
     }
 
@@ -95,12 +109,12 @@ impl Gate {
     pub(super) fn parted<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         match self.directory.standing(&caller(request)?) {
             Standing::Parted(node) => Ok(node),
-            Standing::Member(_)
+            standing @ (Standing::Member(_)
             | Standing::Operator(_)
             | Standing::Recovery
             | Standing::Removed
-            | Standing::Unknown => {
-                Err(Status::permission_denied("this key is of no member that was removed"))
+            | Standing::Unknown) => {
+                Err(denied(&standing, "this key is of no member that was removed"))
             }
         }
     }
@@ -137,14 +151,21 @@ impl Gate {
     pub(super) fn role(&self, key: &PublicKey, least: Role) -> Result<Role, Status> {
         match self.standing(key)? {
             Standing::Operator(role) if role >= least => Ok(role),
-            Standing::Operator(role) => Err(Status::permission_denied(format!(
-                "this needs the role {least}, and this key has the role {role}"
-            ))),
-            Standing::Recovery => Err(Status::permission_denied(
-                "the recovery key does one thing only: it replaces the root",
-            )),
-            Standing::Member(_) | Standing::Parted(_) | Standing::Removed | Standing::Unknown => {
-                Err(Status::unauthenticated("this key is not an operator of the mesh"))
+            standing @ Standing::Operator(role) => {
+                let words =
+                    format!("this needs the role {least}, and this key has the role {role}");
+                Err(denied(&standing, words))
+            }
+            Standing::Recovery => {
+                let words = "the recovery key does one thing only: it replaces the root";
+                Err(denied(&Standing::Recovery, words))
+            }
+            standing @ (Standing::Member(_)
+            | Standing::Parted(_)
+            | Standing::Removed
+            | Standing::Unknown) => {
+                let words = "this key is not an operator of the mesh";
+                Err(refused(reason(&standing), Status::unauthenticated(words)))
             }
         }
     }
@@ -154,11 +175,11 @@ impl Gate {
         let key = caller(request)?;
         match self.standing(&key)? {
             Standing::Member(_) | Standing::Unknown => Ok(key),
-            Standing::Operator(_)
+            standing @ (Standing::Operator(_)
             | Standing::Parted(_)
             | Standing::Recovery
-            | Standing::Removed => {
-                Err(Status::permission_denied("an operator's key cannot be a node's as well"))
+            | Standing::Removed) => {
+                Err(denied(&standing, "an operator's key cannot be a node's as well"))
             }
         }
     }

@@ -14,6 +14,7 @@ use mesh_ports::control::Control as _;
 use mesh_ports::peer::FetchError;
 use mesh_ports::runtime::{Image, Images as _};
 use mesh_proto::v1;
+use mesh_telemetry::Reason;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
@@ -121,7 +122,7 @@ pub(super) async fn fetch_image<W: Wiring>(
             fetch_blob(shared, from, blob).await?;
         }
     }
-    Err(Status::internal("the image is still not complete"))
+    Err(status::no_refusal(Status::internal("the image is still not complete")))
 }
 
 async fn fetch_blob<W: Wiring>(
@@ -155,7 +156,10 @@ async fn feed(
 ) -> Result<(), Status> {
     loop {
         let piece = timeout(STALL_TIMEOUT, archive.message()).await;
-        let piece = piece.map_err(|_elapsed| Status::deadline_exceeded("nothing more came"))??;
+        let late = |_elapsed| {
+            status::refused(Reason::TooSlow, Status::deadline_exceeded("nothing more came"))
+        };
+        let piece = piece.map_err(late)??;
         let Some(v1::ArchivePiece { data, end }) = piece else {
             return Err(Status::invalid_argument("the archive broke off"));
         };

@@ -6,6 +6,7 @@ use mesh_coordinator::message::Rejected;
 use mesh_ports::control::{Admission as _, Control, JoinRequest};
 use mesh_proto::v1;
 use mesh_proto::v1::join_server::Join;
+use mesh_telemetry::Reason;
 use tonic::{Request, Response, Status};
 
 use super::peer::Pieces;
@@ -43,7 +44,8 @@ impl<W: Wiring> Join for Service<W> {
             message::open(vec![address], records, &mut rejected).map_err(status::malformed)?;
         let address = opened.into_iter().next().ok_or_else(|| {
             let reason = rejected.pop().map_or_else(String::new, |bad: Rejected| bad.reason);
-            status::malformed(Malformed::new("address", reason))
+            let malformed = status::malformed(Malformed::new("address", reason));
+            status::refused(Reason::RecordSignature, malformed)
         })?;
         let request = JoinRequest {
             key,

@@ -1,21 +1,23 @@
 //! Accepts connections and makes their handshakes, within bounds of number and of time.
 
+use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::id::PublicKey;
 use mesh_ports::directory::{Directory, Standing};
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Reason, Refusals, Tasks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::CommonState;
+use tokio_rustls::rustls::{CertificateError, CommonState, Error as TlsError};
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Owner};
+use super::connection::{Caller, Connection, Owner};
 use super::gate::is_removed;
 use super::registry::{Place, Registry};
 use super::{Config, Limits};
@@ -39,6 +41,7 @@ pub(super) struct Listener {
     limits: Limits,
     registry: Arc<Registry>,
     directory: Arc<dyn Directory>,
+    refusals: Refusals,
     accepted: mpsc::Sender<Connection>,
 }
 
@@ -46,15 +49,17 @@ impl Listener {
     pub(super) fn new(
         config: &Config,
         registry: Arc<Registry>,
-        directory: Arc<dyn Directory>,
+        parties: (Arc<dyn Directory>, Refusals),
         accepted: mpsc::Sender<Connection>,
     ) -> Self {
+        let (directory, refusals) = parties;
         Self {
             tls: TlsAcceptor::from(Arc::clone(&config.tls)),
             peer_key: config.peer_key,
             limits: config.limits.clone(),
             registry,
             directory,
+            refusals,
             accepted,
         }
     }
@@ -68,7 +73,8 @@ impl Listener {
                         let greeting = self.clone().greet(stream, address, place);
                         tasks.spawn("greet", greeting);
                     }
-                    None => debug!(%address, "too many connections"),
+                    // Counted there.
+                    None => drop(stream),
                 },
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
@@ -90,23 +96,30 @@ impl Listener {
         }
         let handshake = timeout(handshake_timeout, self.tls.accept(stream).into_fallible());
         let handshake = place.close().run_until_cancelled(handshake);
+        let refuse = |reason, words: &dyn Display| self.refusals.refuse(reason, address, words);
         let tls = match handshake.await {
             Some(Ok(Ok(tls))) => tls,
             Some(Ok(Err((error, stream)))) => {
-                debug!(%address, %error, "a handshake was refused");
+                match refusal(&error) {
+                    Some(reason) => refuse(reason, &error),
+                    None => debug!(%address, %error, "the connection is gone in its handshake"),
+                }
                 return let_read(stream).await;
             }
-            Some(Err(_elapsed)) => return debug!(%address, "a handshake took too long"),
+            Some(Err(_elapsed)) => return refuse(Reason::TooSlow, &"a handshake took too long"),
+            // Counted where it was pushed out.
             None => return debug!(%address, "a handshake made room for another connection"),
         };
         let Some(key) = (self.peer_key)(tls.get_ref().1) else {
-            return debug!(%address, "a connection proved no key");
+            return refuse(Reason::NoKey, &"a connection proved no key");
         };
         let standing = self.directory.standing(&key);
         if is_removed(&standing) {
-            return debug!(%address, "a removed key was refused");
+            return refuse(Reason::RemovedOperator, &key);
         }
-        let owner = Owner { key, directory: Arc::clone(&self.directory) };
+        let caller = Caller { key, address };
+        let (directory, refusals) = (Arc::clone(&self.directory), self.refusals.clone());
+        let owner = Owner { caller, directory, refusals };
         let stay = match standing {
             // It is told that it was removed, which takes one call.
             Standing::Parted(_) => Some(handshake_timeout),
@@ -123,6 +136,18 @@ impl Listener {
     }
 }
 
+/// What a handshake that failed counts as; `None` when the other end left it, which is no attack: it may have lost its patience,
+/// or looked whether somebody listens here.
+fn refusal(error: &io::Error) -> Option<Reason> {
+    match error.get_ref()?.downcast_ref::<TlsError>()? {
+        TlsError::AlertReceived(_) => None,
+        TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+            Some(Reason::RemovedOperator)
+        }
+        _ => Some(Reason::NoKey),
+    }
+}
+
 /// Lets the other end read the alert that says why its handshake was refused. A client of TLS 1.3 has sent its first request by
 /// then; to close while that is unread resets the connection, and a reset throws away what the client has not read.
 async fn let_read(mut stream: TcpStream) {
@@ -134,7 +159,7 @@ async fn let_read(mut stream: TcpStream) {
                 break;
             }
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     // It has gone, or it says more than anybody needs to hear.
     let (Ok(_) | Err(_)) = timeout(REFUSED_STAYS, drain).await;

@@ -6,11 +6,13 @@ use mesh_ports::control::{Control as _, Submitted};
 use mesh_ports::runtime::Images as _;
 use mesh_proto::v1;
 use mesh_proto::v1::operator_server::Operator;
+use mesh_telemetry::Reason;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::gate::caller;
 use super::order::Bearer;
 use super::peer::Pieces;
+use super::watch::Whose;
 use super::{Service, Wiring, events, images, replica};
 use crate::client::Who;
 use crate::convert::{key, message, overview, value, who, why};
@@ -62,6 +64,7 @@ impl<W: Wiring> Operator for Service<W> {
             node_name,
             version: self.0.version.clone(),
             role,
+            refused: self.0.refused(),
         };
         Ok(Response::new(who::who_to_wire(&who)))
     }
@@ -72,6 +75,7 @@ impl<W: Wiring> Operator for Service<W> {
     ) -> Result<Response<v1::SubmitAnswer>, Status> {
         self.0.gate.author(&request)?;
         let parts = &self.0.parts;
+        let caller = request.extensions().get().copied();
         let mut rejected = Vec::new();
         let records = request.into_inner().records;
         let entries = message::open(records, parts.records.as_ref(), &mut rejected)
@@ -80,6 +84,11 @@ impl<W: Wiring> Operator for Service<W> {
             let submitted = self.0.soon(parts.control.submit(entries)).await?;
             submitted.map_err(|error| status::submit(&error))?
         } else {
+            for bad in &rejected {
+                let whose = Whose(parts.directory.as_ref(), caller);
+                let words = format_args!("record {}: {}", bad.signed.digest(), bad.reason);
+                self.0.refusals.refuse(Reason::RecordSignature, whose, words);
+            }
             let refused = |bad: Rejected| (bad.signed.digest(), bad.reason);
             let refused = rejected.into_iter().map(refused).collect();
             Submitted { stored_on: Vec::new(), n_peers: 0, refused }

@@ -11,9 +11,11 @@ use mesh_coordinator::id::{Hash, NodeId, PublicKey, SlotId};
 use mesh_coordinator::time::WallTime;
 use mesh_ports::request::{Request, RequestCodec};
 use mesh_proto::v1;
+use mesh_telemetry::Reason;
 use tonic::Status;
 
 use super::gate::Gate;
+use crate::convert::Malformed;
 use crate::{convert, status};
 
 /// The longest time ahead that a request may expire: bounds how long nonces are remembered. Twice what our client signs, since
@@ -67,7 +69,8 @@ impl Nonces {
             self.0.retain(|_, expires| *expires >= now);
         }
         if self.is_full_for(&request.operator) {
-            return Err(Status::resource_exhausted("too many requests at once; try again"));
+            let busy = Status::resource_exhausted("too many requests at once; try again");
+            return Err(status::refused(Reason::TooManyRequests, busy));
         }
         Ok(self.0.insert((request.operator, request.nonce), request.expires).is_none())
     }
@@ -103,47 +106,66 @@ impl Orders {
         bearer: Bearer,
         what: What,
     ) -> Result<Place, Status> {
-        let signed = convert::request::from_wire(signed).map_err(status::malformed)?;
-        let request = self.codec.open(&signed).map_err(Status::permission_denied)?;
-        let refuse = |reason: &str| Err(Status::permission_denied(reason.to_owned()));
+        let request = self.open(signed)?;
         if request.mesh != gate.mesh() {
-            return refuse("the request was signed for another mesh");
+            return Err(denied(Reason::WrongMesh, "the request was signed for another mesh"));
         }
+        let unsigned = |words: &str| denied(Reason::RequestSignature, words);
         if (request.action.as_str(), request.arguments) != (what.action, what.arguments) {
-            return refuse("the request is not the one that was signed");
+            return Err(unsigned("the request is not the one that was signed"));
         }
         if let Bearer::Operator(key) = bearer
             && key != request.operator
         {
-            return refuse("the request was signed by another operator");
+            return Err(unsigned("the request was signed by another operator"));
         }
         gate.role(&request.operator, what.least)?;
         if request.target != self.node {
             return match bearer {
                 Bearer::Operator(_) => Ok(Place::There(request.target)),
-                Bearer::Member => refuse("the request was signed for another node"),
+                Bearer::Member => Err(unsigned("the request was signed for another node")),
             };
         }
         let now = (self.clock)();
-        if request.expires < now {
-            let expired = request.expires.0;
-            return Err(Status::permission_denied(format!(
-                "the request expired at {expired} (Unix milliseconds), and it is {} here: compare the clocks",
-                now.0
-            )));
-        }
-        if request.expires.0.saturating_sub(now.0) > LIFETIME_MS_MAX {
-            return refuse("the request expires too far ahead: compare the clocks");
-        }
+        check_time(&request, now)?;
         let slot = request.slot.clone();
-        let slot = slot.ok_or_else(|| Status::invalid_argument("slot: is missing"))?;
+        let slot = slot.ok_or_else(|| status::malformed(Malformed::new("slot", "is missing")))?;
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
         if nonces.redeem(&request, now)? {
             Ok(Place::Here(slot))
         } else {
-            refuse("the request was used before")
+            Err(denied(Reason::RequestReplayed, "the request was used before"))
         }
     }
+
+    /// The request, when an operator signed it. One without a signature counts as one with a wrong signature.
+    fn open(&self, signed: Option<v1::SignedRequest>) -> Result<Request, Status> {
+        let unsigned =
+            |error: Malformed| status::refused(Reason::RequestSignature, status::malformed(error));
+        let signed = convert::request::from_wire(signed).map_err(unsigned)?;
+        self.codec.open(&signed).map_err(|words| denied(Reason::RequestSignature, words))
+    }
+}
+
+fn denied(reason: Reason, words: impl Into<String>) -> Status {
+    status::refused(reason, Status::permission_denied(words))
+}
+
+/// Whether the request may be served at `now`, as far as time goes.
+fn check_time(request: &Request, now: WallTime) -> Result<(), Status> {
+    let expires = request.expires.0;
+    if request.expires < now {
+        let words = format!(
+            "the request expired at {expires} (Unix milliseconds), and it is {} here: compare the clocks",
+            now.0
+        );
+        return Err(denied(Reason::RequestExpired, words));
+    }
+    if expires.saturating_sub(now.0) > LIFETIME_MS_MAX {
+        let words = "the request expires too far ahead: compare the clocks";
+        return Err(denied(Reason::RequestExpired, words));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

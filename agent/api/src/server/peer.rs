@@ -12,17 +12,19 @@ use mesh_ports::runtime::Images as _;
 use mesh_proto::v1;
 use mesh_proto::v1::peer_server::Peer;
 use mesh_proto::v1::tunnel_piece::Piece;
+use mesh_telemetry::Reason;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::order::Bearer;
+use super::watch::Whose;
 use super::{Service, Wiring, images, joining, replica};
-use crate::convert::{self, message, required, value};
+use crate::convert::{self, Malformed, message, required, value};
 use crate::pipe::{PIECES, Pipe};
 use crate::status;
 
@@ -51,19 +53,21 @@ impl<W: Wiring> Peer for Service<W> {
     ) -> Result<Response<v1::Nothing>, Status> {
         let from = self.0.gate.member(&request)?;
         let parts = &self.0.parts;
+        let called_by = request.extensions().get().copied();
+        let caller = || Whose(parts.directory.as_ref(), called_by);
         let mut envelopes = request.into_inner();
         while let Some(envelope) = envelopes.message().await? {
             let (message, rejected) = match message::from_wire(envelope, parts.records.as_ref()) {
                 Ok(read) => read,
                 Err(error) => {
                     // A newer agent may say what this one does not know: the other messages still count.
-                    warn!(peer = %from, %error, "a message is not understood");
+                    self.0.refusals.refuse(Reason::MessageMalformed, caller(), error);
                     continue;
                 }
             };
             for bad in rejected {
-                let record = bad.signed.digest();
-                warn!(peer = %from, %record, reason = bad.reason, "a record was refused");
+                let words = format_args!("record {}: {}", bad.signed.digest(), bad.reason);
+                self.0.refusals.refuse(Reason::RecordSignature, caller(), words);
             }
             let said = Event::Said { from, message };
             parts.events.send(said).await.map_err(|_closed| Status::unavailable("stopping"))?;
@@ -97,9 +101,10 @@ impl<W: Wiring> Peer for Service<W> {
         let from = self.0.gate.member(&request)?;
         let mut incoming = request.into_inner();
         let first = timeout(BACKEND_TIMEOUT, incoming.message()).await;
-        let first = first.map_err(|_elapsed| Status::deadline_exceeded("nothing was opened"))??;
+        let first = first.map_err(|_elapsed| too_slow("nothing was opened"))??;
         let Some(Piece::Open(open)) = first.and_then(|piece| piece.piece) else {
-            return Err(Status::invalid_argument("a tunnel begins with what it leads to"));
+            let words = "a tunnel begins with what it leads to";
+            return Err(status::malformed(Malformed::new("piece", words)));
         };
         let slot = value::slot("slot", open.slot).map_err(status::malformed)?;
         let target = value::port_number("target", open.target).map_err(status::malformed)?;
@@ -216,19 +221,24 @@ impl<W: Wiring> Service<W> {
     }
 }
 
+fn too_slow(words: &str) -> Status {
+    status::refused(Reason::TooSlow, Status::deadline_exceeded(words))
+}
+
 /// The first piece of a command's input: what is to be run.
 pub(super) async fn first_input(
     input: &mut Streaming<v1::ExecInput>,
     limit: Duration,
 ) -> Result<v1::ExecOpen, Status> {
     let first = timeout(limit, input.message()).await;
-    let first = first.map_err(|_elapsed| Status::deadline_exceeded("no command came"))??;
+    let first = first.map_err(|_elapsed| too_slow("no command came"))??;
     let first =
         required("input", first.and_then(|input| input.piece)).map_err(status::malformed)?;
     match first {
         v1::exec_input::Piece::Open(open) => Ok(open),
         v1::exec_input::Piece::Stdin(_) | v1::exec_input::Piece::End(_) => {
-            Err(Status::invalid_argument("a command's input begins with the command"))
+            let words = "a command's input begins with the command";
+            Err(status::malformed(Malformed::new("input", words)))
         }
     }
 }

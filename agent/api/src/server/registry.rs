@@ -2,7 +2,7 @@
 //!
 //! Whether a connection is a stranger's shows only after its handshake. So when strangers have all the places that they may
 //! have, a new connection is not refused, it takes the place of the oldest one from the address that has the most of them: who
-//! floods from a few addresses pushes out only itself, and members get through.
+//! floods from a few addresses pushes out only itself, and members get through. The same holds for the places of one address.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_coordinator::id::PublicKey;
 use mesh_ports::directory::Standing;
+use mesh_telemetry::{Reason, Refusals};
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
@@ -22,6 +23,7 @@ pub(super) struct Registry {
     connections_max: usize,
     per_address_max: usize,
     strangers_max: usize,
+    refusals: Refusals,
     open: Mutex<Open>,
 }
 
@@ -57,11 +59,12 @@ impl Entry {
 }
 
 impl Registry {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, refusals: Refusals) -> Self {
         Self {
             connections_max: limits.connections,
             per_address_max: limits.connections_per_address,
             strangers_max: limits.strangers,
+            refusals,
             open: Mutex::new(Open::default()),
         }
     }
@@ -70,18 +73,28 @@ impl Registry {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from `address`; `None` when too many are open.
+    /// A place for a connection from `address`; `None` when too many are open, all of which are somebody's.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = site(address);
         let mut open = self.open();
         let from_there = open.per_address.get(&address).copied().unwrap_or(0);
+        // A host and its containers have the same address: who floods from a container must not keep the host's agent out.
         if from_there >= self.per_address_max {
-            return None;
+            let crowd = open.crowds().remove(&address);
+            let Some((_, oldest)) = crowd else {
+                self.refuse(address, "too many connections from one address");
+                return None;
+            };
+            open.close(oldest);
+            self.refuse(address, "made room for another connection from the same address");
         }
-        if open.n_strangers >= self.strangers_max {
-            open.evict_stranger();
+        if open.n_strangers >= self.strangers_max
+            && let Some(evicted) = open.evict_stranger()
+        {
+            self.refuse(evicted, "made room for others: too many connections of strangers");
         }
         if open.places.len() >= self.connections_max {
+            self.refuse(address, "too many connections in all");
             return None;
         }
         let from_there = open.per_address.get(&address).copied().unwrap_or(0);
@@ -91,6 +104,10 @@ impl Registry {
         open.per_address.insert(address, from_there.saturating_add(1));
         open.places.insert(number, Entry { address, owner: None, close: close.clone() });
         Some(Place { registry: Arc::clone(self), number, close })
+    }
+
+    fn refuse(&self, address: IpAddr, words: &str) {
+        self.refusals.refuse(Reason::TooManyConnections, address, words);
     }
 
     /// Closes the connections to whose key, and what it was when they were opened, `is_theirs` says yes.
@@ -108,16 +125,28 @@ impl Registry {
 }
 
 impl Open {
-    /// Closes the oldest stranger's connection from the address that has the most of them.
-    fn evict_stranger(&mut self) {
+    /// For each address of strangers how many connections they have, and which is the oldest.
+    fn crowds(&self) -> HashMap<IpAddr, (usize, u64)> {
         let mut crowds: HashMap<IpAddr, (usize, u64)> = HashMap::new();
         for (number, entry) in self.places.iter().filter(|(_, entry)| entry.is_stranger()) {
             let (count, oldest) = crowds.entry(entry.address).or_insert((0, *number));
             *count = count.saturating_add(1);
             *oldest = (*oldest).min(*number);
         }
-        let worst = crowds.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
-        if let Some(entry) = worst.and_then(|(_, number)| self.take(number)) {
+        crowds
+    }
+
+    /// Closes the oldest stranger's connection from the address that has the most of them; returns that address.
+    fn evict_stranger(&mut self) -> Option<IpAddr> {
+        let crowds = self.crowds().into_iter();
+        let worst = crowds.max_by_key(|(_, (count, oldest))| (*count, Reverse(*oldest)));
+        let (address, (_, oldest)) = worst?;
+        self.close(oldest);
+        Some(address)
+    }
+
+    fn close(&mut self, number: u64) {
+        if let Some(entry) = self.take(number) {
             entry.close.cancel();
         }
     }

@@ -107,7 +107,7 @@ async fn passed_on<W: Wiring, T>(
         answer.map_err(|_elapsed| Status::unavailable(format!("node {node} does not answer")));
     answer.and_then(|answer| answer).map_err(|mut refusal| {
         status::name(&mut refusal, node);
-        refusal
+        status::no_refusal(refusal)
     })
 }
 

@@ -58,7 +58,7 @@ async fn channel(world: &World, own: &KeyPair) -> Channel {
     let address = agent.address.to_string();
     let tls = tls::client_config(own, agent.keys.public()).unwrap();
     let timeout = Duration::from_secs(5);
-    let dial = Dial { address: &address, names: &Names::default(), tls, timeout };
+    let dial = Dial { address: &address, names: &Names::default(), tls, timeout, witness: None };
     dial::connect(&dial).await.unwrap().channel
 }
 

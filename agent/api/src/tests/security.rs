@@ -35,8 +35,13 @@ use crate::server::Limits;
 async fn channel(agent: &Agent, own: &Arc<KeyPair>) -> Channel {
     let address = agent.address.to_string();
     let tls = tls::client_config(own, agent.keys.public()).unwrap();
-    let dial =
-        Dial { address: &address, names: &Names::default(), tls, timeout: Duration::from_secs(5) };
+    let dial = Dial {
+        address: &address,
+        names: &Names::default(),
+        tls,
+        timeout: Duration::from_secs(5),
+        witness: None,
+    };
     dial::connect(&dial).await.unwrap().channel
 }
 

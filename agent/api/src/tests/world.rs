@@ -13,7 +13,7 @@ use mesh_identity::keys::KeyPair;
 use mesh_identity::{record, request, tls};
 use mesh_ports::directory::{Directory as _, Peer, Standing};
 use mesh_ports::peer::Event;
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Refusals, Tasks};
 use tokio::sync::mpsc;
 
 use super::fakes::{
@@ -52,6 +52,7 @@ pub(super) struct Agent {
     pub(super) admission: Arc<FakeAdmission>,
     pub(super) peers: PeerPool,
     pub(super) events: mpsc::Receiver<Event>,
+    pub(super) refusals: Refusals,
     pub(super) tasks: Tasks,
 }
 
@@ -190,7 +191,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
     let (port, limits) = how;
     let keys = keys(number);
     let id = NodeId::of(&keys.public());
-    let tasks = Tasks::new("test");
+    let (tasks, refusals) = (Tasks::new("test"), Refusals::new());
     let (events, received) = mpsc::channel(1000);
     let seen: Arc<SeenBy> = Arc::new(SeenBy(id, Arc::clone(directory)));
     let config =
@@ -201,6 +202,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
             directory: Arc::<SeenBy>::clone(&seen),
             records: Arc::new(record::Codec),
             tls_for: tls_for(&keys),
+            refusals: refusals.clone(),
         },
         events.clone(),
         tasks.clone(),
@@ -221,6 +223,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
         events,
         clock: Arc::new(|| WallTime(NOW)),
         incarnation: Arc::new(move || Incarnation(number.into())),
+        refusals: refusals.clone(),
     };
     let config = Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -251,6 +254,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
         admission,
         peers,
         events: received,
+        refusals,
         tasks,
     }
 }

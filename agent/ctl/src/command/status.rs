@@ -38,6 +38,7 @@ fn document(overview: &Overview, who: &Who) -> json::Status {
         apps: count(overview.apps.len()),
         degraded: text::degraded(overview),
         problems: overview.problems.clone(),
+        refused: who.refused.clone(),
     }
 }
 

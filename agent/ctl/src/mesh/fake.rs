@@ -285,7 +285,8 @@ impl Mesh for Fake {
 
     async fn who(&self) -> Result<Who, CallError> {
         let (node_name, version) = ("alpha".to_owned(), "0.1.0".to_owned());
-        Ok(Who { node_name, version, role: Role::Admin })
+        let refused = BTreeMap::from([("stranger".to_owned(), 2)]);
+        Ok(Who { node_name, version, role: Role::Admin, refused })
     }
 
     async fn overview(&self) -> Result<Overview, CallError> {

@@ -65,6 +65,8 @@ shapes! {
         degraded: Vec<String>,
         /// What is wrong with the mesh as a whole.
         problems: Vec<String>,
+        /// What the agent that answered refused since its start, and how often: by reason, as RUNBOOK.md explains them. What was never refused is left out.
+        refused: std::collections::BTreeMap<String, u64>,
     }
 
     /// `agentctl nodes` and `agentctl node ls`: the nodes.

@@ -10,6 +10,7 @@ use mesh_ports::control::{Control, SubmitError, Submitted};
 use mesh_ports::peer;
 use mesh_ports::store::StoreError;
 use mesh_store::Disk;
+use mesh_telemetry::Reason;
 use tokio::sync::mpsc;
 
 use super::world::{Author, Bench, Plan, at_once, service};
@@ -62,6 +63,22 @@ async fn what_nobody_may_write_is_refused_and_not_stored() {
     assert_eq!(submitted.refused[0].0, release.hash);
     assert!(submitted.stored_on.is_empty());
     assert_eq!(bench.log.count("put"), 0);
+    assert_eq!(bench.parts.refusals.count(Reason::RecordRefused), 1);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_a_peer_passes_on_in_vain_is_counted() {
+    let (mut plan, peer) = Plan::new().with_peer();
+    let mut foreign = image(&mut plan.author, 1);
+    foreign.record.mesh = mesh_coordinator::id::MeshId(mesh_coordinator::id::Hash([9; 32]));
+    let good = image(&mut plan.author, 2);
+    let bench = plan.start();
+    let message = Message::Records(vec![foreign, good]);
+    bench.peers.send(peer::Event::Said { from: peer, message }).await.unwrap();
+    bench.done("send stored", 1).await;
+    assert_eq!(bench.parts.refusals.count(Reason::RecordRefused), 1);
+    assert_eq!(bench.parts.refusals.counts().len(), 1);
     bench.stop().await;
 }
 

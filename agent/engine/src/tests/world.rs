@@ -23,7 +23,7 @@ use mesh_ports::network::Backend;
 use mesh_ports::runtime::Found;
 use mesh_ports::{gossip, peer, runtime};
 use mesh_store::MemStore;
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Refusals, Tasks};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -248,6 +248,7 @@ fn parts(log: &Log, tasks: &Tasks, directory: Arc<Live>, found: Vec<Found>) -> P
         }),
         publisher: Arc::new(FakePublisher { log: log.clone(), routes: Mutex::default() }),
         directory,
+        refusals: Refusals::new(),
     }
 }
 
@@ -261,6 +262,7 @@ fn copy(parts: &Parts<Fake>) -> Parts<Fake> {
         store: Arc::clone(&parts.store),
         publisher: Arc::clone(&parts.publisher),
         directory: Arc::clone(&parts.directory),
+        refusals: parts.refusals.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ use chitchat::{ChitchatId, NodeState};
 use mesh_coordinator::fact::Fact;
 use mesh_coordinator::id::Incarnation;
 use mesh_ports::gossip::{Event, FactCodec as _};
+use mesh_telemetry::{Reason, Refusals};
 
 use super::Diff;
 use crate::keys;
@@ -19,6 +20,7 @@ struct Script {
     world: Arc<World>,
     diff: Diff,
     tally: Arc<Tally>,
+    refusals: Refusals,
     live: Live,
 }
 
@@ -26,8 +28,10 @@ impl Script {
     fn new(members: &[u8]) -> Self {
         let world = World::of(members);
         let (eyes, tally) = (Eyes::new(&world, 1), Arc::<Tally>::default());
-        let diff = Diff::new(node(1), Arc::<Eyes>::clone(&eyes), eyes, Arc::clone(&tally));
-        Self { world, diff, tally, live: Live::new() }
+        let refusals = Refusals::new();
+        let counts = (Arc::clone(&tally), refusals.clone());
+        let diff = Diff::new(node(1), Arc::<Eyes>::clone(&eyes), eyes, counts);
+        Self { world, diff, tally, refusals, live: Live::new() }
     }
 
     fn state(&mut self, n: u8, life: u64) -> &mut NodeState {
@@ -168,6 +172,7 @@ fn a_fact_of_another_life_or_place_is_refused() {
     script.state(2, 5).set(keys::to_text(vote(1, 1).key()), of_other_key);
     assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1))]);
     assert_eq!(script.tally.read().facts_refused, 2);
+    assert_eq!(script.refusals.count(Reason::FactSignature), 2);
 }
 
 #[test]

@@ -236,6 +236,7 @@ pub(crate) fn ports(world: &Arc<World>, n: u8, book: &Arc<Book>) -> Ports {
                 port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port))).into_iter().collect()
             })
         }),
+        refusals: mesh_telemetry::Refusals::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_ports::directory::{Directory, Peer, Sealer};
+use mesh_telemetry::{Reason, Refusals};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::UdpSocket;
 use tracing::debug;
@@ -39,6 +40,7 @@ pub(crate) struct Link {
     sealer: Arc<dyn Sealer>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) refusals: Refusals,
     /// A leaf: locked for moments, never while waiting.
     sessions: Mutex<Sessions>,
 }
@@ -59,6 +61,7 @@ pub(crate) struct Parties {
     pub(crate) sealer: Arc<dyn Sealer>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) refusals: Refusals,
 }
 
 impl Link {
@@ -79,6 +82,7 @@ impl Link {
             sealer: parties.sealer,
             addresses: parties.addresses,
             tally: parties.tally,
+            refusals: parties.refusals,
             sessions: Mutex::new(Sessions::new(Incarnation(0))),
         })
     }
@@ -102,11 +106,16 @@ impl Link {
         match self.judge(packet, from) {
             Ok(arrival) => arrival,
             Err(reason) => {
-                self.tally.datagrams_refused.add(1);
-                debug!(%from, reason, "refused a datagram");
+                self.refuse(from, reason);
                 Arrival::Nothing
             }
         }
+    }
+
+    /// Counts what came from `from` and is not taken.
+    pub(crate) fn refuse(&self, from: SocketAddr, words: &str) {
+        self.tally.datagrams_refused.add(1);
+        self.refusals.refuse(Reason::Datagram, from, words);
     }
 
     fn judge(&self, packet: &[u8], from: SocketAddr) -> Result<Arrival, &'static str> {
@@ -133,6 +142,11 @@ impl Link {
         };
         let arrival = match verdict {
             Verdict::Refused(reason) => return Err(reason),
+            Verdict::Stale(reason) => {
+                self.tally.datagrams_refused.add(1);
+                debug!(%from, reason, "ignored a datagram");
+                return Ok(Arrival::Nothing);
+            }
             Verdict::Greet => {
                 self.tally.datagrams_refused.add(1);
                 // Not taken as the member's address: the datagram may be an old one that somebody plays again.

@@ -21,6 +21,8 @@ pub(crate) enum Verdict {
     Kept,
     /// Authentic, but perhaps not fresh: tell the sender which life this is.
     Greet,
+    /// Authentic and of no use, as after every start of one of the two: no attack.
+    Stale(&'static str),
     /// Not to be trusted, and why.
     Refused(&'static str),
 }
@@ -72,7 +74,7 @@ impl Sessions {
         let is_first = inner.of > 0 && inner.part == 0;
         if inner.life < session.life {
             // The greeting tells a second agent under the sender's identity that there is a later one.
-            return if is_first { Verdict::Greet } else { Verdict::Refused("of a former life") };
+            return if is_first { Verdict::Greet } else { Verdict::Stale("of a former life") };
         }
         if inner.life > session.life {
             *session = Session { life: inner.life, window: Window::new() };
@@ -85,7 +87,7 @@ impl Sessions {
             return if is_first {
                 Verdict::Greet
             } else {
-                Verdict::Refused("for another life of ours")
+                Verdict::Stale("for another life of ours")
             };
         }
         if inner.of == 0 {
@@ -157,7 +159,7 @@ mod tests {
     }
 
     fn refused(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Refused(_))
+        matches!(verdict, Verdict::Refused(_) | Verdict::Stale(_))
     }
 
     #[test]

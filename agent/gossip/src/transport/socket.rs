@@ -103,8 +103,7 @@ impl Receiver {
         let envelope = match self.codec.decode(message).await {
             Ok(Some(envelope)) => envelope,
             Ok(None) => {
-                self.link.tally.datagrams_refused.add(1);
-                debug!(from = %from_addr, "refused a message that is none");
+                self.link.refuse(from_addr, "a message that is none");
                 return true;
             }
             Err(error) => {

@@ -65,6 +65,7 @@ fn json_type(rust: &str) -> String {
         "bool" => "true or false".to_owned(),
         "u16" | "u32" | "u64" => "number".to_owned(),
         "std::collections::BTreeMap<String,String>" => "object of texts".to_owned(),
+        "std::collections::BTreeMap<String,u64>" => "object of numbers".to_owned(),
         shape => format!("[{shape}](#{})", shape.to_ascii_lowercase()),
     }
 }
