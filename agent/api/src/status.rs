@@ -51,11 +51,10 @@ pub(crate) fn refusal(status: &Status) -> Option<Reason> {
     }
     // What carries no mark was made by the library. It says these two of messages that it does not let through; a connection that
     // broke has a source.
-    match status.code() {
-        Code::OutOfRange => Some(Reason::MessageTooLong),
-        Code::Internal if source.is_none() => Some(Reason::MessageMalformed),
-        _ => None,
-    }
+    let made_here = source.is_none();
+    let said = |code, reason| (status.code() == code && made_here).then_some(reason);
+    said(Code::OutOfRange, Reason::MessageTooLong)
+        .or_else(|| said(Code::Internal, Reason::MessageMalformed))
 }
 
 pub(crate) fn malformed(error: Malformed) -> Status {

@@ -2,6 +2,7 @@
 
 mod convert;
 mod fakes;
+mod hostile;
 mod join;
 mod operator;
 mod parting;

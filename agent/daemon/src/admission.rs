@@ -57,7 +57,36 @@ const fn reason(error: &JoinError) -> Option<Reason> {
     }
 }
 
+/// Counts the use of an invitation by a guest on this disk; false when it is used up. A guest is counted once.
+fn count(
+    store: &impl Store,
+    invitation: &Invitation,
+    guest: &PublicKey,
+) -> Result<bool, StoreError> {
+    let (key, guest) = (invitation.key.0.to_vec(), guest.0);
+    let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
+    let mut guests = store.get(Table::Redemptions, &key)?.unwrap_or_default();
+    if guests.chunks_exact(guest.len()).any(|counted| counted == guest) {
+        return Ok(true);
+    }
+    if guests.len() / guest.len() >= uses {
+        return Ok(false);
+    }
+    guests.extend_from_slice(&guest);
+    store.commit(vec![Change::Put(Table::Redemptions, key, guests)])?;
+    Ok(true)
+}
+
+/// Whether an invitation can still be redeemed at `now`.
+const fn check_expiry(invitation: &Invitation, now: WallTime) -> Result<(), JoinError> {
+    if now.0 > invitation.expires.0 {
+        return Err(JoinError::Expired { expired: invitation.expires.0, now: now.0 });
+    }
+    Ok(())
+}
+
 impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
+    /// Lets a guest in whose token is good, and counts its use.
     async fn admit(&self, request: JoinRequest) -> Result<Admitted, JoinError> {
         let _turn = self.turn.lock().await;
         let invitation = self.invitation(&request).await?;
@@ -91,37 +120,7 @@ impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
         info!(%node, name = %request.name, "admitted");
         Ok(self.welcome().await)
     }
-}
 
-/// Counts the use of an invitation by a guest on this disk; false when it is used up. A guest is counted once.
-fn count(
-    store: &impl Store,
-    invitation: &Invitation,
-    guest: &PublicKey,
-) -> Result<bool, StoreError> {
-    let (key, guest) = (invitation.key.0.to_vec(), guest.0);
-    let uses = usize::try_from(invitation.uses).unwrap_or(usize::MAX);
-    let mut guests = store.get(Table::Redemptions, &key)?.unwrap_or_default();
-    if guests.chunks_exact(guest.len()).any(|counted| counted == guest) {
-        return Ok(true);
-    }
-    if guests.len() / guest.len() >= uses {
-        return Ok(false);
-    }
-    guests.extend_from_slice(&guest);
-    store.commit(vec![Change::Put(Table::Redemptions, key, guests)])?;
-    Ok(true)
-}
-
-/// Whether an invitation can still be redeemed at `now`.
-const fn check_expiry(invitation: &Invitation, now: WallTime) -> Result<(), JoinError> {
-    if now.0 > invitation.expires.0 {
-        return Err(JoinError::Expired { expired: invitation.expires.0, now: now.0 });
-    }
-    Ok(())
-}
-
-impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
     /// The invitation, when it is valid here and now for this guest.
     async fn invitation(&self, request: &JoinRequest) -> Result<Invitation, JoinError> {
         let record = self.control.record(RecordKey::Invitation(request.invitation)).await;
@@ -174,39 +173,4 @@ impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
 }
 
 #[cfg(test)]
-mod tests {
-    //! A token lets in as many as it says, until it says.
-
-    use mesh_coordinator::catalogue::Invitation;
-    use mesh_coordinator::id::{NodeId, PublicKey};
-    use mesh_coordinator::time::WallTime;
-    use mesh_ports::control::JoinError;
-    use mesh_store::MemStore;
-
-    use super::{check_expiry, count};
-
-    fn invitation(uses: u32) -> Invitation {
-        let redeemer = NodeId::of(&PublicKey([1; 32]));
-        Invitation { key: PublicKey([2; 32]), redeemer, expires: WallTime(100), uses }
-    }
-
-    #[test]
-    fn a_used_token_lets_nobody_else_in_and_its_guest_again() {
-        let store = MemStore::new();
-        let [first, second, third] = [5, 6, 7].map(|n| PublicKey([n; 32]));
-        let counted = |guest| count(&store, &invitation(2), guest).unwrap();
-        assert!(counted(&first) && counted(&second));
-        assert!(!counted(&third), "it is used up");
-        assert!(counted(&first), "whose answer was lost gets it again");
-        assert!(!counted(&third));
-        let other = Invitation { key: PublicKey([3; 32]), ..invitation(1) };
-        assert!(count(&store, &other, &third).unwrap(), "another token is counted apart");
-    }
-
-    #[test]
-    fn an_expired_token_lets_nobody_in() {
-        assert!(check_expiry(&invitation(1), WallTime(100)).is_ok());
-        let expired = check_expiry(&invitation(1), WallTime(101));
-        assert!(matches!(expired, Err(JoinError::Expired { expired: 100, now: 101 })));
-    }
-}
+mod tests;

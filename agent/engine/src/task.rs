@@ -375,10 +375,7 @@ impl<W: World> Task<W> {
 
 /// Who sent the records of an input; `None` for everything else.
 const fn sender_of_records(input: &Input) -> Option<NodeId> {
-    match input {
-        Input::Said { from, message: Message::Records(_) } => Some(*from),
-        _ => None,
-    }
+    if let Input::Said { from, message: Message::Records(_) } = input { Some(*from) } else { None }
 }
 
 fn from_peer(event: peer::Event) -> Input {

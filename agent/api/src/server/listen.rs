@@ -139,12 +139,14 @@ impl Listener {
 /// What a handshake that failed counts as; `None` when the other end left it, which is no attack: it may have lost its patience,
 /// or looked whether somebody listens here.
 fn refusal(error: &io::Error) -> Option<Reason> {
-    match error.get_ref()?.downcast_ref::<TlsError>()? {
-        TlsError::AlertReceived(_) => None,
-        TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-            Some(Reason::RemovedOperator)
-        }
-        _ => Some(Reason::NoKey),
+    let error = error.get_ref()?.downcast_ref::<TlsError>()?;
+    let not_admitted = CertificateError::ApplicationVerificationFailure;
+    if matches!(error, TlsError::AlertReceived(_)) {
+        None
+    } else if *error == TlsError::InvalidCertificate(not_admitted) {
+        Some(Reason::RemovedOperator)
+    } else {
+        Some(Reason::NoKey)
     }
 }
 

@@ -80,10 +80,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>().copied();
+    fn call(&mut self, req: Request<Body>) -> Self::Future {
+        let caller = req.extensions().get::<Caller>().copied();
         let watch = self.watch.clone();
-        let answer = self.inner.call(request);
+        let answer = self.inner.call(req);
         Box::pin(async move {
             let answer = answer.await?;
             if let Some(status) = answer.extensions().get::<Status>() {

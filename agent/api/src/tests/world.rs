@@ -194,19 +194,15 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
     let (tasks, refusals) = (Tasks::new("test"), Refusals::new());
     let (events, received) = mpsc::channel(1000);
     let seen: Arc<SeenBy> = Arc::new(SeenBy(id, Arc::clone(directory)));
+    let ports = PoolPorts {
+        directory: Arc::<SeenBy>::clone(&seen),
+        records: Arc::new(record::Codec),
+        tls_for: tls_for(&keys),
+        refusals: refusals.clone(),
+    };
     let config =
         PoolConfig { message_age_max: Duration::from_secs(2), ..PoolConfig::for_heartbeat(BEAT) };
-    let peers = PeerPool::new(
-        config,
-        PoolPorts {
-            directory: Arc::<SeenBy>::clone(&seen),
-            records: Arc::new(record::Codec),
-            tls_for: tls_for(&keys),
-            refusals: refusals.clone(),
-        },
-        events.clone(),
-        tasks.clone(),
-    );
+    let peers = PeerPool::new(config, ports, events.clone(), tasks.clone());
     let (control, runtime) = (Arc::<FakeControl>::default(), Arc::<FakeRuntime>::default());
     let (images, admission) = (Arc::<FakeImages>::default(), Arc::<FakeAdmission>::default());
     let admitting = Arc::clone(&seen);
