@@ -57,6 +57,16 @@ fn names_are_unique_and_of_one_form() {
 }
 
 #[test]
+fn the_runbook_explains_every_reason() {
+    let runbook = include_str!("../../../../deploy/RUNBOOK.md");
+    for reason in Reason::ALL {
+        let name = format!("`{}`", reason.name());
+        let rows = runbook.lines().filter(|line| line.starts_with('|') && line.contains(&name));
+        assert_eq!(rows.count(), 1, "{name}");
+    }
+}
+
+#[test]
 fn each_reason_has_a_count_of_its_own_and_clones_count_together() {
     let refusals = Refusals::new();
     assert_eq!(refusals.counts(), BTreeMap::new());
