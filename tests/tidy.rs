@@ -57,6 +57,8 @@ mod tests {
     const OWNED: &[(&str, &[&str])] = &[
         ("chitchat", &["mesh-gossip"]),
         ("clap", &["mesh-ctl", "mesh-daemon", "mesh-example-hello"]),
+        ("clap_complete", &["mesh-ctl"]),
+        ("clap_mangen", &["mesh-ctl"]),
         ("crypto_box", &["mesh-identity"]),
         ("ed25519-dalek", &["mesh-identity"]),
         ("granit-parser", &["mesh-compose"]),

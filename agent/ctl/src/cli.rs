@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::command;
+use crate::complete::{self, Kind};
 use crate::config;
 use crate::failure::EXIT_CODES;
 use crate::ui::Format;
@@ -40,7 +41,8 @@ pub(crate) struct Global {
         global = true,
         env = "AGENTCTL_CONTEXT",
         hide_env_values = true,
-        value_name = "NAME"
+        value_name = "NAME",
+        add = complete::of(Kind::Context)
     )]
     pub(crate) context: Option<String>,
     /// The configuration file.
@@ -60,7 +62,8 @@ pub(crate) struct Global {
         env = "AGENTCTL_AGENT",
         hide_env_values = true,
         value_name = "HOST:PORT",
-        value_parser = config::address
+        value_parser = config::address,
+        add = complete::of(Kind::Agent)
     )]
     pub(crate) agent: Option<String>,
     /// Print results and errors only.
@@ -94,9 +97,9 @@ pub(crate) enum Command {
     /// Replace the containers of an app, one after the other.
     Restart(command::run::RestartArgs),
     /// Stop an app and keep it.
-    Stop(command::run::Args),
+    Stop(command::run::StopArgs),
     /// Start a stopped app.
-    Start(command::run::Args),
+    Start(command::run::StartArgs),
     /// Remove an app.
     Rm(command::rm::Args),
     /// Move everything away from a node.
@@ -130,6 +133,9 @@ pub(crate) enum Command {
     Json,
     /// Print completions for a shell.
     Completions(command::completions::Args),
+    /// Write the manual into a directory.
+    #[command(hide = true)]
+    Man(command::man::Args),
 }
 
 /// The definition of the whole command line.

@@ -8,6 +8,7 @@ pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod operator;
@@ -57,6 +58,9 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
     }
     if let Command::Completions(args) = &cli.command {
         return completions::run(args, ui);
+    }
+    if let Command::Man(args) = &cli.command {
+        return man::run(args, ui);
     }
     if let Command::Context(command) = &cli.command {
         return context::run(command, &cli.global, ui);
@@ -112,6 +116,7 @@ pub(crate) async fn on_mesh<M: Mesh>(
         | Command::Completions(_)
         | Command::Context(_)
         | Command::Login(_)
+        | Command::Man(_)
         | Command::Recover(_) => Ok(Outcome::Done),
     }
 }

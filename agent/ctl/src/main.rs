@@ -2,10 +2,11 @@
 //!
 //! It talks to any agent of a mesh and to the public API only (invariant I10). Everything that changes intent is a record that is
 //! built and signed here. Start reading at [`cli`] for what can be typed, at [`command`] for what happens then, and at [`mesh`]
-//! for what an agent can be asked.
+//! for what an agent can be asked. What a shell offers while somebody types is in [`complete`].
 
 mod cli;
 mod command;
+mod complete;
 mod config;
 mod failure;
 mod intent;
@@ -27,6 +28,9 @@ use crate::failure::Failure;
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
+    if complete::answer() {
+        return ExitCode::SUCCESS;
+    }
     let cli = cli::Cli::parse();
     let mut ui = Ui::of_process(cli.global.output, cli.global.quiet);
     let runtime = match tokio::runtime::Runtime::new() {

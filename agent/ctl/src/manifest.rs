@@ -64,7 +64,8 @@ fn is_path(path: &Path) -> bool {
     path.is_absolute() || path.starts_with(".") || path.starts_with("..") || is_manifest(path)
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// Whether it is a manifest by its name.
+pub(crate) fn is_manifest(path: &Path) -> bool {
     target::path::has_extension(path, &["yaml", "yml"])
 }
 

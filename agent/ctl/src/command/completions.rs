@@ -1,14 +1,18 @@
-//! `agentctl completions`: what a shell needs to complete commands.
+//! `agentctl completions`: what a shell needs to complete commands, and the names that there are on the mesh.
 
 use clap_complete::Shell;
 
-use crate::cli;
+use crate::complete::script;
 use crate::failure::{Failure, Outcome};
 use crate::ui::Ui;
 
-/// Print completions for a shell.
+/// Print completions for a shell: commands, options, and the names of what is on the mesh.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: agentctl completions bash > /etc/bash_completion.d/agentctl")]
+#[command(after_help = "On servers deploy/install has done it.\n\n\
+    Examples:\n  \
+    agentctl completions bash > ~/.local/share/bash-completion/completions/agentctl\n  \
+    agentctl completions zsh > ~/.zfunc/_agentctl        # with fpath+=~/.zfunc before compinit\n  \
+    agentctl completions fish > ~/.config/fish/completions/agentctl.fish")]
 pub(crate) struct Args {
     /// Which shell.
     shell: Shell,
@@ -16,8 +20,6 @@ pub(crate) struct Args {
 
 /// Prints the script.
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Outcome, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli::definition(), "agentctl", &mut script);
-    ui.pass_out(&script)?;
+    ui.pass_out(&script::of(args.shell)?)?;
     Ok(Outcome::Done)
 }

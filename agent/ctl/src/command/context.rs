@@ -11,6 +11,7 @@ use mesh_identity::keys;
 use mesh_identity::operator::{self, Context, ContextError, Contexts};
 
 use crate::cli::Global;
+use crate::complete::{self, Kind};
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::output::json;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct OptionalName {
     /// Which context; the current one if not given.
+    #[arg(add = complete::of(Kind::Context))]
     name: Option<String>,
 }
 
@@ -60,6 +62,7 @@ pub(crate) struct OptionalName {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Name {
     /// Which context.
+    #[arg(add = complete::of(Kind::Context))]
     name: String,
 }
 
@@ -67,6 +70,7 @@ pub(crate) struct Name {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rename {
     /// Which context.
+    #[arg(add = complete::of(Kind::Context))]
     name: String,
     /// What it is to be called.
     new: MeshName,
@@ -76,6 +80,7 @@ pub(crate) struct Rename {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remove {
     /// Which context.
+    #[arg(add = complete::of(Kind::Context))]
     name: String,
     /// Do not ask.
     #[arg(short, long)]

@@ -6,6 +6,7 @@ use mesh_coordinator::id::NodeId;
 use mesh_coordinator::view::{NodeStatus, Overview};
 
 use super::{Change, Waiting};
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -19,6 +20,7 @@ use crate::wait;
 #[command(after_help = "Example: agentctl drain alpha")]
 pub(crate) struct Args {
     /// Which node.
+    #[arg(add = complete::of(Kind::Node(Which::Active)))]
     node: String,
     /// How to wait.
     #[command(flatten)]
@@ -30,6 +32,7 @@ pub(crate) struct Args {
 #[command(after_help = "Example: agentctl undrain alpha")]
 pub(crate) struct UndrainArgs {
     /// Which node.
+    #[arg(add = complete::of(Kind::Node(Which::Inactive)))]
     node: String,
 }
 

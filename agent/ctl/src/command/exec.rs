@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 
+use crate::complete::{self, Kind};
 use crate::failure::{Failure, Outcome};
 use crate::mesh::{Mesh, Place};
 use crate::target::{self, Target};
@@ -21,7 +22,7 @@ const PIECE_LEN: usize = 16 * 1024;
 #[command(after_help = "Example: agentctl exec blog/db/0 -- psql -c 'select 1'")]
 pub(crate) struct Args {
     /// The replica, as app/service/index; less is enough when there is only one.
-    #[arg(value_name = "SLOT")]
+    #[arg(value_name = "SLOT", add = complete::of(Kind::Slot))]
     slot: Target,
     /// Who runs it, as USER or USER:GROUP; the container's user if not given.
     #[arg(short, long)]

@@ -15,6 +15,7 @@ use mesh_coordinator::view::{ClaimView, Overview, SlotView};
 use mesh_ports::runtime::{LogLine, LogQuery, Output};
 use tokio_stream::StreamExt as _;
 
+use crate::complete::{self, Kind};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::{CallError, Mesh, Place};
@@ -30,6 +31,7 @@ const LINES_MAX: usize = 100_000;
 #[command(after_help = "Example: agentctl logs -f blog/web")]
 pub(crate) struct Args {
     /// Whose: app, app/service or app/service/index.
+    #[arg(add = complete::of(Kind::Replicas))]
     target: Target,
     /// Go on with new lines until interrupted.
     #[arg(short, long)]

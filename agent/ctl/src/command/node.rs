@@ -8,6 +8,7 @@ use mesh_coordinator::spec::LabelKey;
 use mesh_coordinator::view::{NodeStatus, NodeView, Overview};
 
 use super::Change;
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -36,9 +37,10 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct LabelArgs {
     /// Which node.
+    #[arg(add = complete::of(Kind::Node(Which::All)))]
     node: String,
     /// KEY=VALUE sets a label, KEY- removes it.
-    #[arg(required_unless_present = "weight", value_name = "KEY=VALUE|KEY-")]
+    #[arg(required_unless_present = "weight", value_name = "KEY=VALUE|KEY-", add = complete::of(Kind::Label))]
     labels: Vec<Edit>,
     /// Its share in placement, in percent of a usual node.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -49,6 +51,7 @@ pub(crate) struct LabelArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RemoveArgs {
     /// Which node.
+    #[arg(add = complete::of(Kind::Node(Which::All)))]
     node: String,
     /// Do not ask.
     #[arg(short, long)]

@@ -7,6 +7,7 @@ use mesh_coordinator::id::AppUid;
 use mesh_coordinator::view::AppView;
 
 use super::Waiting;
+use crate::complete::{self, Kind};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::manifest::{self, Wanted};
@@ -23,7 +24,7 @@ use crate::wait::{self, Applied, Goal, Rollout};
 )]
 pub(crate) struct Args {
     /// A directory with a compose file, a compose file, or the name of an image.
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", add = complete::of(Kind::Manifest))]
     app: String,
     /// The app's name; needed for an image.
     #[arg(long)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mesh_coordinator::view::SlotView;
 
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::mesh::Mesh;
 use crate::output::{json, of, text};
@@ -18,6 +19,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 #[command(after_help = "Example: agentctl ps blog")]
 pub(crate) struct Args {
     /// Only this app, with its replicas.
+    #[arg(add = complete::of(Kind::App(Which::All)))]
     app: Option<String>,
     /// Look again every second until interrupted.
     #[arg(short, long)]

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use self::plan::Plan;
 use crate::cli::Global;
+use crate::complete::{self, Kind, Which};
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::intent;
@@ -49,10 +50,10 @@ pub(crate) struct Args {
     #[arg(long)]
     name: Option<OperatorName>,
     /// An operator whom the old root made and who goes with it, with all that it has set up; several times for several.
-    #[arg(long, value_name = "OPERATOR")]
+    #[arg(long, value_name = "OPERATOR", add = complete::of(Kind::Operator(Which::Active)))]
     drop: Vec<String>,
     /// An operator whom the old root removed and who comes back; several times for several.
-    #[arg(long, value_name = "OPERATOR")]
+    #[arg(long, value_name = "OPERATOR", add = complete::of(Kind::Operator(Which::Inactive)))]
     restore: Vec<String>,
     /// Which mesh, and the key of the agent at --agent, when no configuration file knows them: from agentctl context show.
     #[arg(long, requires = "agent")]

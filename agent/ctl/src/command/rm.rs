@@ -3,6 +3,7 @@
 use mesh_coordinator::catalogue::Body;
 
 use super::{Change, Waiting};
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -16,6 +17,7 @@ use crate::wait;
 #[command(after_help = "Example: agentctl rm blog")]
 pub(crate) struct Args {
     /// Which app.
+    #[arg(add = complete::of(Kind::App(Which::All)))]
     app: String,
     /// Do not ask.
     #[arg(short, long)]

@@ -6,6 +6,7 @@ use mesh_coordinator::name::ServiceName;
 use mesh_coordinator::view::AppView;
 
 use super::{Change, Waiting};
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -14,11 +15,24 @@ use crate::target::{self, Target};
 use crate::ui::Ui;
 use crate::wait::{self, Applied, Goal};
 
-/// Stop an app and keep it, or start it again.
+/// Stop an app and keep it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: agentctl stop blog; agentctl start blog")]
-pub(crate) struct Args {
+pub(crate) struct StopArgs {
     /// Which app.
+    #[arg(add = complete::of(Kind::App(Which::Active)))]
+    app: String,
+    /// How to wait.
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Start a stopped app.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: agentctl stop blog; agentctl start blog")]
+pub(crate) struct StartArgs {
+    /// Which app.
+    #[arg(add = complete::of(Kind::App(Which::Inactive)))]
     app: String,
     /// How to wait.
     #[command(flatten)]
@@ -30,7 +44,7 @@ pub(crate) struct Args {
 #[command(after_help = "Example: agentctl restart blog/web")]
 pub(crate) struct RestartArgs {
     /// Which app, or app/service.
-    #[arg(value_name = "APP[/SERVICE]")]
+    #[arg(value_name = "APP[/SERVICE]", add = complete::of(Kind::Service))]
     target: Target,
     /// How to wait.
     #[command(flatten)]
@@ -106,23 +120,31 @@ fn renewed(app: &AppView, before: &[(ServiceName, Revision)]) -> Applied {
 }
 
 /// Stops an app and waits until no container of it is left.
-pub(crate) async fn stop<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
-    set(args, false, mesh, ui).await
+pub(crate) async fn stop<M: Mesh>(
+    args: &StopArgs,
+    mesh: &M,
+    ui: &mut Ui,
+) -> Result<Outcome, Failure> {
+    set((&args.app, false), &args.waiting, mesh, ui).await
 }
 
 /// Starts an app and waits until it is ready.
-pub(crate) async fn start<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
-    set(args, true, mesh, ui).await
+pub(crate) async fn start<M: Mesh>(
+    args: &StartArgs,
+    mesh: &M,
+    ui: &mut Ui,
+) -> Result<Outcome, Failure> {
+    set((&args.app, true), &args.waiting, mesh, ui).await
 }
 
 async fn set<M: Mesh>(
-    args: &Args,
-    running: bool,
+    (app, running): (&str, bool),
+    waiting: &Waiting,
     mesh: &M,
     ui: &mut Ui,
 ) -> Result<Outcome, Failure> {
     let overview = mesh.overview().await?;
-    let app = target::app(&overview, &args.app)?;
+    let app = target::app(&overview, app)?;
     let change = format!("{} {}", if running { "started" } else { "stopped" }, app.name);
     if app.running == running {
         Change { change, stored: None, rollout: None }.print(ui)?;
@@ -131,22 +153,22 @@ async fn set<M: Mesh>(
     let submitted = intent::submit(mesh, vec![Body::Run(Run { app: app.uid, running })]).await?;
     let mut outcome = intent::report_stored(&submitted, &overview, ui)?;
     let mut rollout = None;
-    if !args.waiting.detach && running {
+    if !waiting.detach && running {
         let goal = Goal {
             app: app.uid,
             services: Vec::new(),
             applied: Box::new(|app| if app.running { Applied::Yes } else { Applied::Waiting }),
-            timeout: args.waiting.timeout,
+            timeout: waiting.timeout,
         };
         let end = wait::until_ready(mesh, ui, goal).await?;
         end.report(ui)?;
         outcome = outcome.and(end.outcome());
         rollout = Some(end.document());
-    } else if !args.waiting.detach {
-        wait::until_gone(mesh, ui, app.uid, args.waiting.timeout).await?;
+    } else if !waiting.detach {
+        wait::until_gone(mesh, ui, app.uid, waiting.timeout).await?;
     }
     let stored = Some(of::stored(&submitted, &overview));
-    let change = args.waiting.words(change);
+    let change = waiting.words(change);
     Change { change, stored, rollout }.print(ui)?;
     Ok(outcome)
 }

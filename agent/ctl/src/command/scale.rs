@@ -7,6 +7,7 @@ use mesh_coordinator::spec::{Mode, REPLICAS_MAX};
 use mesh_coordinator::view::{AppView, Overview};
 
 use super::{Change, Waiting};
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -22,10 +23,10 @@ use crate::wait::{self, Applied, Goal, Rollout};
 )]
 pub(crate) struct Args {
     /// What to scale: [app/]service=N.
-    #[arg(required = true, value_name = "SERVICE=N")]
+    #[arg(required = true, value_name = "SERVICE=N", add = complete::of(Kind::Scale))]
     services: Vec<Request>,
     /// The app of services that are named without one.
-    #[arg(short, long)]
+    #[arg(short, long, add = complete::of(Kind::App(Which::All)))]
     app: Option<String>,
     /// Do not ask.
     #[arg(short, long)]

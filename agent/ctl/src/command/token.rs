@@ -7,6 +7,7 @@ use mesh_coordinator::id::PublicKey;
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{NodeStatus, NodeView};
 
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     uses: u32,
     /// The node that redeems it; the one that answers if not given.
-    #[arg(long)]
+    #[arg(long, add = complete::of(Kind::Node(Which::All)))]
     node: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `agentctl why`: why a replica is where it is.
 
+use crate::complete::{self, Kind};
 use crate::failure::{Failure, Outcome};
 use crate::mesh::Mesh;
 use crate::output::{of, text};
@@ -11,7 +12,7 @@ use crate::ui::Ui;
 #[command(after_help = "Example: agentctl why blog/web/0")]
 pub(crate) struct Args {
     /// The replica, as app/service/index; less is enough when there is only one.
-    #[arg(value_name = "SLOT")]
+    #[arg(value_name = "SLOT", add = complete::of(Kind::Slot))]
     slot: Target,
 }
 

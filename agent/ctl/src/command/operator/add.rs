@@ -8,6 +8,7 @@ use mesh_identity::operator::KnownAgent;
 
 use super::RoleName;
 use super::keep::Removal;
+use crate::complete::{self, Kind, Which};
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::intent;
@@ -29,6 +30,7 @@ use crate::ui::Ui;
 )]
 pub(crate) struct Args {
     /// What the operator is called.
+    #[arg(add = complete::of(Kind::Operator(Which::Active)))]
     name: OperatorName,
     /// What the operator may do.
     #[arg(long, value_enum)]

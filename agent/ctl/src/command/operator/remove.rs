@@ -6,6 +6,7 @@ use mesh_identity::keys;
 
 use super::keep::Removal;
 use crate::command::Change;
+use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
@@ -23,6 +24,7 @@ use crate::ui::Ui;
 )]
 pub(crate) struct Args {
     /// Which operator: a name, or the beginning of a key.
+    #[arg(add = complete::of(Kind::Operator(Which::Active)))]
     operator: String,
     /// Do not ask.
     #[arg(short, long)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::{Arg, Command};
+use clap_complete::ArgValueCompleter;
 use mesh_coordinator::spec::LabelKey;
 use mesh_identity::keys::KeyPair;
 use mesh_identity::operator::{Context, Contexts, KnownAgent};
@@ -83,6 +84,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("login", "role"),
     ("logs", "since"),
     ("logs", "tail"),
+    ("man", "dir"),
     ("node label", "weight"),
     ("operator add", "key"),
     ("operator add", "role"),
@@ -198,6 +200,25 @@ fn every_argument_is_known_to_name_something_or_not() {
             found.iter().any(|one| (one.0.as_str(), one.1.as_str()) == (command, argument)),
             "`{command}` has no argument `{argument}`"
         );
+    }
+}
+
+/// Files, which the shell completes by itself.
+const FILES: &[(&str, &str)] =
+    &[("image push", "archive"), ("context import", "file"), ("recover", "key_file")];
+
+#[test]
+fn every_name_is_completed() {
+    let mut definition = cli::definition();
+    definition.build();
+    let names = NAMES.iter().map(|(command, argument, ..)| (*command, *argument));
+    for (command, argument) in names.chain(NAMES_IN_RECOVERY.iter().copied()) {
+        let found = command.split_whitespace().fold(&definition, |found, name| {
+            found.find_subcommand(name).unwrap_or_else(|| panic!("no command {command}"))
+        });
+        let found = found.get_arguments().find(|one| one.get_id() == argument).unwrap();
+        let is_file = FILES.contains(&(command, argument));
+        assert_ne!(found.get::<ArgValueCompleter>().is_some(), is_file, "{argument} of {command}");
     }
 }
 
