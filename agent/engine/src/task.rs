@@ -2,6 +2,7 @@
 
 mod carry;
 mod journal;
+mod news;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use std::time::Duration;
 use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
-use mesh_coordinator::message::Message;
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_coordinator::workload::Observed;
 use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
@@ -19,11 +19,12 @@ use mesh_ports::network::{Backend, Publisher, Route};
 use mesh_ports::peer::{self, Blobs, Peers};
 use mesh_ports::runtime::{self, Ended, Found, Images, Runtime, State};
 use mesh_ports::store::Store;
-use mesh_telemetry::{Reason, Refusals, Tasks};
+use mesh_telemetry::{Refusals, Tasks};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 pub(crate) use self::journal::Journal;
+use self::news::News;
 use crate::clock::Clock;
 use crate::directory::Live;
 use crate::disk::{Disk, WriteError, Written};
@@ -41,9 +42,6 @@ const SUBMISSIONS: usize = 256;
 const REPORTS: usize = 256;
 /// Without a deadline the task looks at the clock so often.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// How the coordinator's event about a record begins that a peer passed on in vain.
-const REFUSED: &str = "refused ";
 
 /// What the engine is told once.
 #[derive(Debug)]
@@ -227,11 +225,11 @@ impl<W: World> Task<W> {
 
     async fn step(&mut self, input: Input) {
         let is_beat = matches!(input, Input::Heard { .. });
-        let sender = sender_of_records(&input);
+        let news = News::of(&input, self.node.catalogue());
         let mut out = Vec::new();
         self.node.handle(self.clock.now(), self.clock.wall(), input, &mut out);
-        if let Some(from) = sender {
-            self.note_refusals(from, &out);
+        if let Some(news) = news {
+            news.count(self.node.catalogue(), &out, &self.parts.refusals);
         }
         // Heartbeats are most of what arrives, and change nothing but the silence.
         let quiet = is_beat && out.is_empty();
@@ -240,18 +238,6 @@ impl<W: World> Task<W> {
         }
         if !quiet {
             self.publish_routes();
-        }
-    }
-
-    /// Counts the records of a peer that the coordinator refused: it says so in an event about the one who passed them on.
-    fn note_refusals(&self, from: NodeId, out: &[Output]) {
-        for output in out {
-            if let Output::Event(event) = output
-                && event.subject == Subject::Node(from)
-                && let Some(words) = event.text.strip_prefix(REFUSED)
-            {
-                self.parts.refusals.refuse(Reason::RecordRefused, from, words);
-            }
         }
     }
 
@@ -363,19 +349,10 @@ impl<W: World> Task<W> {
     /// The outcome of a submission goes back to who asked.
     fn reply(&mut self, output: Output) {
         let Output::Submitted { ticket, stored_on, n_peers, refused, .. } = output else { return };
-        for (record, words) in &refused {
-            let words = format_args!("record {record}: {words}");
-            self.parts.refusals.refuse(Reason::RecordRefused, "whoever submitted it here", words);
-        }
         if let Some(reply) = self.waiting.remove(&ticket) {
             drop(reply.send(Ok(Submitted { stored_on, n_peers, refused })));
         }
     }
-}
-
-/// Who sent the records of an input; `None` for everything else.
-const fn sender_of_records(input: &Input) -> Option<NodeId> {
-    if let Input::Said { from, message: Message::Records(_) } = input { Some(*from) } else { None }
 }
 
 fn from_peer(event: peer::Event) -> Input {

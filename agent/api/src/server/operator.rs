@@ -1,6 +1,7 @@
 //! What operators ask.
 
 use mesh_coordinator::catalogue::{RecordKey, Role};
+use mesh_coordinator::id::Hash;
 use mesh_coordinator::message::Rejected;
 use mesh_ports::control::{Control as _, Submitted};
 use mesh_ports::runtime::Images as _;
@@ -76,20 +77,27 @@ impl<W: Wiring> Operator for Service<W> {
         self.0.gate.author(&request)?;
         let parts = &self.0.parts;
         let caller = request.extensions().get().copied();
+        let refuse = |reason, record: &Hash, words: &str| {
+            let whose = Whose(parts.directory.as_ref(), caller);
+            self.0.refusals.refuse(reason, whose, format_args!("record {record}: {words}"));
+        };
         let mut rejected = Vec::new();
         let records = request.into_inner().records;
         let entries = message::open(records, parts.records.as_ref(), &mut rejected)
             .map_err(status::malformed)?;
         let submitted = if rejected.is_empty() {
             let submitted = self.0.soon(parts.control.submit(entries)).await?;
-            submitted.map_err(|error| status::submit(&error))?
-        } else {
-            for bad in &rejected {
-                let whose = Whose(parts.directory.as_ref(), caller);
-                let words = format_args!("record {}: {}", bad.signed.digest(), bad.reason);
-                self.0.refusals.refuse(Reason::RecordSignature, whose, words);
+            let submitted = submitted.map_err(|error| status::submit(&error))?;
+            for (record, words) in &submitted.refused {
+                refuse(Reason::RecordRefused, record, words);
             }
-            let refused = |bad: Rejected| (bad.signed.digest(), bad.reason);
+            submitted
+        } else {
+            let refused = |bad: Rejected| {
+                let record = bad.signed.digest();
+                refuse(Reason::RecordSignature, &record, &bad.reason);
+                (record, bad.reason)
+            };
             let refused = rejected.into_iter().map(refused).collect();
             Submitted { stored_on: Vec::new(), n_peers: 0, refused }
         };

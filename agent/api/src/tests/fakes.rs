@@ -77,12 +77,18 @@ pub(super) struct FakeControl {
     pub(super) replicas: Mutex<BTreeMap<SlotId, LocalReplica>>,
     pub(super) backends: Mutex<BTreeMap<SlotId, SocketAddr>>,
     pub(super) busy: Mutex<bool>,
+    /// Records are refused for this reason.
+    pub(super) refuses: Mutex<Option<String>>,
 }
 
 impl Control for FakeControl {
     async fn submit(&self, entries: Vec<Entry>) -> Result<Submitted, SubmitError> {
         if *self.busy.lock().unwrap() {
             return Err(SubmitError::Busy);
+        }
+        if let Some(reason) = &*self.refuses.lock().unwrap() {
+            let refused = entries.iter().map(|entry| (entry.hash, reason.clone())).collect();
+            return Ok(Submitted { stored_on: vec![], n_peers: 1, refused });
         }
         self.records.lock().unwrap().extend(entries);
         Ok(Submitted { stored_on: vec![], n_peers: 1, refused: vec![] })

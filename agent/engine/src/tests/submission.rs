@@ -4,13 +4,12 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 
 use mesh_coordinator::catalogue::{Body, Entry, RecordKey};
-use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::id::{Hash, Incarnation, MeshId, PublicKey};
 use mesh_coordinator::message::Message;
 use mesh_ports::control::{Control, SubmitError, Submitted};
 use mesh_ports::peer;
 use mesh_ports::store::StoreError;
 use mesh_store::Disk;
-use mesh_telemetry::Reason;
 use tokio::sync::mpsc;
 
 use super::world::{Author, Bench, Plan, at_once, service};
@@ -58,12 +57,11 @@ async fn a_full_disk_refuses_and_nothing_counts() {
 async fn what_nobody_may_write_is_refused_and_not_stored() {
     let mut bench = Plan::new().start();
     let mut release = bench.author.release(0, service(1));
-    release.record.author = mesh_coordinator::id::PublicKey([9; 32]);
+    release.record.author = PublicKey([9; 32]);
     let submitted = bench.submit(release.clone()).await.unwrap();
     assert_eq!(submitted.refused[0].0, release.hash);
     assert!(submitted.stored_on.is_empty());
     assert_eq!(bench.log.count("put"), 0);
-    assert_eq!(bench.parts.refusals.count(Reason::RecordRefused), 1);
     bench.stop().await;
 }
 
@@ -71,14 +69,16 @@ async fn what_nobody_may_write_is_refused_and_not_stored() {
 async fn a_record_that_a_peer_passes_on_in_vain_is_counted() {
     let (mut plan, peer) = Plan::new().with_peer();
     let mut foreign = image(&mut plan.author, 1);
-    foreign.record.mesh = mesh_coordinator::id::MeshId(mesh_coordinator::id::Hash([9; 32]));
-    let good = image(&mut plan.author, 2);
+    foreign.record.mesh = MeshId(Hash([9; 32]));
+    let mut made_up = image(&mut plan.author, 2);
+    made_up.record.author = PublicKey([9; 32]);
+    let good = image(&mut plan.author, 3);
     let bench = plan.start();
-    let message = Message::Records(vec![foreign, good]);
+    let message = Message::Records(vec![foreign, made_up, good]);
     bench.peers.send(peer::Event::Said { from: peer, message }).await.unwrap();
     bench.done("send stored", 1).await;
-    assert_eq!(bench.parts.refusals.count(Reason::RecordRefused), 1);
-    assert_eq!(bench.parts.refusals.counts().len(), 1);
+    let expected = [("record-refused", 1), ("record-unknown-author", 1)];
+    assert_eq!(bench.parts.refusals.counts(), expected.into());
     bench.stop().await;
 }
 

@@ -38,6 +38,8 @@ reasons! {
     RecordRefused = "record-refused",
     /// The signature of a record is not its author's, or the record has no form.
     RecordSignature = "record-signature",
+    /// A record of an author whom nobody knows, or not yet.
+    RecordUnknownAuthor = "record-unknown-author",
     /// The key of a member that was removed.
     RemovedMember = "removed-member",
     /// The key of an operator who was removed.

@@ -115,6 +115,20 @@ async fn what_cannot_be_decoded_is_refused() {
 }
 
 #[tokio::test]
+async fn a_record_that_its_author_may_not_write_is_refused() {
+    let mut siege = Siege::new().await;
+    let operator = siege.world.operator(100, Role::Deployer);
+    let record = value::signed_to_wire(&entry(&operator, 1).signed);
+    let may_not = "this needs the role admin".to_owned();
+    *siege.agent().control.refuses.lock().unwrap() = Some(may_not);
+    let mut client = Wire::new(channel(siege.agent(), &operator).await);
+    let request = v1::SubmitRequest { records: vec![record] };
+    let answer = client.submit(request).await.unwrap().into_inner();
+    assert_eq!(answer.refused.len(), 1);
+    siege.held(Reason::RecordRefused).await;
+}
+
+#[tokio::test]
 async fn records_that_nobody_signed_are_refused_whoever_brings_them() {
     let mut siege = Siege::new().await;
     let operator = siege.world.operator(100, Role::Admin);
