@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::Entry;
+use mesh_coordinator::message::Rejected;
 use mesh_ports::control::{Admitted, JoinRequest};
 use mesh_ports::directory::RecordCodec;
 use mesh_proto::v1;
@@ -89,7 +90,8 @@ pub async fn catalogue(
         Ok(pieces) => pieces.into_inner(),
         Err(status) if status.code() == Code::PermissionDenied => {
             let told = tokio::time::timeout(timeout, part(link.channel, codec)).await;
-            return told.map_err(silent)?.map_err(|_denied| failed(status));
+            let told = told.map_err(silent)?.map_err(|_denied| failed(status));
+            return told.map(|(records, _forged)| records);
         }
         Err(status) => return Err(failed(status)),
     };
@@ -102,17 +104,20 @@ pub async fn catalogue(
     Ok(records)
 }
 
-/// Asks an agent for the proof that this node was removed. What does not open is left out.
-pub(super) async fn part(channel: Channel, codec: &dyn RecordCodec) -> Result<Vec<Entry>, Status> {
+/// Asks an agent for the proof that this node was removed. What does not open is returned apart.
+pub(super) async fn part(
+    channel: Channel,
+    codec: &dyn RecordCodec,
+) -> Result<(Vec<Entry>, Vec<Rejected>), Status> {
     let mut client = JoinClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX);
     let mut pieces = client.part(v1::Nothing {}).await?.into_inner();
     let (mut records, mut rejected) = (Vec::new(), Vec::new());
     while let Some(piece) = pieces.message().await? {
         let opened = message::open(piece.records, codec, &mut rejected);
         records.extend(opened.map_err(|error| Status::data_loss(error.to_string()))?);
-        if records.len() > FAREWELL_MAX {
+        if records.len().saturating_add(rejected.len()) > FAREWELL_MAX {
             return Err(Status::out_of_range("too many records for a farewell"));
         }
     }
-    Ok(records)
+    Ok((records, rejected))
 }

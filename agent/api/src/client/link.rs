@@ -267,13 +267,17 @@ impl Link {
     /// arrive: nobody is parted on a peer's word.
     async fn part(&self, channel: Channel) {
         let asking = super::joining::part(channel, self.records.as_ref());
-        let told = match tokio::time::timeout(FAREWELL_TIMEOUT, asking).await {
+        let (told, forged) = match tokio::time::timeout(FAREWELL_TIMEOUT, asking).await {
             Ok(Ok(told)) => told,
             Ok(Err(status)) => {
                 return debug!(peer = %self.node, reason = status.message(), "denied");
             }
             Err(_elapsed) => return debug!(peer = %self.node, "denied, and it does not say why"),
         };
+        for bad in forged {
+            let words = format_args!("record {}: {}", bad.signed.digest(), bad.reason);
+            self.refusals.refuse(Reason::RecordSignature, self.node, words);
+        }
         debug!(peer = %self.node, n_records = told.len(), "told of a removal");
         let said = Event::Said { from: self.node, message: Message::Records(told) };
         self.tell(said);

@@ -12,6 +12,7 @@ use mesh_ports::peer::{Event, Peers as _};
 use mesh_proto::v1;
 use mesh_proto::v1::join_client::JoinClient;
 use mesh_proto::v1::peer_client::PeerClient;
+use mesh_telemetry::Reason;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -87,6 +88,7 @@ async fn a_proof_that_nobody_signed_does_not_arrive() {
     lost.peers.watch([member].into());
     let nothing = Event::Said { from: member, message: Message::Records(Vec::new()) };
     assert_eq!(lost.until(|_any| true).await, nothing);
+    assert!(lost.refusals.count(Reason::RecordSignature) >= 3, "one for each link");
 }
 
 #[tokio::test]
