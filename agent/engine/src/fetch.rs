@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mesh_coordinator::prng::Prng;
 use mesh_ports::peer::{Blobs, FetchError};
 use mesh_ports::runtime::{ImageError, Images};
-use mesh_telemetry::Chain;
+use mesh_telemetry::{Chain, Reason, Refusals};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -53,6 +53,7 @@ impl EnsureError {
 pub(crate) struct Fetcher<I, B> {
     images: Arc<I>,
     blobs: Arc<B>,
+    refusals: Refusals,
     under_way: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What somebody brings here ahead of time, and what ends that.
     ahead: Mutex<BTreeMap<String, CancellationToken>>,
@@ -60,10 +61,11 @@ pub(crate) struct Fetcher<I, B> {
 }
 
 impl<I: Images, B: Blobs> Fetcher<I, B> {
-    pub(crate) const fn new(images: Arc<I>, blobs: Arc<B>) -> Self {
+    pub(crate) const fn new(images: Arc<I>, blobs: Arc<B>, refusals: Refusals) -> Self {
         Self {
             images,
             blobs,
+            refusals,
             under_way: Mutex::new(BTreeMap::new()),
             ahead: Mutex::new(BTreeMap::new()),
             room_ahead: Semaphore::const_new(AHEAD_AT_ONCE),
@@ -92,8 +94,8 @@ impl<I: Images, B: Blobs> Fetcher<I, B> {
                 match self.fetch(&blob).await {
                     Ok(()) => {}
                     // Damaged at the peer or on the way: the next round asks again, and perhaps somebody else.
-                    Err(EnsureError::Image(ImageError::Digest { .. })) => {
-                        debug!(%blob, "arrived damaged");
+                    Err(EnsureError::Image(error @ ImageError::Digest { .. })) => {
+                        self.refusals.refuse(Reason::BlobDigest, "a peer", error);
                     }
                     Err(error) => return Err(error),
                 }

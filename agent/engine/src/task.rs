@@ -115,7 +115,8 @@ pub struct Inboxes {
 pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks: &Tasks) -> Handle {
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let (reports, report_inbox) = mpsc::channel(REPORTS);
-    let fetcher = Arc::new(Fetcher::new(Arc::clone(&parts.images), Arc::clone(&parts.blobs)));
+    let (images, blobs) = (Arc::clone(&parts.images), Arc::clone(&parts.blobs));
+    let fetcher = Arc::new(Fetcher::new(images, blobs, parts.refusals.clone()));
     let tools = Tools { runtime: Arc::clone(&parts.runtime), fetcher, reports };
     let (done, done_inbox) = mpsc::channel(REPORTS);
     let disk = Disk::start(Arc::clone(&parts.store), done, tasks);

@@ -12,7 +12,7 @@ use mesh_coordinator::id::NodeId;
 use mesh_coordinator::view::NodeStatus;
 use mesh_ports::control::Control as _;
 use mesh_ports::peer::FetchError;
-use mesh_ports::runtime::{Image, Images as _};
+use mesh_ports::runtime::{Image, ImageError, Images as _};
 use mesh_proto::v1;
 use mesh_telemetry::Reason;
 use tokio::sync::mpsc;
@@ -146,7 +146,12 @@ async fn fetch_blob<W: Wiring>(
     let (forwarded, stored) =
         tokio::join!(forwarding, shared.parts.images.put_blob(digest, pieces));
     forwarded.map_err(unavailable)?;
-    stored.map_err(|error| status::image(&error))
+    stored.map_err(|error| {
+        if matches!(error, ImageError::Digest { .. }) {
+            shared.refusals.refuse(Reason::BlobDigest, "a peer", &error);
+        }
+        status::image(&error)
+    })
 }
 
 /// Passes an archive on; fails when it breaks off.

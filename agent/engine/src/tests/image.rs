@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_ports::control::Control;
+use mesh_telemetry::{Reason, Refusals};
 use tokio::time::Instant;
 
 use super::fakes::Give;
@@ -69,6 +70,7 @@ async fn an_image_that_only_comes_damaged_is_given_up() {
     let release = bench.author.release(0, service(1));
     bench.submit(release).await.unwrap();
     bench.done("claim Failed", 1).await;
+    assert!(bench.parts.refusals.count(Reason::BlobDigest) > 1);
     let claim =
         bench.handle.overview().await.unwrap().apps[0].services[0].slots[0].claims[0].clone();
     assert!(claim.detail.contains("does not become complete"), "{claim:?}");
@@ -160,7 +162,7 @@ async fn what_was_not_to_be_had_ahead_of_time_is_tried_again() {
     let bench = Plan::new().start();
     take(&bench, LAYERS[1]);
     let (images, blobs) = (Arc::clone(&bench.parts.images), Arc::clone(&bench.parts.blobs));
-    let fetcher = Arc::new(Fetcher::new(images, blobs));
+    let fetcher = Arc::new(Fetcher::new(images, blobs, Refusals::new()));
     for seed in 0..2 {
         let fetcher = Arc::clone(&fetcher);
         bench.tasks.spawn("prefetch", async move { fetcher.ensure_ahead(IMAGE, seed).await });

@@ -24,6 +24,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// A blob of an image that a peer sent is not the one that was asked for.
+    BlobDigest = "blob-digest",
     /// A datagram of gossip does not open, is of no member, or came before.
     Datagram = "datagram",
     /// A fact in gossip is not signed by the node whose it is said to be, or has no form.

@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 
 use super::Siege;
 use crate::convert::value;
+use crate::tests::fakes::digest_of;
 use crate::tests::security::channel;
 use crate::tests::world::{entry, keys};
 
@@ -152,4 +153,17 @@ async fn records_that_nobody_signed_are_refused_whoever_brings_them() {
     JoinClient::new(channel(siege.agent(), &newcomer).await).join(offer).await.unwrap_err();
     siege.held(Reason::RecordSignature).await;
     assert!(siege.agent().control.records.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_blob_that_is_another_one_is_not_kept() {
+    let mut siege = Siege::new().await;
+    let digest = digest_of(b"good");
+    let thief = &siege.world.agents[1];
+    thief.images.0.lock().unwrap().insert(digest.clone(), b"evil".as_slice().into());
+    let mut peer = PeerClient::new(channel(siege.agent(), &thief.keys).await);
+    let wanted = v1::FetchImageRequest { digest };
+    peer.fetch_image(wanted).await.unwrap_err();
+    assert!(siege.agent().images.0.lock().unwrap().is_empty());
+    siege.held(Reason::BlobDigest).await;
 }
