@@ -12,6 +12,7 @@ use mesh_ports::runtime::Image;
 use crate::failure::Failure;
 use crate::mesh::Mesh;
 use crate::plan;
+use crate::roll;
 use crate::target;
 
 /// What the command line says about an app.
@@ -143,20 +144,25 @@ pub(crate) async fn resolve<M: Mesh>(
         manifest.services.values().map(|service| service.image.clone()).collect();
     let mut digests = BTreeMap::new();
     let mut present = None;
-    for name in names {
-        let mut found = pinned(&name);
+    for name in &names {
+        let mut found = pinned(name);
         if found.is_none() {
-            found = recorded(&name, mesh).await?;
+            found = recorded(name, mesh).await?;
         }
         if found.is_none() {
             let images = match present.take() {
                 Some(images) => images,
                 None => mesh.images().await?,
             };
-            found = on_agent(&name, &images);
+            found = on_agent(name, &images);
             present = Some(images);
         }
-        digests.extend(found.map(|digest| (name, digest)));
+        digests.extend(found.map(|digest| (name.clone(), digest)));
+    }
+    let mut known: Vec<String> = present.into_iter().flatten().flat_map(|it| it.names).collect();
+    if digests.len() < names.len() {
+        // Without the names of the mesh there is no suggestion, and that is all.
+        known.extend(roll::image_names(mesh).await.unwrap_or_default().into_keys());
     }
     let resolved = manifest.resolve(
         |name| digests.get(name).cloned(),
@@ -170,8 +176,7 @@ pub(crate) async fn resolve<M: Mesh>(
             if names.len() == 1 { ("is", "the image") } else { ("are", "the images") };
         let list = names.join(", ");
         let first = names.first().copied().unwrap_or_default();
-        let known = present.iter().flatten().flat_map(|image| &image.names);
-        let known: Vec<&str> = known.map(String::as_str).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let hint = target::nearest(first, &known)
             .map_or_else(String::new, |name| format!(": did you mean {name}?"));
         Failure::usage(

@@ -3,6 +3,8 @@
 //! No agent's word is taken for it: the mesh's identity is the hash of its first record, which names the first operator, and all
 //! others follow from signatures. What a change of it would bring about is worked out in the same way, before it is handed in.
 
+use std::collections::BTreeMap;
+
 use mesh_coordinator::catalogue::{
     Body, Catalogue, Entry, Operator, Record, RecordKey, Refusal, Role, SignedBytes, State,
 };
@@ -28,6 +30,11 @@ pub(crate) struct Seat {
     pub(crate) since: WallTime,
     /// Whether it was removed.
     pub(crate) removed: bool,
+}
+
+/// The names that the mesh has for images, with their digests. Agents know images by digest alone.
+pub(crate) async fn image_names<M: Mesh>(mesh: &M) -> Result<BTreeMap<String, String>, CallError> {
+    Ok(Roll::read(mesh).await?.state().images.clone())
 }
 
 /// The records of a mesh, and who asks.

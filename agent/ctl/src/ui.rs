@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+/// A terminal that claims to be narrower does not know how wide it is (a serial line says 0): one letter to a line helps nobody.
+const WIDTH_MIN: u16 = 20;
+
 /// In which form reads are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -106,6 +109,11 @@ impl Ui {
         if self.quiet { Ok(()) } else { Ok(writeln!(self.err, "{}", text.as_ref())?) }
     }
 
+    /// Says what could be typed next, now that all is well; not beside JSON, which nobody reads.
+    pub(crate) fn next(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        if self.is_json() { Ok(()) } else { self.note(format!("next: {}", text.as_ref())) }
+    }
+
     /// Says something that must be seen even with `--quiet`.
     pub(crate) fn warn(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
         Ok(writeln!(self.err, "{}", text.as_ref())?)
@@ -187,7 +195,7 @@ impl Ui {
 }
 
 fn terminal_width() -> Option<u16> {
-    Table::new().width()
+    Table::new().width().filter(|width| *width >= WIDTH_MIN)
 }
 
 /// An empty table with these columns.

@@ -57,6 +57,7 @@ pub(crate) async fn drain<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result
         change.change = args.waiting.words(change.change);
     }
     change.print(ui)?;
+    ui.next(format!("agentctl undrain {} lets it hold replicas again", node.name))?;
     Ok(outcome)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mesh_coordinator::catalogue::Body;
+use mesh_coordinator::name::AppName;
 use mesh_coordinator::view::Overview;
 
 use crate::failure::{Failure, Outcome};
@@ -11,6 +12,7 @@ use crate::intent;
 use crate::manifest::normal;
 use crate::mesh::{Mesh, Pushed};
 use crate::output::{json, of, text};
+use crate::roll;
 use crate::target;
 use crate::ui::Ui;
 use crate::wait::Progress;
@@ -52,6 +54,13 @@ pub(crate) async fn run<M: Mesh>(
 
 async fn list<M: Mesh>(mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
     let mut images = mesh.images().await?;
+    for (name, digest) in roll::image_names(mesh).await? {
+        for image in images.iter_mut().filter(|image| image.digest == digest) {
+            if !image.names.contains(&name) {
+                image.names.push(name.clone());
+            }
+        }
+    }
     images.sort_by(|a, b| (&a.names, &a.digest).cmp(&(&b.names, &b.digest)));
     if ui.is_json() {
         ui.json(&json::Images { images: images.iter().map(of::image).collect() })?;
@@ -83,6 +92,7 @@ async fn push<M: Mesh>(args: &PushArgs, mesh: &M, ui: &mut Ui) -> Result<Outcome
     let pushed = mesh.push_image(archive).await?;
     drop(progress);
     let names = names(&pushed, args.name.as_deref())?;
+    let named = names.keys().next().cloned();
     let image = |(name, digest): (String, String)| Body::Image { name, digest };
     let mut outcome = Outcome::Done;
     if !names.is_empty() {
@@ -97,7 +107,20 @@ async fn push<M: Mesh>(args: &PushArgs, mesh: &M, ui: &mut Ui) -> Result<Outcome
         outcome = outcome.and(Outcome::Partly);
     }
     report(&pushed, args.name.as_deref(), &overview, ui)?;
+    if let Some(name) = named {
+        ui.next(format!("agentctl place {name} --name {}", app_of(&name)))?;
+    }
     Ok(outcome)
+}
+
+/// A name for an app of this image, without what an app's name cannot have.
+fn app_of(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    let name = last.split([':', '@']).next().unwrap_or(last);
+    let name = name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    name.trim_matches('-')
+        .parse::<AppName>()
+        .map_or_else(|_none| "APP".to_owned(), |name| name.to_string())
 }
 
 /// Which name means which digest after this push.

@@ -265,6 +265,7 @@ fn report(told: &Told<'_>, progress: &Progress, ui: &mut Ui) -> Result<Outcome, 
         let Operator { name, role, .. } = operator;
         let context = told.context.map_or_else(String::new, |context| context.name.to_string());
         ui.line(format!("context {context}: you are {name}, {role}"))?;
+        ui.next("agentctl status; agentctl ps")?;
         return Ok(outcome);
     }
     ui.note(format!(

@@ -108,6 +108,10 @@ async fn carry_out<M: Mesh>(
         conclude(&plan, rollout.as_ref(), mesh, ui).await?;
     }
     finish(ui, &plan, Some(stored), rollout.as_ref())?;
+    if outcome == Outcome::Done && !args.waiting.detach {
+        let name = &plan.spec.name;
+        ui.next(format!("agentctl logs -f {name}; agentctl ps {name}"))?;
+    }
     Ok(outcome)
 }
 

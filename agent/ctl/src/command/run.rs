@@ -170,5 +170,8 @@ async fn set<M: Mesh>(
     let stored = Some(of::stored(&submitted, &overview));
     let change = waiting.words(change);
     Change { change, stored, rollout }.print(ui)?;
+    if !running {
+        ui.next(format!("agentctl start {0}; agentctl rm {0}", app.name))?;
+    }
     Ok(outcome)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::{ArgMatches, FromArgMatches as _};
 use mesh_coordinator::view::Overview;
 use mesh_identity::operator::Contexts;
-use mesh_ports::runtime::Image;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
@@ -14,7 +13,7 @@ use crate::cli::{self, Global};
 use crate::config;
 use crate::mesh::{CallError, Mesh as _};
 use crate::remote::Remote;
-use crate::roll::Roll;
+use crate::roll::{self, Roll};
 
 /// How long an answer may take: about as long as somebody waits after pressing a key.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -91,9 +90,10 @@ impl Line {
         self.ask(async |remote| Roll::read(remote).await)
     }
 
-    /// The images of an agent.
-    pub(super) fn images(&self) -> Option<Vec<Image>> {
-        self.ask(async |remote| remote.images().await)
+    /// The names of images.
+    pub(super) fn images(&self) -> Option<Vec<String>> {
+        self.ask(async |remote| roll::image_names(remote).await)
+            .map(|names| names.into_keys().collect())
     }
 
     fn ask<T>(&self, question: impl AsyncFnOnce(&Remote) -> Result<T, CallError>) -> Option<T> {

@@ -6,7 +6,6 @@ use mesh_coordinator::fact::Phase;
 use mesh_coordinator::spec::Mode;
 use mesh_coordinator::view::{AppView, NodeStatus, NodeView, Overview, ServiceView, SlotView};
 use mesh_identity::operator::{Context, Contexts};
-use mesh_ports::runtime::Image;
 
 use crate::output::of;
 use crate::roll::{Roll, Seat};
@@ -208,6 +207,9 @@ impl Parts<'_> {
     /// `service=` of the app that was named, or of the only one; else `app/service=`.
     fn scale(&self, named: Option<&str>) -> Vec<Candidate> {
         let apps = &self.overview.apps;
+        if self.current.contains('=') {
+            return Vec::new();
+        }
         let named = apps.iter().find(|app| Some(app.name.as_str()) == named);
         let only = match apps.as_slice() {
             [only] if !self.current.contains('/') => Some(only),
@@ -270,9 +272,8 @@ pub(super) fn operators(roll: &Roll, which: Which) -> Vec<Candidate> {
 }
 
 /// The names of images.
-pub(super) fn images(images: &[Image]) -> Vec<Candidate> {
-    let names: BTreeSet<&String> = images.iter().flat_map(|image| &image.names).collect();
-    names.into_iter().map(|name| candidate(name, "image")).collect()
+pub(super) fn images(names: &[String]) -> Vec<Candidate> {
+    names.iter().map(|name| candidate(name, "image")).collect()
 }
 
 #[cfg(test)]

@@ -187,8 +187,14 @@ async fn pushed_images_are_named_in_the_catalogue() {
     let ran = run(&fake, &line).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(matches!(fake.last().body, Body::Image { name, .. } if name == "hello:1"));
+    // Agents have no names for what they fetched from each other.
+    fake.images.borrow_mut()[0].names.clear();
+    let listed = run(&fake, "agentctl image ls").await;
+    assert!(listed.out.contains("\nhello:1  sha256:"), "{}", listed.out);
     fake.images.borrow_mut().clear();
     assert_eq!(run(&fake, "agentctl place hello:1 --name hello").await.code, 0);
+    let missing = run(&fake, "agentctl place helo:1 --name new").await;
+    assert!(missing.err.contains("did you mean hello:1?"), "{}", missing.err);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,4 +203,28 @@ async fn a_restart_that_fails_is_a_failure() {
     fake.fate.set(Fate::Fails("hello", "exited with code 1"));
     let ran = run(&fake, "agentctl restart hello --timeout 20s").await;
     assert_snapshot!(ran.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_says_what_can_be_done_next() {
+    let fake = Fake::new();
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let push = format!("agentctl image push {}", archive.path().display());
+    let cases = [
+        (push.as_str(), "next: agentctl place hello:1 --name hello\n"),
+        ("agentctl place hello:1 --name new", "next: agentctl logs -f new; agentctl ps new\n"),
+        ("agentctl stop new", "next: agentctl start new; agentctl rm new\n"),
+        ("agentctl drain alpha", "next: agentctl undrain alpha lets it hold replicas again\n"),
+    ];
+    for (line, next) in cases {
+        let ran = run(&fake, line).await;
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+        assert!(ran.err.ends_with(next), "{line}: {}", ran.err);
+        assert!(!ran.out.contains("next:"), "{line}: what programs read stays as it was");
+    }
+    let json = run(&fake, "agentctl drain alpha --output json").await;
+    assert!(json.code == 0 && !json.err.contains("next:"), "{}", json.err);
+    fake.fate.set(Fate::Fails("bad", "exited with code 1"));
+    let failed = run(&fake, "agentctl place hello:1 --name bad --timeout 20s").await;
+    assert!(failed.code == 1 && !failed.err.contains("next: agentctl logs -f"), "{}", failed.err);
 }

@@ -71,6 +71,11 @@ async fn a_service_is_scaled_by_its_own_name_where_that_is_clear() {
     let now = Candidate { value: "hello=".to_owned(), help: "now 2".to_owned() };
     assert_eq!(of_overview(Kind::Scale, &one, "", None), [now]);
     assert_eq!(values(Kind::Scale, &one, "hello/"), ["hello/hello="]);
+    assert_eq!(
+        values(Kind::Scale, &one, "hello="),
+        Vec::<String>::new(),
+        "nobody knows the number"
+    );
 
     let two = two_apps().await.overview().await.unwrap();
     assert_eq!(values(Kind::Scale, &two, ""), ["helios/", "hello/"]);

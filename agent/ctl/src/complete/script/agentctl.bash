@@ -21,12 +21,12 @@ _agentctl() {
         _CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$n AGENTCTL_COMPLETE=bash agentctl -- "${words[@]}" 2>/dev/null
     )
 
-    # Bash inserts only what follows the last = or :.
-    local cut=${words[n]%"$2"}
-    COMPREPLY=("${COMPREPLY[@]#"$cut"}")
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/:] ]]; then
         compopt -o nospace 2>/dev/null
     fi
+    # Bash inserts only what follows the last = or :.
+    local cut=${words[n]%"$2"}
+    COMPREPLY=("${COMPREPLY[@]#"$cut"}")
 }
 
 complete -o bashdefault -o nosort -F _agentctl agentctl
