@@ -129,3 +129,20 @@ impl From<io::Error> for Failure {
         Self::failed(format!("cannot write the output: {error}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Whoever typed something wrong is told what to type instead.
+
+    use super::Failure;
+    use crate::mesh::CallError;
+
+    #[test]
+    fn bad_usage_never_ends_without_a_hint() {
+        let invalid = CallError::Invalid { reason: "no such record".to_owned() };
+        for failure in [Failure::usage("no", "agentctl ps"), invalid.into()] {
+            let message = failure.message().unwrap();
+            assert!(failure.code() == 2 && message.contains("\n  next: agentctl "), "{message}");
+        }
+    }
+}

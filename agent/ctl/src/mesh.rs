@@ -117,7 +117,9 @@ impl CallError {
                     .to_owned(),
             ),
             Self::BrokenOff { .. } | Self::NodeSilent { .. } => Some("agentctl status".to_owned()),
-            Self::Refused { .. } | Self::Invalid { .. } => None,
+            // What agentctl sends was checked here: an agent of another version may want it otherwise.
+            Self::Invalid { .. } => Some("agentctl version compares the versions".to_owned()),
+            Self::Refused { .. } => None,
         }
     }
 }
