@@ -17,6 +17,7 @@ mod plan;
 mod remote;
 mod roll;
 mod target;
+mod terminal;
 mod ui;
 mod wait;
 

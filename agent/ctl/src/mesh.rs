@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 
-use bytes::Bytes;
 use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
 use mesh_coordinator::view::{Overview, Why};
 use mesh_ports::control::Submitted;
-use mesh_ports::runtime::{Exec, ExecOutput, Image, LogLine, LogQuery};
+use mesh_ports::runtime::{Exec, ExecInput, ExecOutput, Image, LogLine, LogQuery};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
@@ -167,8 +166,8 @@ pub(crate) struct Pushed {
 
 /// The two ends of a command that runs in a container.
 pub(crate) struct Session {
-    /// What goes to its standard input; closed when dropped.
-    pub(crate) stdin: mpsc::Sender<Bytes>,
+    /// What goes to it; its standard input is closed when this is dropped.
+    pub(crate) input: mpsc::Sender<ExecInput>,
     /// What comes out, and in the end how it ended.
     pub(crate) output: Items<ExecOutput>,
 }

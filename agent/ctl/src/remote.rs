@@ -258,10 +258,10 @@ impl Mesh for Remote {
 
     async fn exec(&self, place: &Place, exec: Exec) -> Result<Session, CallError> {
         let Place { node, slot } = place.clone();
-        let (stdin, input) = mpsc::channel(STDIN_PIECES);
+        let (input, pieces) = mpsc::channel(STDIN_PIECES);
         let wanted = ExecRequest { node, slot, exec };
-        let stream = self.client().await?.exec(&wanted, input).await.map_err(of_node)?;
-        Ok(Session { stdin, output: items(stream, |piece| piece) })
+        let stream = self.client().await?.exec(&wanted, pieces).await.map_err(of_node)?;
+        Ok(Session { input, output: items(stream, |piece| piece) })
     }
 
     async fn push_image(&self, archive: tokio::fs::File) -> Result<Pushed, CallError> {

@@ -43,6 +43,14 @@ mod process {
     }
 
     #[test]
+    fn a_terminal_cannot_be_passed_on_where_there_is_none() {
+        let home = home_with(&["office"]);
+        let (code, _, err) = run(home.path(), &["exec", "-it", "web", "--", "sh"]);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains("leave out -t"), "{err}");
+    }
+
+    #[test]
     fn without_a_configuration_file_it_says_where_it_looked() {
         let home = tempfile::tempdir().unwrap();
         let (code, _, err) = run(home.path(), &["ps"]);

@@ -200,14 +200,34 @@ pub struct Exec {
     pub user: Option<String>,
     /// Where it starts; `None` is the container's working directory.
     pub working_dir: Option<String>,
+    /// The size of the terminal that it gets; `None` is pipes and no terminal.
+    pub terminal: Option<Window>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// How many fit side by side.
+    pub columns: u16,
+    /// How many lines there are.
+    pub rows: u16,
+}
+
+/// What goes to a running command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecInput {
+    /// A piece of its standard input.
+    Data(Bytes),
+    /// Its terminal has another size; without a terminal it means nothing.
+    Resize(Window),
 }
 
 /// The two ends of a running command.
 #[derive(Debug)]
 pub struct ExecStreams {
-    /// What goes to its standard input; closed when dropped.
-    pub stdin: mpsc::Sender<Bytes>,
-    /// What comes out, and in the end how it ended. Dropping the receiver kills the command.
+    /// What goes to it. When this is dropped its standard input is closed; a terminal stays open.
+    pub input: mpsc::Sender<ExecInput>,
+    /// What comes out, and in the end how it ended; a terminal has but one output. Dropping the receiver kills the command.
     pub output: mpsc::Receiver<ExecOutput>,
 }
 

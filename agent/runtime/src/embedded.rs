@@ -40,6 +40,7 @@ mod end;
 mod exec;
 mod logs;
 mod place;
+mod pty;
 mod start;
 
 /// Ends that the engine has not taken yet. One for every container of a large node; then the watchers wait.

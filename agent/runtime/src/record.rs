@@ -202,6 +202,9 @@ pub(crate) struct Command {
     pub(crate) user: Option<String>,
     /// `None` is the container's.
     pub(crate) working_dir: Option<String>,
+    /// Whether its streams are a terminal.
+    #[serde(default)]
+    pub(crate) terminal: bool,
 }
 
 /// The names of the files.

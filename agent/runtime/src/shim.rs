@@ -32,6 +32,7 @@ mod run;
 mod supervise;
 mod user;
 
+pub(crate) use self::inside::Root;
 pub(crate) use self::output::path as log_path;
 pub(crate) use self::rootfs::unmount;
 

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use mesh_coordinator::spec::{HealthTest, StopSignal};
 use mesh_coordinator::time::WallTime;
 use mesh_ports::runtime::{
-    ContainerError, Exec, ExecOutput, ExecStreams, Health, LogQuery, Output, Runtime as _,
+    ContainerError, Exec, ExecInput, ExecOutput, ExecStreams, Health, LogQuery, Output,
+    Runtime as _, Window,
 };
 
 use crate::fixture::{Node, PATIENCE, container, on_a_node, processes_with};
@@ -17,11 +18,11 @@ const LONG: &[&str] = &["out", "up", "sleep", "600000"];
 
 fn exec(does: &[&str]) -> Exec {
     let args = std::iter::once("/payload").chain(does.iter().copied()).map(str::to_owned).collect();
-    Exec { args, environment: BTreeMap::new(), user: None, working_dir: None }
+    Exec { args, environment: BTreeMap::new(), user: None, working_dir: None, terminal: None }
 }
 
 async fn all_of(mut streams: ExecStreams) -> (String, String, Option<i32>) {
-    drop(streams.stdin);
+    drop(streams.input);
     let (mut out, mut err, mut code) = (Vec::new(), Vec::new(), None);
     while let Some(piece) = streams.output.recv().await {
         match piece {
@@ -60,7 +61,11 @@ fn a_command_has_its_streams_and_its_code() {
         assert_eq!(code, Some(7));
 
         let streams = node.driver.exec(&container.id, exec(&["stdin"])).await.expect("run");
-        streams.stdin.send(Bytes::from_static(b"to the end")).await.expect("taken");
+        streams
+            .input
+            .send(ExecInput::Data(Bytes::from_static(b"to the end")))
+            .await
+            .expect("taken");
         let (out, _, code) = all_of(streams).await;
         assert_eq!((out.as_str(), code), ("to the end\n", Some(0)));
 
@@ -70,6 +75,57 @@ fn a_command_has_its_streams_and_its_code() {
             all_of(node.driver.exec(&container.id, missing).await.expect("run")).await;
         assert_eq!(code, Some(127));
         assert!(err.contains("the program \"nothing\" is not in the image's PATH"), "{err}");
+        node
+    });
+}
+
+/// Reads until `wanted` was said.
+async fn until(streams: &mut ExecStreams, said: &mut String, wanted: &str) {
+    while !said.contains(wanted) {
+        match tokio::time::timeout(PATIENCE, streams.output.recv()).await.expect("in time") {
+            Some(ExecOutput::Data(Output::Stdout, bytes)) => {
+                said.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            other => panic!("{other:?} instead of {wanted:?} after {said:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_command_with_a_terminal_sees_its_size_its_keys_and_its_user() {
+    on_a_node(|node: Node| async move {
+        let container = container("c", LONG);
+        node.driver.start(&container).await.expect("started");
+        let terminal = Some(Window { columns: 132, rows: 50 });
+        let with = |does: &[&str]| Exec { terminal, ..exec(does) };
+        let mut wanted = with(&["tty", "env", "TERM", "resized", "stdin", "exit", "7"]);
+        wanted.user = Some("web".to_owned());
+        let mut streams = node.driver.exec(&container.id, wanted).await.expect("run");
+        let mut said = String::new();
+        until(&mut streams, &mut said, "xterm\r\n").await;
+        assert!(said.contains("true true true /dev/pts/0 50x132 opened"), "{said}");
+        let smaller = Window { columns: 80, rows: 24 };
+        streams.input.send(ExecInput::Resize(smaller)).await.expect("taken");
+        until(&mut streams, &mut said, "24x80\r\n").await;
+        // Ctrl-D at the beginning of a line ends the input.
+        streams
+            .input
+            .send(ExecInput::Data(Bytes::from_static(b"typed\r\x04")))
+            .await
+            .expect("taken");
+        until(&mut streams, &mut said, "typed\r\ntyped\r\n\r\n").await;
+        let (_, _, code) = all_of(streams).await;
+        assert_eq!(code, Some(7));
+
+        let mut streams = node.driver.exec(&container.id, with(LONG)).await.expect("run");
+        until(&mut streams, &mut String::new(), "up").await;
+        streams.input.send(ExecInput::Data(Bytes::from_static(b"\x03"))).await.expect("taken");
+        let (_, _, code) = all_of(streams).await;
+        assert_eq!(code, Some(130), "Ctrl-C interrupts");
+
+        let lines = with(&["lines", "5000"]);
+        let (out, _, _) = all_of(node.driver.exec(&container.id, lines).await.expect("run")).await;
+        assert_eq!(out.lines().count(), 5_000, "nothing of the end is lost");
         node
     });
 }

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
             "device" => device(&next()),
             "spin" => spin(next().parse().unwrap_or(0)),
             "call" => call(&next()),
+            "tty" => tty(),
+            "resized" => resized(),
             "lines" => lines(next().parse().unwrap_or(0)),
             unknown => say(&mut io::stderr(), &format!("unknown verb {unknown}")),
         }
@@ -130,6 +132,35 @@ fn spin(millis: u64) {
     while start.elapsed() < Duration::from_millis(millis) {
         std::hint::spin_loop();
     }
+}
+
+/// Which of the streams are a terminal, how it is called, how large it is, and whether it can be opened as the own one.
+fn tty() {
+    let streams = [0, 1, 2].map(|number| {
+        // SAFETY: asks for a number.
+        unsafe { libc::isatty(number) == 1 }.to_string()
+    });
+    let name = fs::read_link("/proc/self/fd/0").unwrap_or_default();
+    let own =
+        fs::File::open("/dev/tty").map_or_else(|error| error.to_string(), |_| "opened".to_owned());
+    let said = format!("{} {} {} {own}", streams.join(" "), name.display(), size());
+    say(&mut io::stdout(), &said);
+}
+
+fn size() -> String {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel fills in the structure, which outlives the call.
+    unsafe { libc::ioctl(0, libc::TIOCGWINSZ, &raw mut size) };
+    format!("{}x{}", size.ws_row, size.ws_col)
+}
+
+/// Waits until the terminal has another size, and says it.
+fn resized() {
+    let before = size();
+    while size() == before {
+        wait("5");
+    }
+    say(&mut io::stdout(), &size());
 }
 
 fn lines(count: u32) {

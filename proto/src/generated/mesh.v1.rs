@@ -1002,11 +1002,22 @@ pub struct ExecOpen {
     pub user: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "5")]
     pub working_dir: ::core::option::Option<::prost::alloc::string::String>,
+    /// Set: the command gets a terminal of this size.
+    #[prost(message, optional, tag = "6")]
+    pub terminal: ::core::option::Option<Window>,
+}
+/// The size of a terminal in characters, each at least 1 and at most 65535.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Window {
+    #[prost(uint32, tag = "1")]
+    pub columns: u32,
+    #[prost(uint32, tag = "2")]
+    pub rows: u32,
 }
 /// The first one is `open`; `end` closes the command's standard input and comes at most once.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecInput {
-    #[prost(oneof = "exec_input::Piece", tags = "1, 2, 3")]
+    #[prost(oneof = "exec_input::Piece", tags = "1, 2, 3, 4")]
     pub piece: ::core::option::Option<exec_input::Piece>,
 }
 /// Nested message and enum types in `ExecInput`.
@@ -1019,6 +1030,9 @@ pub mod exec_input {
         Stdin(::prost::bytes::Bytes),
         #[prost(message, tag = "3")]
         End(super::Nothing),
+        /// The terminal has another size now; without a terminal it means nothing.
+        #[prost(message, tag = "4")]
+        Resize(super::Window),
     }
 }
 /// The last one is `exited`.

@@ -58,6 +58,12 @@ fn logs_and_exec(lab: &mut Lab) -> Result<()> {
             let wrong = lab.ctl_at(host, &["exec", &slot, "--", "/hello", "nonsense"])?;
             ensure!(wrong.code == 2 && wrong.err.contains("usage"), "its exit code: {wrong:?}");
         }
+        let greeted =
+            lab.typed_at(host, &["exec", "-it", "talker/web/0", "--", "/hello", "ask"], "Ada\r")?;
+        ensure!(
+            greeted.code == 0 && greeted.out.contains("Hello, Ada."),
+            "a terminal: {greeted:?}"
+        );
         let logs = lab.ctl_at(host, &["logs", "talker"])?.done()?;
         for index in 0..3 {
             ensure!(logs.out.contains(&format!("web/{index}")), "no log of {index}: {logs:?}");

@@ -1,5 +1,6 @@
 //! agentctl, as somebody at the desk types it.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -215,6 +216,35 @@ impl Lab {
         let agent = format!("10.77.0.{host}:7420");
         let all: Vec<&str> = ["--agent", &agent].into_iter().chain(args.iter().copied()).collect();
         self.ctl_as(person, &all)
+    }
+
+    /// Runs agentctl with one host's agent, at a terminal on which somebody types `keys`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn typed_at(&self, host: usize, args: &[&str], keys: &str) -> Result<Answer> {
+        let begun = Instant::now();
+        let agent = format!("--agent=10.77.0.{host}:7420");
+        let args: Vec<&str> = [agent.as_str()].into_iter().chain(args.iter().copied()).collect();
+        let inner = self.command(Person::Founder, &args);
+        let words = std::iter::once(inner.get_program()).chain(inner.get_args());
+        // In front of a terminal `timeout` must not take it away from what it runs.
+        let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let line = line.replace("timeout -k", "timeout --foreground -k");
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]);
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot run script")?;
+        child.stdin.take().context("no input")?.write_all(keys.as_bytes())?;
+        let ended = child.wait_with_output()?;
+        Ok(Answer {
+            typed: args.join(" "),
+            code: ended.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&ended.stdout).into_owned(),
+            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            took: begun.elapsed(),
+        })
     }
 
     /// A person makes a key, `admin` lets it in, and the person finds the mesh: each types what the other one's agentctl printed.

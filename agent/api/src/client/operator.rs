@@ -13,7 +13,7 @@ use mesh_coordinator::catalogue::{RecordKey, SignedBytes};
 use mesh_coordinator::id::SlotId;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_ports::control::Submitted;
-use mesh_ports::runtime::{ExecOutput, Image, LogLine};
+use mesh_ports::runtime::{ExecInput, ExecOutput, Image, LogLine};
 use mesh_proto::v1;
 use mesh_proto::v1::operator_client::OperatorClient as Wire;
 use tokio::io::AsyncRead;
@@ -206,7 +206,7 @@ impl OperatorClient {
         Ok(Items::of(stream, self.agent.address.clone(), exec::line))
     }
 
-    /// Runs a command in a replica's container. What arrives on `stdin` goes to its standard input, which is closed when the
+    /// Runs a command in a replica's container. What arrives on `input` goes to it; its standard input is closed when the
     /// sender is dropped. The last item is [`ExecOutput::Exited`]; dropping the items kills the command.
     ///
     /// # Errors
@@ -214,7 +214,7 @@ impl OperatorClient {
     pub async fn exec(
         &self,
         wanted: &ExecRequest,
-        stdin: mpsc::Receiver<Bytes>,
+        input: mpsc::Receiver<ExecInput>,
     ) -> Result<Items<ExecOutput>, Error> {
         use v1::exec_input::Piece;
         let mut wire = self.wire.clone();
@@ -222,7 +222,7 @@ impl OperatorClient {
         let order = order(&self.access, wanted.node, &wanted.slot, (request::EXEC, arguments))?;
         let open = Piece::Open(exec::exec_to_wire(&wanted.exec, order));
         let pieces = tokio_stream::once(open)
-            .chain(ReceiverStream::new(stdin).map(Piece::Stdin))
+            .chain(ReceiverStream::new(input).map(exec::input_to_wire))
             .chain(tokio_stream::once(Piece::End(v1::Nothing {})))
             // The request stays open until the answer is dropped: its end would be taken for a caller that went away. And it
             // must end then, since a call is given up only when both its directions are.

@@ -1,7 +1,7 @@
 //! Commands in containers, and lines of their logs.
 
 use mesh_coordinator::time::WallTime;
-use mesh_ports::runtime::{Exec, ExecOutput, LogLine, LogQuery, Output};
+use mesh_ports::runtime::{Exec, ExecInput, ExecOutput, LogLine, LogQuery, Output, Window};
 use mesh_proto::v1;
 
 use super::value::{sorted, unknown};
@@ -21,12 +21,44 @@ pub(crate) fn exec(open: v1::ExecOpen) -> Result<Exec, Malformed> {
     if open.args.iter().any(|arg| arg.contains('\0')) {
         return Err(Malformed::new("args", "an argument cannot have a zero byte"));
     }
+    let terminal = open.terminal.map(window).transpose()?;
     Ok(Exec {
         args: open.args,
         environment: sorted(open.environment),
         user: open.user,
         working_dir: open.working_dir,
+        terminal,
     })
+}
+
+fn window(window: v1::Window) -> Result<Window, Malformed> {
+    let side = |name, value: u32| match u16::try_from(value) {
+        Ok(value @ 1..) => Ok(value),
+        Ok(0) | Err(_) => Err(Malformed::new(name, "a terminal has 1 to 65535 of them")),
+    };
+    Ok(Window { columns: side("columns", window.columns)?, rows: side("rows", window.rows)? })
+}
+
+fn window_to_wire(window: Window) -> v1::Window {
+    v1::Window { columns: window.columns.into(), rows: window.rows.into() }
+}
+
+/// What comes behind the command; `None` is the end of its standard input.
+pub(crate) fn input(piece: v1::exec_input::Piece) -> Result<Option<ExecInput>, Malformed> {
+    use v1::exec_input::Piece;
+    match piece {
+        Piece::Stdin(data) => Ok(Some(ExecInput::Data(data))),
+        Piece::Resize(size) => Ok(Some(ExecInput::Resize(window(size)?))),
+        Piece::End(_) => Ok(None),
+        Piece::Open(_) => Err(Malformed::new("open", "it comes only once")),
+    }
+}
+
+pub(crate) fn input_to_wire(input: ExecInput) -> v1::exec_input::Piece {
+    match input {
+        ExecInput::Data(data) => v1::exec_input::Piece::Stdin(data),
+        ExecInput::Resize(size) => v1::exec_input::Piece::Resize(window_to_wire(size)),
+    }
 }
 
 pub(crate) fn exec_to_wire(exec: &Exec, request: v1::SignedRequest) -> v1::ExecOpen {
@@ -36,6 +68,7 @@ pub(crate) fn exec_to_wire(exec: &Exec, request: v1::SignedRequest) -> v1::ExecO
         environment: exec.environment.clone().into_iter().collect(),
         user: exec.user.clone(),
         working_dir: exec.working_dir.clone(),
+        terminal: exec.terminal.map(window_to_wire),
     }
 }
 

@@ -35,14 +35,17 @@ pub(crate) fn logs_arguments(query: &LogQuery) -> Hash {
     ])
 }
 
-/// The hash of the arguments of a request to run a command.
+/// The hash of the arguments of a request to run a command. The size of a terminal may be any, so only that there is one counts;
+/// without one the hash is as it was before there were terminals.
 pub(crate) fn exec_arguments(exec: &Exec) -> Hash {
     let args = list(exec.args.iter().map(String::as_bytes));
     let environment =
         list(exec.environment.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
     let user = list(exec.user.iter().map(String::as_bytes));
     let working_dir = list(exec.working_dir.iter().map(String::as_bytes));
-    Hash::of(&[b"exec", &args.0, &environment.0, &user.0, &working_dir.0])
+    let mut parts: Vec<&[u8]> = vec![b"exec", &args.0, &environment.0, &user.0, &working_dir.0];
+    parts.extend(exec.terminal.map(|_size| b"terminal".as_slice()));
+    Hash::of(&parts)
 }
 
 fn list<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Hash {

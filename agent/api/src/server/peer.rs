@@ -236,7 +236,9 @@ pub(super) async fn first_input(
         required("input", first.and_then(|input| input.piece)).map_err(status::malformed)?;
     match first {
         v1::exec_input::Piece::Open(open) => Ok(open),
-        v1::exec_input::Piece::Stdin(_) | v1::exec_input::Piece::End(_) => {
+        v1::exec_input::Piece::Stdin(_)
+        | v1::exec_input::Piece::End(_)
+        | v1::exec_input::Piece::Resize(_) => {
             let words = "a command's input begins with the command";
             Err(status::malformed(Malformed::new("input", words)))
         }

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_ports::control::{Control as _, LocalReplica};
-use mesh_ports::runtime::{Exec, ExecStreams, LogQuery, Runtime as _};
+use mesh_ports::runtime::{Exec, ExecInput, ExecStreams, LogQuery, Runtime as _};
 use mesh_proto::v1;
 use mesh_proto::v1::exec_input::Piece;
 use tokio::sync::mpsc;
@@ -81,8 +81,8 @@ async fn exec_here<W: Wiring>(
 ) -> Result<Pieces<v1::ExecPiece>, Status> {
     let replica = replica(shared, slot).await?;
     let running = shared.parts.runtime.exec(&replica.container, command).await;
-    let ExecStreams { stdin, output } = running.map_err(|error| status::container(&error))?;
-    shared.tasks.spawn("stdin", feed(input, stdin));
+    let ExecStreams { input: to, output } = running.map_err(|error| status::container(&error))?;
+    shared.tasks.spawn("stdin", feed(input, to));
     // Whoever drops this stream drops the receiver, and that kills the command.
     Ok(Box::pin(ReceiverStream::new(output).map(|output| Ok(exec::piece_to_wire(output)))))
 }
@@ -112,9 +112,10 @@ async fn passed_on<W: Wiring, T>(
 }
 
 /// Passes standard input on until it ends, the command ends or the caller is gone.
-async fn feed(mut input: Streaming<v1::ExecInput>, stdin: mpsc::Sender<bytes::Bytes>) {
-    while let Ok(Some(v1::ExecInput { piece: Some(Piece::Stdin(data)) })) = input.message().await {
-        if stdin.send(data).await.is_err() {
+async fn feed(mut input: Streaming<v1::ExecInput>, to: mpsc::Sender<ExecInput>) {
+    while let Ok(Some(v1::ExecInput { piece: Some(piece) })) = input.message().await {
+        let Ok(Some(piece)) = exec::input(piece) else { return };
+        if to.send(piece).await.is_err() {
             return;
         }
     }

@@ -20,7 +20,7 @@ use mesh_coordinator::view::{
     Why,
 };
 use mesh_identity::record::Codec;
-use mesh_ports::runtime::Exec;
+use mesh_ports::runtime::{Exec, Window};
 use mesh_proto::v1;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -304,9 +304,10 @@ proptest! {
     #[test]
     fn commands_survive(
         args in vec("[^\0]{0,10}", 1..5), environment in btree_map(TEXT, TEXT, 0..3),
-        user in option::of(TEXT), working_dir in option::of(TEXT),
+        user in option::of(TEXT), working_dir in option::of(TEXT), size in option::of((1..=u16::MAX, 1..=u16::MAX)),
     ) {
-        let command = Exec { args, environment, user, working_dir };
+        let terminal = size.map(|(columns, rows)| Window { columns, rows });
+        let command = Exec { args, environment, user, working_dir, terminal };
         let open = exec::exec_to_wire(&command, v1::SignedRequest::default());
         prop_assert_eq!(exec::exec(sent(&open)), Ok(command));
     }
@@ -362,15 +363,20 @@ fn more_records_than_fit_travel_in_several_messages() {
 
 #[test]
 fn different_arguments_have_different_hashes() {
-    let command = |args: &[&str], user: Option<&str>, working_dir: Option<&str>| {
+    let at = |args: &[&str], user: Option<&str>, working_dir: Option<&str>, terminal| {
         request::exec_arguments(&Exec {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             environment: BTreeMap::new(),
             user: user.map(str::to_owned),
             working_dir: working_dir.map(str::to_owned),
+            terminal,
         })
     };
+    let command = |args: &[&str], user, working_dir| at(args, user, working_dir, None);
+    let size = |columns| Some(Window { columns, rows: 24 });
+    assert_eq!(at(&["a"], None, None, size(80)), at(&["a"], None, None, size(132)));
     let hashes = [
+        at(&["a"], None, None, size(80)),
         command(&["a", "b"], None, None),
         command(&["ab"], None, None),
         command(&["a"], Some("b"), None),

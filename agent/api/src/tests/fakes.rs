@@ -16,8 +16,9 @@ use mesh_ports::control::{
 };
 use mesh_ports::directory::{Directory, Peer, Standing};
 use mesh_ports::runtime::{
-    Container, ContainerError, ContainerId, Exec, ExecOutput, ExecStreams, Found, Health, Image,
-    ImageError, Images, LogLine, LogQuery, Output, Running, Runtime, StartError, Usage,
+    Container, ContainerError, ContainerId, Exec, ExecInput, ExecOutput, ExecStreams, Found,
+    Health, Image, ImageError, Images, LogLine, LogQuery, Output, Running, Runtime, StartError,
+    Usage, Window,
 };
 use tokio::sync::mpsc;
 
@@ -185,7 +186,7 @@ impl Runtime for FakeRuntime {
         if exec.args == ["fail"] {
             return Err(Self::host("run the command"));
         }
-        let (stdin, mut input) = mpsc::channel::<Bytes>(4);
+        let (to, mut input) = mpsc::channel::<ExecInput>(4);
         let (sender, output) = mpsc::channel(4);
         let running = Arc::clone(&self.running);
         *running.lock().unwrap() += 1;
@@ -194,7 +195,13 @@ impl Runtime for FakeRuntime {
             loop {
                 tokio::select! {
                     data = input.recv() => match data {
-                        Some(data) => sender.send(ExecOutput::Data(Output::Stdout, data)).await.unwrap(),
+                        Some(ExecInput::Data(data)) => {
+                            sender.send(ExecOutput::Data(Output::Stdout, data)).await.unwrap();
+                        }
+                        Some(ExecInput::Resize(Window { columns, rows })) => {
+                            let size = Bytes::from(format!("[{columns}x{rows}]"));
+                            sender.send(ExecOutput::Data(Output::Stdout, size)).await.unwrap();
+                        }
                         None => break,
                     },
                     () = sender.closed() => break,
@@ -205,7 +212,7 @@ impl Runtime for FakeRuntime {
             drop(sender.send(ExecOutput::Exited(7)).await);
             *running.lock().unwrap() -= 1;
         });
-        Ok(ExecStreams { stdin, output })
+        Ok(ExecStreams { input: to, output })
     }
 
     async fn logs(

@@ -10,7 +10,7 @@ use mesh_coordinator::id::{AppUid, NodeId};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{SlotView, Why};
 use mesh_ports::control::LocalReplica;
-use mesh_ports::runtime::{ContainerId, Exec, ExecOutput, LogQuery, Output};
+use mesh_ports::runtime::{ContainerId, Exec, ExecInput, ExecOutput, LogQuery, Output, Window};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -33,6 +33,7 @@ pub(super) fn command(args: &[&str]) -> Exec {
         environment: [("A".to_owned(), "b".to_owned())].into(),
         user: Some("root".to_owned()),
         working_dir: None,
+        terminal: None,
     }
 }
 
@@ -122,8 +123,10 @@ async fn run(client: &OperatorClient, node: NodeId) -> Vec<ExecOutput> {
     let (stdin, input) = mpsc::channel(4);
     let wanted = ExecRequest { node, slot: slot(0), exec: command(&["cat", "-"]) };
     let mut output = client.exec(&wanted, input).await.unwrap();
-    stdin.send(Bytes::from_static(b"hello")).await.unwrap();
+    stdin.send(ExecInput::Data(Bytes::from_static(b"hello"))).await.unwrap();
     let mut items = vec![output.next().await.unwrap().unwrap()];
+    stdin.send(ExecInput::Resize(Window { columns: 132, rows: 50 })).await.unwrap();
+    items.push(output.next().await.unwrap().unwrap());
     drop(stdin);
     while let Some(item) = output.next().await {
         items.push(item.unwrap());
@@ -139,6 +142,7 @@ async fn a_command_has_input_output_and_an_exit_code_here_and_elsewhere() {
         agent.control.replicas.lock().unwrap().insert(slot(0), replica("any"));
         let expected = vec![
             ExecOutput::Data(Output::Stdout, Bytes::from_static(b"hello")),
+            ExecOutput::Data(Output::Stdout, Bytes::from_static(b"[132x50]")),
             ExecOutput::Data(Output::Stderr, Bytes::from_static(b"cat -")),
             ExecOutput::Exited(7),
         ];

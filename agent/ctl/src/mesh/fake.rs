@@ -428,12 +428,12 @@ impl Mesh for Fake {
     }
 
     async fn exec(&self, _place: &Place, exec: Exec) -> Result<Session, CallError> {
-        let (stdin, _closed) = mpsc::channel(1);
+        let (input, _closed) = mpsc::channel(1);
         let output = vec![
             ExecOutput::Data(Output::Stdout, bytes::Bytes::from(exec.args.join(" "))),
             ExecOutput::Exited(self.exit.get()),
         ];
-        Ok(Session { stdin, output: items(output) })
+        Ok(Session { input, output: items(output) })
     }
 
     async fn push_image(&self, _archive: tokio::fs::File) -> Result<Pushed, CallError> {

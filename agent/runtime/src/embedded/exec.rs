@@ -3,6 +3,8 @@
 //! The leash is a named pipe in the command's directory. This side opens it before the process starts and keeps it open as
 //! long as somebody wants the command; when it closes, for whatever reason, the other side kills the command.
 
+mod carry;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,25 +12,24 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use mesh_coordinator::spec::HealthTest;
 use mesh_ports::network::ContainerNetwork;
-use mesh_ports::runtime::{
-    ContainerError, ContainerId, Exec, ExecOutput, ExecStreams, Health, Output,
-};
+use mesh_ports::runtime::{ContainerError, ContainerId, Exec, ExecStreams, Health, Window};
 use mesh_telemetry::Chain;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, ChildStdin};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::place::Status;
+use super::pty::{self, Master};
 use super::start::shim_command;
 use super::{Driver, blocking, host};
-use crate::record::{self, Command, VERSION, file};
+use crate::record::{self, Command, State, VERSION, file};
 
 /// Pieces of input or output under way; with [`PIECE_LEN`] a megabyte at most.
 const PIECES: usize = 64;
@@ -36,12 +37,6 @@ const PIECE_LEN: usize = 16 * 1024;
 
 /// So much of the end of a health check's output is kept: a line to show.
 const TAIL_LEN: usize = 512;
-
-/// How long output may still come after a command has ended, from processes that it left behind.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
-
-/// How long the end of a command may take that was let go.
-const LET_GO_MAX: Duration = Duration::from_secs(10);
 
 /// A command that runs.
 struct Started {
@@ -66,17 +61,56 @@ pub(super) async fn exec<N: ContainerNetwork>(
     id: &ContainerId,
     exec: Exec,
 ) -> Result<ExecStreams, ContainerError> {
-    let streams = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+    let (streams, master) = match exec.terminal {
+        None => ([Stdio::piped(), Stdio::piped(), Stdio::piped()], None),
+        Some(size) => {
+            let (master, streams) = terminal(driver, id, size).await?;
+            (streams, Some(master))
+        }
+    };
     let started = start_command(driver, id, &exec, streams).await?;
-    let (stdin, input) = mpsc::channel(PIECES);
+    let (to, input) = mpsc::channel(PIECES);
     let (pieces, output) = mpsc::channel(PIECES);
     let id = id.clone();
     driver.inner.tasks.spawn("exec", async move {
-        if let Err(error) = carry(started, input, pieces).await {
+        let carried = match master {
+            None => carry::pipes(started, input, pieces).await,
+            Some(master) => carry::terminal(started, master, input, pieces).await,
+        };
+        if let Err(error) = carried {
             warn!(container = %id, error = %Chain(&error), "a command was lost");
         }
     });
-    Ok(ExecStreams { stdin, output })
+    Ok(ExecStreams { input: to, output })
+}
+
+/// A terminal in the container, and its other end as the three streams of a command.
+async fn terminal<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    size: Window,
+) -> Result<(Master, [Stdio; 3]), ContainerError> {
+    let init = running(driver, id).await?.init.pid;
+    let opened = blocking(move || {
+        let (master, stdin) = pty::open(init, size)?;
+        let (stdout, stderr) = (stdin.try_clone()?, stdin.try_clone()?);
+        Ok((master, [stdin, stdout, stderr].map(Stdio::from)))
+    });
+    let opened = opened.await.and_then(|(master, streams)| Ok((Master::of(master)?, streams)));
+    opened.map_err(|error| host(format!("open a terminal in {id}"), error))
+}
+
+/// The state of a container that runs.
+async fn running<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+) -> Result<State, ContainerError> {
+    let status = driver.status(id).await;
+    match status.map_err(|error| host(format!("run a command in {id}"), error))? {
+        Status::Running(state) => Ok(state),
+        Status::Absent => Err(ContainerError::Unknown(id.clone())),
+        Status::Ended(_) | Status::Lost => Err(ContainerError::NotRunning(id.clone())),
+    }
 }
 
 pub(super) async fn probe<N: ContainerNetwork>(
@@ -92,7 +126,7 @@ pub(super) async fn probe<N: ContainerNetwork>(
         }
     };
     let environment = std::collections::BTreeMap::new();
-    let exec = Exec { args, environment, user: None, working_dir: None };
+    let exec = Exec { args, environment, user: None, working_dir: None, terminal: None };
     let deadline = tokio::time::Instant::now() + timeout;
     let (started, mut said) = match start_check(driver, id, &exec).await {
         Ok(started) => started,
@@ -120,7 +154,7 @@ pub(super) async fn probe<N: ContainerNetwork>(
         Ok(Err(error)) => Health::Failed(format!("its end was lost: {error}")),
         Err(_late) => {
             drop(leash);
-            reap(&mut child).await;
+            carry::reap(&mut child).await;
             Health::TimedOut
         }
     }
@@ -192,11 +226,7 @@ async fn start_command<N: ContainerNetwork>(
     [stdin, stdout, stderr]: [Stdio; 3],
 ) -> Result<Started, ContainerError> {
     let attempt = || format!("run a command in {id}");
-    match driver.status(id).await.map_err(|error| host(attempt(), error))? {
-        Status::Running(_) => {}
-        Status::Absent => return Err(ContainerError::Unknown(id.clone())),
-        Status::Ended(_) | Status::Lost => return Err(ContainerError::NotRunning(id.clone())),
-    }
+    running(driver, id).await?;
     let place = driver.place(id);
     let number = driver.inner.commands.fetch_add(1, Ordering::Relaxed);
     // The process id too, because the numbers start again with the agent.
@@ -210,6 +240,7 @@ async fn start_command<N: ContainerNetwork>(
         env: pairs.map(|(name, value)| format!("{name}={value}")).collect(),
         user: exec.user.clone(),
         working_dir: exec.working_dir.clone(),
+        terminal: exec.terminal.is_some(),
     };
     let (dir, leash) =
         blocking(move || prepare(dir, &command)).await.map_err(|error| host(attempt(), error))?;
@@ -235,88 +266,4 @@ fn prepare(dir: PathBuf, command: &Command) -> io::Result<(Directory, File)> {
 
 fn open_both(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
-}
-
-/// Carries a command's streams until it ends or nobody wants its output.
-async fn carry(
-    started: Started,
-    input: mpsc::Receiver<Bytes>,
-    pieces: mpsc::Sender<ExecOutput>,
-) -> io::Result<()> {
-    let Started { mut child, leash, _dir } = started;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let status = {
-        let outputs = async {
-            tokio::join!(
-                pump(stdout, Output::Stdout, &pieces),
-                pump(stderr, Output::Stderr, &pieces)
-            )
-        };
-        tokio::pin!(outputs);
-        let feeding = feed(stdin, input);
-        tokio::pin!(feeding);
-        let (mut drained, mut fed) = (false, false);
-        let status = loop {
-            tokio::select! {
-                biased;
-                () = pieces.closed() => break None,
-                status = child.wait() => break Some(status?),
-                _ends = &mut outputs, if !drained => drained = true,
-                () = &mut feeding, if !fed => fed = true,
-            }
-        };
-        if status.is_some() && !drained {
-            // A process that the command left behind may hold its output open for ever.
-            let (Ok(_) | Err(_)) = tokio::time::timeout(DRAIN_MAX, &mut outputs).await;
-        }
-        status
-    };
-    drop(leash);
-    match status {
-        Some(status) => {
-            let code = status.code().unwrap_or(255);
-            // Whoever asked may have gone in the meantime.
-            let (Ok(()) | Err(_)) = pieces.send(ExecOutput::Exited(code)).await;
-        }
-        None => reap(&mut child).await,
-    }
-    Ok(())
-}
-
-/// Waits for a command that was let go; it kills itself.
-async fn reap(child: &mut Child) {
-    if tokio::time::timeout(LET_GO_MAX, child.wait()).await.is_err() {
-        warn!("a command does not end; killing its keeper");
-        // The kernel kills the command with its keeper.
-        let (Ok(()) | Err(_)) = child.kill().await;
-    }
-}
-
-async fn pump<R: AsyncRead + Unpin>(
-    reader: Option<R>,
-    output: Output,
-    pieces: &mpsc::Sender<ExecOutput>,
-) {
-    let Some(mut reader) = reader else { return };
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE_LEN);
-        match reader.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        if pieces.send(ExecOutput::Data(output, buffer.split().freeze())).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn feed(stdin: Option<ChildStdin>, mut input: mpsc::Receiver<Bytes>) {
-    let Some(mut stdin) = stdin else { return };
-    while let Some(piece) = input.recv().await {
-        // A command may close its input early; what comes then is dropped, as by a shell.
-        if stdin.write_all(&piece).await.is_err() {
-            return;
-        }
-    }
 }

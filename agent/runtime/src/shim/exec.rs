@@ -17,11 +17,12 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, read};
+use nix::unistd::{Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, read};
 
 use super::executor::{CANNOT_RUN, NOT_FOUND, Restricted};
 use super::fault::Fault;
 use super::inside::Root;
+use super::user::User;
 use super::{bundle, run, user};
 use crate::cgroup::{Group, Tree};
 use crate::process::Stat;
@@ -53,6 +54,7 @@ struct Prepared {
     device_nodes: bool,
     process: PathBuf,
     leash: OwnedFd,
+    terminal: bool,
 }
 
 fn prepare(dir: &Path) -> Result<Prepared, Fault> {
@@ -80,7 +82,10 @@ fn prepare(dir: &Path) -> Result<Prepared, Fault> {
     let wanted = command.user.as_deref().unwrap_or(&program.user);
     let user = user::look_up(&inside, wanted).map_err(Fault::Invalid)?;
     let working_dir = command.working_dir.as_deref().unwrap_or(&program.working_dir);
-    let env = crate::env::merge(&program.env, &command.env);
+    let mut env = crate::env::merge(&program.env, &command.env);
+    if command.terminal {
+        own_terminal(&user, &mut env).map_err(|errno| Fault::host("own the terminal", errno))?;
+    }
     let name = command.args.first().map_or("", String::as_str);
     inside.find_program(name, working_dir, run::search_path(&env)).map_err(Fault::Invalid)?;
     let process = dir.join("process.json");
@@ -90,7 +95,23 @@ fn prepare(dir: &Path) -> Result<Prepared, Fault> {
         .map_err(|error| Fault::host("write the process", error))?;
     let tree = Tree::discover().map_err(|error| Fault::host("find the cgroups", error))?;
     let group = tree.group(&state.cgroup);
-    Ok(Prepared { plan, group, device_nodes: !tree.is_unified(), process, leash })
+    Ok(Prepared {
+        plan,
+        group,
+        device_nodes: !tree.is_unified(),
+        process,
+        leash,
+        terminal: command.terminal,
+    })
+}
+
+/// The terminal is the user's, as after a login, or it could not be opened by its name.
+fn own_terminal(user: &User, env: &mut Vec<String>) -> nix::Result<()> {
+    fchown(io::stdin(), Some(Uid::from_raw(user.uid)), None)?;
+    if !env.iter().any(|variable| variable.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    Ok(())
 }
 
 fn required<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<T, Fault> {
@@ -136,7 +157,7 @@ impl Prepared {
         let pid = ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default())
             .with_root_path(self.plan.run.join(file::OCI))
             .map_err(|error| Fault::host("find the container", error))?
-            .with_executor(Restricted { filters })
+            .with_executor(Restricted { filters, terminal: self.terminal })
             .with_stdin(stdin)
             .with_stdout(stdout)
             .with_stderr(stderr)

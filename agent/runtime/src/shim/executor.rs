@@ -46,12 +46,18 @@ pub(super) const NOT_FOUND: i32 = 127;
 #[derive(Clone)]
 pub(super) struct Restricted {
     pub(super) filters: Filters,
+    /// Whether standard input is a terminal that becomes the controlling one.
+    pub(super) terminal: bool,
 }
 
 impl Restricted {
     fn prepare(&self, spec: &Spec) -> io::Result<()> {
         // The kernel kills this process when the shim ends, so that no container runs without one.
         set_pdeathsig(Signal::SIGKILL)?;
+        if self.terminal {
+            // libcontainer has made this process the leader of a session.
+            rustix::process::ioctl_tiocsctty(io::stdin())?;
+        }
         // Rust ignores SIGPIPE from the start, and what is ignored stays ignored in the program.
         for signal in Signal::iterator() {
             if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {

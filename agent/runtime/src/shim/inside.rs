@@ -14,11 +14,11 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 const TABLE_BYTES_MAX: u64 = 4 << 20;
 
 /// A container's root directory.
-pub(super) struct Root(OwnedFd);
+pub(crate) struct Root(OwnedFd);
 
 impl Root {
     /// Opens it.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self(open(dir, flags, Mode::empty())?))
     }
@@ -28,6 +28,11 @@ impl Root {
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(&self.0, path, how)
+    }
+
+    /// A handle on a file, device or directory, through which nothing can be read or written.
+    pub(crate) fn device(&self, path: &str) -> io::Result<OwnedFd> {
+        Ok(self.resolve(Path::new(path), OFlag::O_PATH)?)
     }
 
     /// What is in a file such as `/etc/passwd`; empty when it is not there.

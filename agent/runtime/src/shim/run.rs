@@ -135,7 +135,7 @@ fn build(
     let mut container = ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default())
         .with_root_path(oci)
         .map_err(|error| Fault::host("prepare the container", error))?
-        .with_executor(Restricted { filters })
+        .with_executor(Restricted { filters, terminal: false })
         .with_stdin(null)
         .with_stdout(out.1)
         .with_stderr(err.1)
