@@ -24,7 +24,7 @@ const LIMIT: &str =
 const NAMESPACE: &str = "leave it out: each container has its own namespaces";
 const DNS: &str = "leave it out: the mesh resolves names for its containers";
 const DEVICE: &str = "leave it out: containers of a mesh have no devices of their node";
-const TERMINAL: &str = "leave it out: a replica has no terminal; use agentctl exec";
+const TERMINAL: &str = "leave it out: a replica has no terminal; use agentctl exec -it";
 const WINDOWS: &str = "leave it out: it is for Windows only";
 const LINKS: &str = "leave it out: services reach each other by their names";
 
