@@ -6,6 +6,7 @@
 
 pub(crate) mod apps;
 mod everyday;
+mod keys;
 mod members;
 mod nemesis;
 mod operators;
@@ -48,6 +49,7 @@ const GROUPS: &[Group] = &[
     splits::GROUP,
     members::GROUP,
     operators::GROUP,
+    keys::GROUP,
     nemesis::GROUP,
 ];
 

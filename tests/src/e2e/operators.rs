@@ -35,7 +35,7 @@ pub(super) const GROUP: Group = Group {
 const SECRET: &str = "correct-horse-battery";
 
 /// That a command was refused for this reason, as a failure and not as bad usage.
-fn refused(answer: &Answer, reason: &str) -> Result<()> {
+pub(super) fn refused(answer: &Answer, reason: &str) -> Result<()> {
     ensure!(answer.code == 1 && answer.err.contains(reason), "not refused: {answer:?}");
     ensure!(answer.out.is_empty(), "something was told: {answer:?}");
     Ok(())
@@ -45,7 +45,7 @@ fn with_secret(name: &str) -> App {
     App::new(name, 2, None).with(&format!("environment:\n  PASSWORD: {SECRET}"))
 }
 
-fn containers(lab: &Lab, app: &str) -> BTreeSet<Container> {
+pub(super) fn containers(lab: &Lab, app: &str) -> BTreeSet<Container> {
     lab.hosts().flat_map(|host| host.containers_of(app)).collect()
 }
 
