@@ -6,6 +6,7 @@
 
 pub(crate) mod apps;
 mod everyday;
+mod faults;
 mod keys;
 mod members;
 mod nemesis;
@@ -50,6 +51,7 @@ const GROUPS: &[Group] = &[
     members::GROUP,
     operators::GROUP,
     keys::GROUP,
+    faults::GROUP,
     nemesis::GROUP,
 ];
 

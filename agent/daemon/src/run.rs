@@ -113,7 +113,10 @@ pub(crate) fn sweep(config: &Config) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let tasks = Tasks::new("sweep");
-        let keys = Home::new(&config.data_dir).load_key();
+        let home = Home::new(&config.data_dir);
+        // An agent that runs would start everything again, or trip over what is half gone.
+        let _store = mesh_store::hold(&home.store()).context("stop the agent first")?;
+        let keys = home.load_key();
         let me = keys.map_or(NodeId::from_bytes([0; 10]), |keys| NodeId::of(&keys.public()));
         let network = assembly::open_bridge(config).await?;
         let containers = Containers::open(config, me, network.clone(), &tasks).await?;

@@ -31,7 +31,7 @@ use mesh_ports::store::{Change, Pairs, Store, StoreError, Table};
 use tracing::warn;
 
 use self::handle::Handle;
-pub use self::open::{OpenError, set_aside};
+pub use self::open::{OpenError, hold, set_aside};
 use self::room::Room;
 
 /// The store of one agent. Clones of nothing: one value per directory, shared by reference.

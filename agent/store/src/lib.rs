@@ -9,5 +9,5 @@ mod memory;
 #[cfg(test)]
 mod suite;
 
-pub use self::disk::{OpenError, SledStore, set_aside};
+pub use self::disk::{OpenError, SledStore, hold, set_aside};
 pub use self::memory::{Disk, MemStore};

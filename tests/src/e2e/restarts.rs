@@ -16,6 +16,8 @@ pub(super) const GROUP: Group = Group {
     n_hosts: 3,
     stories: &[
         Story { name: "a killed agent finds its containers again", run: killed },
+        Story { name: "an agent is killed a hundred times under load", run: killed_often },
+        Story { name: "a second agent on a directory is refused", run: second },
         Story { name: "an agent rebuilds a damaged store from its peers", run: damaged },
         Story { name: "a damaged store and no peer: containers wait with it", run: damaged_alone },
         Story { name: "an agent is replaced by another build in place", run: replaced },
@@ -50,6 +52,59 @@ fn killed(lab: &mut Lab) -> Result<()> {
     pause(Duration::from_secs(3));
     lab.until_ready("steady", 3)?;
     unmoved(lab, "steady", &before)?;
+    app.remove(lab)
+}
+
+/// Each life ends a little later than the last, so that all of them end somewhere else in their beginning.
+fn killed_often(lab: &mut Lab) -> Result<()> {
+    const LIVES: u64 = 100;
+    let app = App::new("hardy", 3, Some(8097));
+    app.place(lab)?;
+    serves_on(lab, &[1, 2, 3], 8097)?;
+    let before = everywhere(lab, "hardy");
+    let life = |lab: &Lab| -> Result<u64> {
+        Ok(fs::read_to_string(lab.host(2)?.data().join("life"))?.parse()?)
+    };
+    let first = life(lab)?;
+    let load = Load::start(lab, &[1, 2, 3], 8097, 2, Duration::from_secs(1));
+    for number in 0..LIVES {
+        let host = lab.host_mut(2)?;
+        host.kill_agent()?;
+        host.start(&["run"])?;
+        pause(Duration::from_millis(5 * number));
+    }
+    lab.until_serving(2)?;
+    let (tally, reason) = load.stop()?;
+    note(&format!("{tally:?}"));
+    ensure!(life(lab)? > first, "no life was begun");
+    ensure!(tally.lost == 0, "requests were lost: {tally:?}: {reason}");
+    lab.until_alive(3)?;
+    lab.until_ready("hardy", 3)?;
+    serves_on(lab, &[1, 2, 3], 8097)?;
+    unmoved(lab, "hardy", &before)?;
+    app.remove(lab)
+}
+
+fn second(lab: &mut Lab) -> Result<()> {
+    let app = App::new("only", 3, None);
+    app.place(lab)?;
+    let before = everywhere(lab, "only");
+    let refused = |lab: &Lab, args: &[&str]| -> Result<String> {
+        let ended = lab.host(2)?.agent(args);
+        Ok(ended.err().map(|error| format!("{error:#}")).unwrap_or_default())
+    };
+    let same = refused(lab, &["run"])?;
+    ensure!(same.contains("7420"), "the same port: {same:?}");
+    let key = "MESH_LISTEN".to_owned();
+    lab.host_mut(2)?.settings.insert(key.clone(), "0.0.0.0:7421".to_owned());
+    let other = refused(lab, &["run"])?;
+    lab.host_mut(2)?.settings.remove(&key);
+    for told in [other, refused(lab, &["sweep"])?] {
+        ensure!(told.contains("in use by another agent"), "it should be refused: {told:?}");
+    }
+    lab.host(2)?.check_alive()?;
+    lab.until_alive(3)?;
+    unmoved(lab, "only", &before)?;
     app.remove(lab)
 }
 

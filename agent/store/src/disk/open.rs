@@ -103,6 +103,14 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(aside)
 }
 
+/// Holds the lock of a store without opening it, so that no agent uses it until the file is dropped; `None` when there is no store.
+///
+/// # Errors
+/// When somebody has it open, or it cannot be locked.
+pub fn hold(path: &Path) -> Result<Option<File>, OpenError> {
+    if path.exists() { lock(path).map(Some) } else { Ok(None) }
+}
+
 /// The one that was written to first, which is the one that was set aside first.
 fn oldest(names: &[PathBuf]) -> io::Result<PathBuf> {
     let mut aged = Vec::with_capacity(names.len());
