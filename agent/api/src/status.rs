@@ -88,7 +88,7 @@ pub(crate) fn container(error: &ContainerError) -> Status {
     match error {
         ContainerError::Unknown(_) => Status::not_found(error.to_string()),
         ContainerError::NotRunning(_) => Status::failed_precondition(error.to_string()),
-        ContainerError::Host { .. } => bug(error),
+        ContainerError::Host { .. } => host(error),
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn image(error: &ImageError) -> Status {
             Status::invalid_argument(error.to_string())
         }
         ImageError::Missing(_) => Status::not_found(error.to_string()),
-        ImageError::Host { .. } => bug(error),
+        ImageError::Host { .. } => host(error),
     }
 }
 
@@ -114,6 +114,22 @@ pub(crate) fn name(status: &mut Status, node: NodeId) {
     if let Ok(text) = node.to_string().parse() {
         status.metadata_mut().insert(NODE, text);
     }
+}
+
+/// What this host could not do: without room on its disk the caller can do something about it, and reads why.
+fn host(cause: &(dyn std::error::Error + 'static)) -> Status {
+    let mut causes = std::iter::successors(Some(cause), |error| error.source());
+    let is_full = causes.any(|error| {
+        let error = error.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    });
+    if !is_full {
+        return bug(cause);
+    }
+    error!(error = %Chain(cause), "the disk is full");
+    no_refusal(Status::resource_exhausted(format!(
+        "{cause}: no space left on the disk of this agent"
+    )))
 }
 
 /// A fault of this host or of the agent: the caller gets a number to ask the operator of this node about.
