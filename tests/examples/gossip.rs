@@ -123,6 +123,7 @@ impl Agent {
             facts: Arc::new(Codec::new(identity, MESH)),
             book: Arc::new(NoBook),
             next_incarnation: Arc::new(|| Ok(Incarnation(2))),
+            refusals: mesh_telemetry::Refusals::new(),
             resolve: Arc::new(|name| {
                 Box::pin(async move { name.parse().ok().into_iter().collect() })
             }),
