@@ -71,6 +71,9 @@ fn full(lab: &mut Lab) -> Result<()> {
     lab.until_alive(4)?;
     lab.until_ready("tight", 4)?;
     ensure!(lab.host(4)?.containers_of("tight") == before, "its replica was started again");
+    until(PATIENCE, "it has heard what it could not store", || {
+        Ok(lab.ctl_at(4, &["ps", "more"])?.code == 0)
+    })?;
     lab.ctl_at(4, &["scale", "more/web=4"])?.done()?;
     lab.until_ready("more", 4)?;
     remove(lab, "more")?;
