@@ -78,6 +78,9 @@ impl Net {
                 ["-n", &namespace].into_iter().chain(args.iter().copied()).collect();
             run("ip", &args).map(drop)
         };
+        // A host keeps its network card when it boots: to another one its neighbours would go on sending for half a minute.
+        let card = format!("02:00:0a:4d:00:{number:02x}");
+        inside(&["link", "set", "eth0", "address", &card])?;
         inside(&["addr", "add", &format!("{own}/24"), "dev", "eth0"])?;
         inside(&["link", "set", "lo", "up"])?;
         inside(&["link", "set", "eth0", "up"])?;
