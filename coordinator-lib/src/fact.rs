@@ -137,6 +137,22 @@ impl Fact {
 }
 
 impl Claim {
+    /// A claim that was not said yet, and of which nothing has come.
+    #[must_use]
+    pub const fn intent(slot: SlotId, revision: Revision, crowding: u32) -> Self {
+        Self {
+            slot,
+            revision,
+            phase: Phase::Intent,
+            yielding: false,
+            crowding,
+            failover_ms: None,
+            restarts: 0,
+            detail: String::new(),
+            seq: 0,
+        }
+    }
+
     /// The name under which the claim stands.
     #[must_use]
     pub fn key(&self) -> FactKey {

@@ -12,7 +12,7 @@ mod mine;
 mod need;
 mod order;
 
-pub(crate) use self::claims::{Claims, Effect, Strays, TELL_ALL_MAX, World};
+pub(crate) use self::claims::{Claims, Effect, Strays, World};
 pub(crate) use self::mine::Mine;
 pub(crate) use self::need::wanted_slots;
 pub use self::order::{Contender, best, outranks};

@@ -160,9 +160,8 @@ impl Membership {
             peer.observers = observers_of(*node, &standing);
             let after = peer.observers.contains(&me);
             if before && !after {
-                peer.votes.remove(&me);
                 peer.probe = None;
-                self.pending.extend(peer.my_vote.take().map(Act::Unvote));
+                self.pending.extend(peer.take_vote(me).map(Act::Unvote));
             } else if after && !before {
                 peer.since = now;
             }
@@ -235,17 +234,11 @@ impl Membership {
         out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        if let Some(vote) = peer.renew(now, incarnation, self.rules) {
-            peer.votes.remove(&self.me);
-            out.push(Act::Unvote(vote));
-        }
+        out.extend(peer.renew(now, incarnation, self.me, self.rules).map(Act::Unvote));
         peer.heard = Some(now);
         peer.refused = None;
         peer.probe = None;
-        if let Some(vote) = peer.my_vote.take() {
-            peer.votes.remove(&self.me);
-            out.push(Act::Unvote(vote));
-        }
+        out.extend(peer.take_vote(self.me).map(Act::Unvote));
         if peer.status != NodeStatus::Alive {
             // Others may still vote; to hear it oneself outweighs what others do not hear, but only until the next verdict.
             self.judge(now);
@@ -304,10 +297,7 @@ impl Membership {
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
-        if let Some(vote) = peer.renew(now, incarnation, self.rules) {
-            peer.votes.remove(&self.me);
-            out.push(Act::Unvote(vote));
-        }
+        out.extend(peer.renew(now, incarnation, self.me, self.rules).map(Act::Unvote));
         if peer.gossip_up != Some(up) {
             peer.gossip_up = Some(up);
             peer.gossip_since = now;

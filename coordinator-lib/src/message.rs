@@ -4,6 +4,10 @@ use crate::catalogue::{Entry, SignedBytes};
 use crate::fact::{Claim, Vote};
 use crate::id::{Hash, Incarnation, Revision, SlotId};
 
+/// Up to this many others everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
+/// 32 messages of some 200 bytes are one burst of a few packets.
+pub(crate) const TELL_ALL_MAX: usize = 32;
+
 /// A message from one agent's coordinator to another's.
 ///
 /// The transport authenticates the sender and may lose, delay, repeat or reorder messages.

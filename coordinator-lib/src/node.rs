@@ -16,9 +16,9 @@ use crate::catalogue::{Catalogue, Entry, State};
 use crate::event::{Event, Severity, Subject};
 use crate::fact::{Claim, Fact, FactKey, NodeFacts};
 use crate::id::{Incarnation, NodeId, SlotId};
-use crate::lease::{Claims, Effect, Strays, TELL_ALL_MAX, World};
+use crate::lease::{Claims, Effect, Strays, World};
 use crate::membership::{Act, Membership};
-use crate::message::Message;
+use crate::message::{Message, TELL_ALL_MAX};
 use crate::prng::Prng;
 use crate::rules::Rules;
 use crate::time::{Instant, WallTime};
@@ -77,7 +77,7 @@ pub struct Node {
     /// What becomes of containers that the catalogue does not know, while nobody was asked for records that the store may have lost.
     strays: Strays,
     decisions: BTreeMap<SlotId, VecDeque<(Instant, String)>>,
-    /// Who was told directly of this node's vote about a node, where that is not everybody.
+    /// Who was told directly of this node's vote about a node.
     told: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
@@ -264,7 +264,7 @@ impl Node {
                 true
             }
             Input::Said { from, message } => {
-                self.on_message(now, wall, from, message, acts, effects, out)
+                self.on_message(now, from, message, acts, effects, out)
             }
             Input::Observed { slot, revision, observed } => {
                 self.claims.observe(now, &slot, revision, observed, effects);
@@ -345,14 +345,9 @@ impl Node {
         true
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the three sinks are one output, kept apart by who fills them"
-    )]
     fn on_message(
         &mut self,
         now: Instant,
-        wall: WallTime,
         from: NodeId,
         message: Message,
         acts: &mut Vec<Act>,
@@ -380,7 +375,7 @@ impl Node {
                 self.claims.on_yield(&world, from, &slot, revision, nonce, effects);
             }
             Message::Keep { slot, nonce } => self.claims.on_keep(now, from, &slot, nonce, effects),
-            Message::Records(entries) => return self.on_records(now, wall, from, entries, out),
+            Message::Records(entries) => return self.on_records(now, from, entries, out),
             Message::Stored(hashes) => self.on_peer_stored(from, &hashes, out),
             Message::Digest(_) | Message::Have { .. } | Message::Want(_) => {
                 self.on_exchange(from, &message, out);
@@ -420,6 +415,7 @@ impl Node {
             self.claims.book.forget(node);
             self.facts.remove(&node);
             self.down.remove(&node);
+            self.told.remove(&node);
         }
         self.membership.set_members(now, &members);
     }

@@ -85,6 +85,12 @@ impl Rules {
         Self(Some(rule))
     }
 
+    /// What a script comes to with all rules in force, and without `rule`.
+    #[cfg(test)]
+    pub(crate) fn with_and_without<T>(rule: Rule, script: impl Fn(Self) -> T) -> [T; 2] {
+        [Self::ALL, Self::without(rule)].map(script)
+    }
+
     /// Whether `rule` holds.
     #[must_use]
     pub fn hold(self, rule: Rule) -> bool {

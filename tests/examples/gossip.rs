@@ -167,17 +167,8 @@ fn claim(node: usize, index: usize) -> Result<Claim> {
         service: "web".parse()?,
         index: SlotIndex::Number(u32::try_from(index)?),
     };
-    Ok(Claim {
-        slot,
-        revision: Revision { number: 1, id: number },
-        phase: Phase::Ready,
-        yielding: false,
-        crowding: 0,
-        failover_ms: None,
-        restarts: 0,
-        detail: String::new(),
-        seq: 1,
-    })
+    let intent = Claim::intent(slot, Revision { number: 1, id: number }, 0);
+    Ok(Claim { phase: Phase::Ready, seq: 1, ..intent })
 }
 
 async fn listen(mut events: Events, heard: watch::Sender<Heard>) {

@@ -223,7 +223,16 @@ impl Lab {
     /// # Errors
     /// When agentctl fails.
     pub fn token(&self) -> Result<String> {
-        let made = self.ctl(&["token", "create", "--output", "json"])?.done()?.json()?;
+        self.token_by(Person::Founder, &[])
+    }
+
+    /// A token that a person creates, with more arguments.
+    ///
+    /// # Errors
+    /// When agentctl fails.
+    pub fn token_by(&self, person: Person<'_>, more: &[&str]) -> Result<String> {
+        let args = [&["token", "create", "--output", "json"], more].concat();
+        let made = self.ctl_as(person, &args)?.done()?.json()?;
         Ok(made.get("token").and_then(|token| token.as_str()).context("no token")?.to_owned())
     }
 
@@ -271,6 +280,17 @@ impl Lab {
                 && node.get("capacity").is_some_and(|capacity| !capacity.is_null())
         };
         Ok(nodes.unwrap_or_default().iter().filter(|node| is_alive(node)).count())
+    }
+
+    /// Waits until the agent of a host knows of `n` living nodes, itself included.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn until_alive_at(&self, host: usize, n: u64) -> Result<()> {
+        until(PATIENCE, &format!("host {host} knows of {n} living nodes"), || {
+            let status = self.ctl_at(host, &["status", "--output", "json"])?.done()?.json()?;
+            Ok(status.get("nodes_alive").and_then(serde_json::Value::as_u64) == Some(n))
+        })
     }
 
     /// A host loses power: the link first and in silence, then everything that ran.

@@ -115,6 +115,13 @@ pub(crate) fn services<'a>(
     }
 }
 
+/// The replicas of a service that anybody can mean: not those that only have to stop.
+pub(crate) fn replicas(service: &ServiceView) -> impl Iterator<Item = &SlotView> {
+    service.slots.iter().filter(|slot| {
+        slot.wanted || slot.claims.iter().any(|claim| claim.phase != Phase::Released)
+    })
+}
+
 /// The replicas that a target means.
 pub(crate) fn slots<'a>(
     overview: &'a Overview,
@@ -122,11 +129,7 @@ pub(crate) fn slots<'a>(
 ) -> Result<Vec<&'a SlotView>, Failure> {
     let app = app(overview, &target.app)?;
     let services = services(app, target)?;
-    // What only has to stop is no replica that anybody means.
-    let is_there = |slot: &&SlotView| {
-        slot.wanted || slot.claims.iter().any(|claim| claim.phase != Phase::Released)
-    };
-    let all = services.iter().flat_map(|service| &service.slots).filter(is_there);
+    let all = services.iter().flat_map(|service| replicas(service));
     let Some(index) = &target.index else { return Ok(all.collect()) };
     let wanted = index_of(overview, index);
     let known: Vec<&SlotView> = all.collect();

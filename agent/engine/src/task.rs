@@ -2,7 +2,6 @@
 
 mod carry;
 mod journal;
-mod news;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +23,6 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 pub(crate) use self::journal::Journal;
-use self::news::News;
 use crate::clock::Clock;
 use crate::directory::Live;
 use crate::disk::{Disk, WriteError, Written};
@@ -226,12 +224,8 @@ impl<W: World> Task<W> {
 
     async fn step(&mut self, input: Input) {
         let is_beat = matches!(input, Input::Heard { .. });
-        let news = News::of(&input, self.node.catalogue());
         let mut out = Vec::new();
         self.node.handle(self.clock.now(), self.clock.wall(), input, &mut out);
-        if let Some(news) = news {
-            news.count(self.node.catalogue(), &out, &self.parts.refusals);
-        }
         // Heartbeats are most of what arrives, and change nothing but the silence.
         let quiet = is_beat && out.is_empty();
         for output in out {

@@ -20,7 +20,6 @@ use mesh_telemetry::{Reason, Refusals};
 
 use crate::chat::read_id;
 use crate::keys::{self, FACTS_MAX};
-use crate::tally::Tally;
 
 /// What was told of one key.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +48,6 @@ pub(crate) struct Diff {
     node: NodeId,
     directory: Arc<dyn Directory>,
     facts: Arc<dyn FactCodec>,
-    tally: Arc<Tally>,
     refusals: Refusals,
     seen: BTreeMap<NodeId, Seen>,
     /// Lives above those in `seen` that proved nothing, and up to which version that was looked for.
@@ -61,10 +59,10 @@ impl Diff {
         node: NodeId,
         directory: Arc<dyn Directory>,
         facts: Arc<dyn FactCodec>,
-        (tally, refusals): (Arc<Tally>, Refusals),
+        refusals: Refusals,
     ) -> Self {
         let (seen, unproved) = (BTreeMap::new(), BTreeMap::new());
-        Self { node, directory, facts, tally, refusals, seen, unproved }
+        Self { node, directory, facts, refusals, seen, unproved }
     }
 
     /// What changed up to the snapshot `live`. Without `may_fall` nobody is called dead: a new instance of chitchat knows nobody
@@ -188,8 +186,8 @@ impl Diff {
             return;
         }
         seen.read = now;
-        let (facts, counts) = (self.facts.as_ref(), (&*self.tally, &self.refusals));
-        let reader = Reader { peer, life, facts, counts };
+        let (facts, refusals) = (self.facts.as_ref(), &self.refusals);
+        let reader = Reader { peer, life, facts, refusals };
         reader.read(state, seen, events);
     }
 }
@@ -199,7 +197,7 @@ struct Reader<'a> {
     peer: &'a Peer,
     life: Incarnation,
     facts: &'a dyn FactCodec,
-    counts: (&'a Tally, &'a Refusals),
+    refusals: &'a Refusals,
 }
 
 impl Reader<'_> {
@@ -231,12 +229,10 @@ impl Reader<'_> {
                 Some(stands)
             }
             Err(error) => {
-                let (tally, refusals) = self.counts;
-                tally.facts_refused.add(1);
                 let version = value.version;
                 let key: String = key.escape_debug().take(80).collect();
                 let words = format_args!("fact {key}, version {version}: {error}");
-                refusals.refuse(Reason::FactSignature, self.peer.node, words);
+                self.refusals.refuse(Reason::FactSignature, self.peer.node, words);
                 None
             }
         };

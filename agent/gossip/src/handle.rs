@@ -131,10 +131,8 @@ pub async fn start(
     let live = keeper.begin().await.map_err(|reason| StartError::Spawn { reason })?;
     let (lives, sources) = watch::channel(Source { live, settles: Instant::now() });
     let (sender, events) = mpsc::channel(EVENTS_LEN);
-    let tally = Arc::clone(&shared.tally);
-    let counts = (tally, ports.refusals.clone());
-    let diff =
-        Diff::new(shared.node, Arc::clone(&ports.directory), Arc::clone(&ports.facts), counts);
+    let (directory, facts) = (Arc::clone(&ports.directory), Arc::clone(&ports.facts));
+    let diff = Diff::new(shared.node, directory, facts, ports.refusals.clone());
     tasks.spawn_vital("gossip-keeper", keeper.run(inbox, lives));
     tasks.spawn_vital("gossip-watcher", watcher::run(diff, sources, sender, recheck));
     let book = keeper::address::keep(ports, Arc::clone(&shared), saved, contact_interval);

@@ -178,7 +178,7 @@ impl Keeper {
             return;
         }
         if self.own.len() >= FACTS_MAX && !self.own.contains_key(&key) {
-            self.shared.tally.facts_refused.add(1);
+            self.shared.tally.facts_unpublished.add(1);
             error!(?key, "cannot publish more facts: peers read no more than {FACTS_MAX}");
             return;
         }
@@ -203,7 +203,7 @@ impl Keeper {
         match keys::seal(self.ports.facts.as_ref(), self.life(), fact) {
             Ok(value) => Some((key, value)),
             Err(error) => {
-                self.shared.tally.facts_refused.add(1);
+                self.shared.tally.facts_unpublished.add(1);
                 error!(key, %error, "cannot publish a fact");
                 None
             }

@@ -1,4 +1,4 @@
-//! Counters that several tasks raise and `status` reads.
+//! Counters that several tasks raise.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ pub(crate) struct Tally {
     pub(crate) datagrams_received: Count,
     pub(crate) datagrams_refused: Count,
     pub(crate) messages_undelivered: Count,
-    pub(crate) facts_refused: Count,
+    pub(crate) facts_unpublished: Count,
     pub(crate) respawns: Count,
     pub(crate) digest_bytes: Count,
     pub(crate) twins: Count,
@@ -43,7 +43,7 @@ impl Tally {
             datagrams_sent: self.datagrams_sent.read(),
             bytes_sent: self.bytes_sent.read(),
             datagrams_refused: self.datagrams_refused.read(),
-            facts_refused: self.facts_refused.read(),
+            facts_unpublished: self.facts_unpublished.read(),
             respawns: self.respawns.read(),
             datagrams_received: self.datagrams_received.read(),
             messages_undelivered: self.messages_undelivered.read(),

@@ -37,7 +37,7 @@ async fn facts_appear_change_and_go() {
     }
     let counters = agents[0].handle.counters();
     assert!(counters.datagrams_sent > 0 && counters.datagrams_received > 0);
-    assert_eq!((counters.facts_refused, counters.respawns, counters.twins), (0, 0, 0));
+    assert_eq!((counters.facts_unpublished, counters.respawns, counters.twins), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,17 +48,17 @@ pub enum Event {
     },
 }
 
-/// How gossip fares; read by `status`.
+/// How gossip fares. What it refused as an attack is counted apart, with what the rest of the agent refuses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Datagrams that were sent.
     pub datagrams_sent: u64,
     /// Bytes that were sent.
     pub bytes_sent: u64,
-    /// Datagrams that did not open, came from a stranger or were repeated.
+    /// Datagrams that did not open, came from a stranger, were repeated, or belong to a former life.
     pub datagrams_refused: u64,
-    /// Facts whose signature or form was wrong.
-    pub facts_refused: u64,
+    /// Facts of this node that could not be published.
+    pub facts_unpublished: u64,
     /// How often gossip was started again after it ended by itself.
     pub respawns: u64,
     /// Datagrams that opened and were new.

@@ -227,21 +227,13 @@ mod tests {
     use crate::time::Instant;
 
     fn claim(number: u32) -> Claim {
-        Claim {
-            slot: SlotId {
-                app: AppUid([0; 16]),
-                service: "web".parse().unwrap(),
-                index: SlotIndex::Number(number),
-            },
-            revision: Revision { number: 1, id: 1 },
-            phase: Phase::Ready,
-            yielding: false,
-            crowding: 0,
-            failover_ms: None,
-            restarts: 0,
-            detail: String::new(),
-            seq: 1,
-        }
+        let slot = SlotId {
+            app: AppUid([0; 16]),
+            service: "web".parse().unwrap(),
+            index: SlotIndex::Number(number),
+        };
+        let intent = Claim::intent(slot, Revision { number: 1, id: 1 }, 0);
+        Claim { phase: Phase::Ready, seq: 1, ..intent }
     }
 
     #[test]

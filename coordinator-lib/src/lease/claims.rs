@@ -8,7 +8,6 @@ mod tend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub(crate) use self::heirs::TELL_ALL_MAX;
 use super::book::{Book, Held};
 use super::mine::{Hold, Mine};
 use super::need::Standing;
@@ -136,7 +135,7 @@ impl Claims {
         let workload = template
             .map_or_else(|| Workload::stray(now), |template| Workload::adopted(template, now));
         let mut mine = Mine::new(
-            claim(slot.clone(), revision, self.crowding(&slot)),
+            Claim::intent(slot.clone(), revision, self.crowding(&slot)),
             if ended { Hold::Intent { until: now } } else { Hold::Held },
             workload,
             now,
@@ -339,7 +338,7 @@ impl Claims {
                 continue;
             }
             let Some(place) = places.get_mut(&node) else { continue };
-            occupy(place, claim, world.state);
+            occupy(place, &claim.slot, world.state);
         }
         places
     }
@@ -415,9 +414,8 @@ impl World<'_> {
     }
 }
 
-/// Adds what a claim takes to its place.
-fn occupy(place: &mut Place, claim: &Claim, state: &State) {
-    let slot = &claim.slot;
+/// Adds what a replica of `slot` takes to its place.
+fn occupy(place: &mut Place, slot: &SlotId, state: &State) {
     let held = place.held.entry((slot.app, slot.service.clone())).or_insert(0);
     *held = held.saturating_add(1);
     let Some(spec) =
@@ -428,20 +426,6 @@ fn occupy(place: &mut Place, claim: &Claim, state: &State) {
     place.reserved = place.reserved.plus(spec.deploy.reservation);
     for port in spec.host_ports() {
         place.ports.entry(port).or_insert_with(|| slot.clone());
-    }
-}
-
-fn claim(slot: SlotId, revision: Revision, crowding: u32) -> Claim {
-    Claim {
-        slot,
-        revision,
-        phase: Phase::Intent,
-        yielding: false,
-        crowding,
-        failover_ms: None,
-        restarts: 0,
-        detail: String::new(),
-        seq: 0,
     }
 }
 

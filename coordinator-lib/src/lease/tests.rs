@@ -12,21 +12,13 @@ use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIn
 use crate::time::Instant;
 
 fn claim(phase: Phase, crowding: u32) -> Claim {
-    Claim {
-        slot: SlotId {
-            app: AppUid([7; 16]),
-            service: "web".parse().unwrap(),
-            index: SlotIndex::Number(0),
-        },
-        revision: Revision { number: 1, id: 1 },
-        phase,
-        yielding: false,
-        crowding,
-        failover_ms: None,
-        restarts: 0,
-        detail: String::new(),
-        seq: 1,
-    }
+    let slot = SlotId {
+        app: AppUid([7; 16]),
+        service: "web".parse().unwrap(),
+        index: SlotIndex::Number(0),
+    };
+    let intent = Claim::intent(slot, Revision { number: 1, id: 1 }, crowding);
+    Claim { phase, seq: 1, ..intent }
 }
 
 /// The same claim as its holder said it at another time.

@@ -68,12 +68,13 @@ impl Peer {
         }
     }
 
-    /// A higher incarnation refutes what was said of the lower one (M5). Returns this node's own vote about that, which is now
-    /// to be taken back.
+    /// A higher incarnation refutes what was said of the lower one (M5). Returns the vote of `me`, this node, about that, which is
+    /// now to be taken back.
     pub(super) fn renew(
         &mut self,
         now: Instant,
         incarnation: Incarnation,
+        me: NodeId,
         rules: Rules,
     ) -> Option<Vote> {
         if self.incarnation.is_some_and(|known| incarnation <= known) {
@@ -89,7 +90,14 @@ impl Peer {
         self.refused = None;
         self.probe = None;
         self.announced = false;
-        self.my_vote.take()
+        self.take_vote(me)
+    }
+
+    /// Takes this node's own vote back, if it has one.
+    pub(super) fn take_vote(&mut self, me: NodeId) -> Option<Vote> {
+        let vote = self.my_vote.take()?;
+        self.votes.remove(&me);
+        Some(vote)
     }
 
     /// From when on silence counts.

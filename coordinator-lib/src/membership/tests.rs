@@ -68,11 +68,6 @@ impl Script {
     }
 }
 
-/// What becomes of a script with all rules in force, and without `rule`.
-fn with_and_without(rule: Rule, script: impl Fn(Rules) -> NodeStatus) -> [NodeStatus; 2] {
-    [Rules::ALL, Rules::without(rule)].map(script)
-}
-
 #[test]
 fn everybody_computes_the_same_observers_and_nobody_watches_himself() {
     let members: BTreeSet<NodeId> = (0..20).map(node).collect();
@@ -85,7 +80,7 @@ fn everybody_computes_the_same_observers_and_nobody_watches_himself() {
 
 #[test]
 fn one_opinion_moves_nothing_and_two_do() {
-    let after_one = with_and_without(Rule::SecondOpinion, |rules| {
+    let after_one = Rules::with_and_without(Rule::SecondOpinion, |rules| {
         let mut script = Script::with_rules(3, rules);
         for beat in 1..=6 {
             script.beat(beat * 250, &[node(1)]);
@@ -116,7 +111,7 @@ fn heartbeats_that_come_in_time_are_no_sign_of_being_late() {
 
 #[test]
 fn whoever_slept_does_not_take_the_others_for_silent() {
-    let accuses = [Rules::ALL, Rules::without(Rule::DoubtOwnEars)].map(|rules| {
+    let accuses = Rules::with_and_without(Rule::DoubtOwnEars, |rules| {
         let mut script = Script::with_rules(3, rules);
         script.beat(250, &[]);
         script.membership.on_time(at(30_000), &mut script.acts);
@@ -128,7 +123,7 @@ fn whoever_slept_does_not_take_the_others_for_silent() {
 
 #[test]
 fn a_refusing_host_is_restarting_for_a_while() {
-    let at_first = with_and_without(Rule::RestartGrace, |rules| {
+    let at_first = Rules::with_and_without(Rule::RestartGrace, |rules| {
         let mut script = Script::with_rules(3, rules);
         script.membership.on_refused(at(100), node(1), &mut script.acts);
         script.vote(100, 2, Suspicion::Refused, false);
@@ -214,7 +209,7 @@ fn accusations_by_those_who_do_not_watch_take_nobody_his_opinion() {
 
 #[test]
 fn the_survivor_of_two_believes_itself_after_a_while() {
-    let statuses = with_and_without(Rule::BelieveAlone, |rules| {
+    let statuses = Rules::with_and_without(Rule::BelieveAlone, |rules| {
         let mut script = Script::with_rules(1, rules);
         for beat in 1..=5 {
             script.beat(beat * 250, &[node(1)]);
@@ -228,7 +223,7 @@ fn the_survivor_of_two_believes_itself_after_a_while() {
 
 #[test]
 fn a_vote_dies_with_the_voter() {
-    let statuses = with_and_without(Rule::VoteDies, |rules| {
+    let statuses = Rules::with_and_without(Rule::VoteDies, |rules| {
         let mut script = Script::with_rules(4, rules);
         for voter in 2..=4 {
             script.vote(100, voter, Suspicion::Silent, true);
@@ -245,7 +240,7 @@ fn a_vote_dies_with_the_voter() {
 
 #[test]
 fn a_higher_incarnation_refutes_the_votes_of_all() {
-    let statuses = with_and_without(Rule::Refute, |rules| {
+    let statuses = Rules::with_and_without(Rule::Refute, |rules| {
         let mut script = Script::with_rules(3, rules);
         for voter in 2..=3 {
             script.vote(100, voter, Suspicion::Silent, true);
@@ -321,7 +316,7 @@ fn who_is_heard_again_in_its_new_life_is_alive_at_once() {
 
 #[test]
 fn where_the_observers_have_not_spoken_gossip_counts() {
-    let statuses = with_and_without(Rule::Undisputed, |rules| {
+    let statuses = Rules::with_and_without(Rule::Undisputed, |rules| {
         let mut script = Script::with_rules(3, rules);
         script.membership.on_gossip(at(2_000), node(1), LIFE, false, &mut script.acts);
         script.status(1)

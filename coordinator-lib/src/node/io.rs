@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalogue::Entry;
+use crate::catalogue::{Entry, Refusal};
 use crate::event::Event;
 use crate::fact::{Fact, FactKey, NodeFacts};
-use crate::id::{Hash, Incarnation, MeshId, NodeId, Revision, SlotId};
+use crate::id::{Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, SlotId};
 use crate::message::Message;
 use crate::workload::{Do, Observed};
 
@@ -149,6 +149,15 @@ pub enum Output {
     Prefetch(String),
     /// Publish a fact.
     Publish(Fact),
+    /// A record that a peer passed on was refused. Of an unknown author it may be taken later, when the author's own record is here.
+    Refused {
+        /// Which peer.
+        from: NodeId,
+        /// Who wrote the record.
+        author: PublicKey,
+        /// Why.
+        refusal: Refusal,
+    },
     /// Say something to a node.
     Send {
         /// To whom.

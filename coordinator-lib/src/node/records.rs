@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Node, Output, TELL_ALL_MAX, Ticket};
-use crate::catalogue::{Entry, Exchange, Inserted, RecordKey, Refusal};
+use super::{Node, Output, Ticket};
+use crate::catalogue::{Entry, Exchange, Inserted, RecordKey};
 use crate::event::{Severity, Subject};
 use crate::id::{Hash, NodeId};
-use crate::message::Message;
+use crate::message::{Message, TELL_ALL_MAX};
 use crate::rules::Rule;
 use crate::time::{Instant, WallTime};
 
@@ -169,7 +169,6 @@ impl Node {
     pub(super) fn on_records(
         &mut self,
         now: Instant,
-        wall: WallTime,
         from: NodeId,
         entries: Vec<Entry>,
         out: &mut Vec<Output>,
@@ -188,11 +187,10 @@ impl Node {
                 Inserted::Known if self.is_stored(&entry) => known.push(entry.hash),
                 // It counts already, but the disk did not take it, or not yet. A better one than it will do as well.
                 Inserted::Known => again.extend(self.standing(&entry).cloned()),
-                // The author's own record may still be on its way, and the exchange brings this one again.
-                Inserted::Refused(Refusal::UnknownAuthor(_)) => {}
+                // When the author is unknown its own record may still be on its way, and the exchange brings this one again.
                 Inserted::Refused(refusal) => {
-                    let text = format!("refused a record of {}: {refusal}", entry.record.author);
-                    self.tell(wall, Severity::Warning, Subject::Node(from), text, out);
+                    let author = entry.record.author;
+                    out.push(Output::Refused { from, author, refusal });
                 }
             }
         }

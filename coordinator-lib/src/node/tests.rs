@@ -106,14 +106,9 @@ impl Script {
     }
 }
 
-/// What a script comes to with all rules in force, and without `rule`.
-fn with_and_without<T>(rule: Rule, script: impl Fn(Rules) -> T) -> [T; 2] {
-    [Rules::ALL, Rules::without(rule)].map(script)
-}
-
 #[test]
 fn c1_who_has_heard_nobody_claims_nothing_for_a_while() {
-    let claims = with_and_without(Rule::WarmUp, |rules| {
+    let claims = Rules::with_and_without(Rule::WarmUp, |rules| {
         let mut script = Script::new(rules);
         script.wait(Duration::from_millis(4_500), &[]);
         let early = script.claims();
@@ -127,21 +122,12 @@ fn c1_who_has_heard_nobody_claims_nothing_for_a_while() {
 /// Three of four nodes are gone: one blow, and there may be more to it.
 #[test]
 fn c9_after_a_blow_nothing_is_claimed_until_it_is_over() {
-    let claims = with_and_without(Rule::Settle, |rules| {
+    let claims = Rules::with_and_without(Rule::Settle, |rules| {
         let mut script = Script::new(rules);
         let peers = script.peers.clone();
         let sample = Sample::new();
-        let held = Claim {
-            slot: slot(&sample),
-            revision: Revision { number: 1, id: 1 },
-            seq: 1,
-            phase: Phase::Ready,
-            yielding: false,
-            crowding: 0,
-            failover_ms: None,
-            restarts: 0,
-            detail: String::new(),
-        };
+        let intent = Claim::intent(slot(&sample), Revision { number: 1, id: 1 }, 0);
+        let held = Claim { phase: Phase::Ready, seq: 1, ..intent };
         script.hear(Input::GossipUp { node: peers[0], incarnation: Incarnation(1) });
         let fact = Fact::Claim(held);
         script.hear(Input::Published { node: peers[0], incarnation: Incarnation(1), fact });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{NAME, screen};
-use crate::lab::{Lab, Load, PATIENCE, Tally, pause, until};
+use crate::lab::{Lab, Load, PATIENCE, Person, Tally, pause, until};
 
 /// The app's published port.
 const PORT: u16 = 8080;
@@ -60,8 +60,7 @@ fn make_mesh(lab: &mut Lab) -> Result<()> {
     host.start(&["init", "--node-name", "n1"])?;
     lab.until_serving(1)?;
     screen::typed("desk", "agentctl token create --uses 2");
-    let made = lab.ctl(&["token", "create", "--uses", "2", "--output", "json"])?.done()?.json()?;
-    let token = made.get("token").and_then(|token| token.as_str()).context("no token")?;
+    let token = lab.token_by(Person::Founder, &["--uses", "2"])?;
     for number in 2..=3 {
         let short: String = token.chars().take(12).collect();
         let name = format!("n{number}");
@@ -69,7 +68,7 @@ fn make_mesh(lab: &mut Lab) -> Result<()> {
             &name,
             &format!("agent join 10.77.0.1:7420 --token {short}… --node-name {name}"),
         );
-        let args = ["join", "10.77.0.1:7420", "--token", token, "--node-name", &name];
+        let args = ["join", "10.77.0.1:7420", "--token", &token, "--node-name", &name];
         lab.host_mut(number)?.start(&args)?;
         lab.until_serving(number)?;
     }

@@ -73,11 +73,9 @@ fn tokens(lab: &mut Lab) -> Result<()> {
     lab.join_with(4, &once)?;
     lab.until_alive(4)?;
     turned_away(lab, 5, &once, "was used 1 times, as often as it may be")?;
-    let brief = ["token", "create", "--ttl", "1s", "--output", "json"];
-    let brief = lab.ctl(&brief)?.done()?.json()?;
-    let brief = brief.get("token").and_then(|token| token.as_str()).context("no token")?;
+    let brief = lab.token_by(Person::Founder, &["--ttl", "1s"])?;
     pause(Duration::from_secs(2));
-    turned_away(lab, 5, brief, "the token expired")?;
+    turned_away(lab, 5, &brief, "the token expired")?;
     turned_away(lab, 5, &format!("{once}x"), "token")?;
     let nodes = lab.ctl(&["nodes"])?.done()?;
     ensure!(!nodes.out.contains("n5"), "it got in: {nodes:?}");
@@ -91,10 +89,7 @@ fn rivals(lab: &mut Lab) -> Result<()> {
     lab.appoint(Person::Founder, "alma", "admin")?;
     lab.appoint(Person::Founder, "otto", "admin")?;
     lab.cut(&[1, 2], &[3])?;
-    until(PATIENCE, "host 3 is alone", || {
-        let nodes = lab.ctl_at(3, &["nodes"])?.done()?;
-        Ok(nodes.out.matches("down").count() == 2)
-    })?;
+    lab.until_alive_at(3, 1)?;
     lab.ctl_as_at(alma, 1, &["operator", "rm", "--yes", "otto"])?.done()?;
     let far = lab.ctl_as_at(otto, 3, &["operator", "rm", "--yes", "alma"])?;
     ensure!(matches!(far.code, 0 | 3), "host 3 has not heard of it: {far:?}");

@@ -179,11 +179,7 @@ fn removed(lab: &mut Lab) -> Result<()> {
 
 fn tokens(lab: &mut Lab) -> Result<()> {
     lab.appoint(Person::Founder, "tess", "admin")?;
-    let token = |uses: &str| -> Result<String> {
-        let create = ["token", "create", "--uses", uses, "--output", "json"];
-        let made = lab.ctl_as(Person::Named("tess"), &create)?.done()?.json()?;
-        Ok(made.get("token").and_then(|token| token.as_str()).context("no token")?.to_owned())
-    };
+    let token = |uses: &str| lab.token_by(Person::Named("tess"), &["--uses", uses]);
     let (unused, twice) = (token("1")?, token("2")?);
     lab.add_host(4)?;
     lab.join_with(4, &twice)?;
@@ -210,12 +206,7 @@ fn split(lab: &mut Lab) -> Result<()> {
     lab.appoint(Person::Founder, "mallory", "deployer")?;
     let mallory = Person::Named("mallory");
     lab.cut(&[1, 2], &[3])?;
-    until(PATIENCE, "host 3 is alone", || {
-        let nodes = lab.ctl_at(3, &["nodes", "--output", "json"])?.done()?.json()?;
-        let nodes = nodes.get("nodes").and_then(|nodes| nodes.as_array()).cloned();
-        let is_down = |node: &serde_json::Value| node.get("status").is_some_and(|is| is == "down");
-        Ok(nodes.unwrap_or_default().iter().filter(|node| is_down(node)).count() == 2)
-    })?;
+    lab.until_alive_at(3, 1)?;
     lab.ctl_at(1, &["operator", "rm", "--yes", "mallory"])?.done()?;
     let path = App::new("late", 1, None).write(lab)?;
     // Nobody can have told host 3. It says that nobody else has stored it.

@@ -83,12 +83,8 @@ fn twins(lab: &mut Lab) -> Result<()> {
     let app = App::new("twins", 2, Some(8122));
     let path = app.write(lab)?;
     lab.cut(&[1, 2], &[3])?;
-    let hears = |host: usize, n: u64| {
-        let nodes = lab.ctl_at(host, &["status", "--output", "json"])?.done()?.json()?;
-        Ok(nodes.get("nodes_alive").and_then(serde_json::Value::as_u64) == Some(n))
-    };
-    until(PATIENCE, "host 3 knows that it is alone", || hears(3, 1))?;
-    until(PATIENCE, "host 1 knows that host 3 is gone", || hears(1, 2))?;
+    lab.until_alive_at(3, 1)?;
+    lab.until_alive_at(1, 2)?;
     lab.ctl_at(1, &["place", "--yes", &path])?.done()?;
     let lonely = lab.ctl_at(3, &["place", "--yes", &path])?;
     ensure!(matches!(lonely.code, 0 | 3), "place alone: {lonely:?}");

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,6 +31,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    fn of(args: &[&str], ended: &Output, begun: Instant) -> Self {
+        Self {
+            typed: args.join(" "),
+            code: ended.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&ended.stdout).into_owned(),
+            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            took: begun.elapsed(),
+        }
+    }
+
     /// That the command did what it was told.
     ///
     /// # Errors
@@ -166,7 +176,8 @@ impl Lab {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net={}", self.net.desk().display()))
-            .args(["timeout", "-k", "1", SECONDS_MAX])
+            // In front of a terminal it must not take that away from what it runs.
+            .args(["timeout", "--foreground", "-k", "1", SECONDS_MAX])
             .arg(self.programs.path("agentctl"))
             .args(args)
             // Its usual place, and by this variable the lab finds what it has left running.
@@ -191,13 +202,7 @@ impl Lab {
     pub fn ctl_as(&self, person: Person<'_>, args: &[&str]) -> Result<Answer> {
         let begun = Instant::now();
         let ended = self.command(person, args).output().context("cannot run agentctl")?;
-        Ok(Answer {
-            typed: args.join(" "),
-            code: ended.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&ended.stdout).into_owned(),
-            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
-            took: begun.elapsed(),
-        })
+        Ok(Answer::of(args, &ended, begun))
     }
 
     /// Runs agentctl with one host's agent and no other.
@@ -228,23 +233,14 @@ impl Lab {
         let args: Vec<&str> = [agent.as_str()].into_iter().chain(args.iter().copied()).collect();
         let inner = self.command(Person::Founder, &args);
         let words = std::iter::once(inner.get_program()).chain(inner.get_args());
-        // In front of a terminal `timeout` must not take it away from what it runs.
         let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        let line = line.replace("timeout -k", "timeout --foreground -k");
         let mut command = Command::new("script");
         command.args(["-qec", &line, "/dev/null"]);
         command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run script")?;
         child.stdin.take().context("no input")?.write_all(keys.as_bytes())?;
-        let ended = child.wait_with_output()?;
-        Ok(Answer {
-            typed: args.join(" "),
-            code: ended.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&ended.stdout).into_owned(),
-            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
-            took: begun.elapsed(),
-        })
+        Ok(Answer::of(&args, &child.wait_with_output()?, begun))
     }
 
     /// A person makes a key, `admin` lets it in, and the person finds the mesh: each types what the other one's agentctl printed.

@@ -83,6 +83,7 @@ impl Trace {
             Output::Event(event) => event.text.hash(self),
             Output::Prefetch(digest) => digest.hash(self),
             Output::Publish(fact) => self.fact(fact),
+            Output::Refused { from, author, .. } => (from, author).hash(self),
             Output::Send { to, message } => {
                 to.hash(self);
                 self.message(message);

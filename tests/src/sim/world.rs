@@ -293,7 +293,7 @@ impl World {
             Output::Erase(hashes) => {
                 self.hosts[host].disk.retain(|hash, _| !hashes.contains(hash));
             }
-            Output::Event(_) => {}
+            Output::Event(_) | Output::Refused { .. } => {}
             Output::Prefetch(digest) => {
                 let (wait, life) = (self.spread(self.plan.fetch), self.hosts[host].life);
                 self.queue.at(self.now + wait, Event::Fetched { host, life, digest });

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use mesh_coordinator::fact::Phase;
 use mesh_coordinator::spec::Mode;
 use mesh_coordinator::view::{AppView, NodeStatus, NodeView, Overview, ServiceView, SlotView};
 use mesh_identity::operator::{Context, Contexts};
 
 use crate::output::of;
 use crate::roll::{Roll, Seat};
+use crate::target;
 
 /// What an argument names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,16 +154,13 @@ impl Parts<'_> {
     fn with(&self, n_parts: usize) -> Vec<Candidate> {
         let apps = &self.overview.apps;
         let services = || apps.iter().flat_map(|app| app.services.iter().map(move |it| (app, it)));
-        let is_there = |slot: &&SlotView| {
-            slot.wanted || slot.claims.iter().any(|claim| claim.phase != Phase::Released)
-        };
         let mut all: Vec<Candidate> = match n_parts {
             1 => apps.iter().map(|app| candidate(&app.name, of_app(app))).collect(),
             2 => services()
                 .map(|(app, it)| candidate(format!("{}/{}", app.name, it.name), of_service(it)))
                 .collect(),
             _ => services()
-                .flat_map(|(_, service)| service.slots.iter().filter(is_there))
+                .flat_map(|(_, service)| target::replicas(service))
                 .map(|slot| candidate(&slot.name, of_slot(slot)))
                 .collect(),
         };

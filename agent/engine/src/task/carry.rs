@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_coordinator::catalogue::App;
+use mesh_coordinator::catalogue::{App, Refusal};
 use mesh_coordinator::event::{Event, Severity, Subject};
-use mesh_coordinator::id::{Hash, Revision, SlotId, SlotIndex};
+use mesh_coordinator::id::{Hash, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use mesh_coordinator::node::Output;
 use mesh_coordinator::spec::{PublishMode, ServiceSpec, StopSignal, Template};
 use mesh_coordinator::workload::{Do, Observed};
@@ -14,6 +14,7 @@ use mesh_ports::gossip::Gossip;
 use mesh_ports::network::HostPort;
 use mesh_ports::peer::Peers;
 use mesh_ports::runtime::{Container, ContainerId, Tag};
+use mesh_telemetry::Reason;
 use tracing::{error, info, warn};
 
 use super::{Task, World};
@@ -31,12 +32,20 @@ impl<W: World> Task<W> {
             Output::Event(event) => self.tell(&event),
             Output::Prefetch(digest) => self.prefetch(digest),
             Output::Publish(fact) => self.parts.gossip.publish(fact).await,
+            Output::Refused { from, author, refusal } => self.count(from, author, &refusal),
             Output::Send { to, message } => self.parts.peers.send(to, message),
             Output::Store { ticket, entries } => self.disk.put(ticket, &entries),
             Output::Submitted { .. } => self.reply(output),
             Output::Watch(nodes) => self.parts.peers.watch(nodes),
             Output::Withdraw(key) => self.parts.gossip.withdraw(key).await,
         }
+    }
+
+    fn count(&self, from: NodeId, author: PublicKey, refusal: &Refusal) {
+        let is_unknown = matches!(refusal, Refusal::UnknownAuthor(_));
+        let reason = if is_unknown { Reason::RecordUnknownAuthor } else { Reason::RecordRefused };
+        let words = format_args!("a record of {author}: {refusal}");
+        self.parts.refusals.refuse(reason, from, words);
     }
 
     fn follow_catalogue(&self) {

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Claims, World, claim, occupy};
+use super::{Claims, World, occupy};
 use crate::fact::Claim;
 use crate::id::{NodeId, SlotIndex};
+use crate::message::TELL_ALL_MAX;
 use crate::placement::Ranked;
 use crate::view::NodeStatus;
 
-/// Up to this many others everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
-/// 32 messages of some 200 bytes are one burst of a few packets.
-pub(crate) const TELL_ALL_MAX: usize = 32;
 /// So many nodes are told that a holder may be dead, of each of its slots: those that fetch the image ahead of time.
 const HEIRS: usize = super::seek::PREFETCH_RANKS + 1;
 /// So many are told of a claim: the heirs, and as many as may come to rank among them while other slots are taken.
@@ -45,7 +43,7 @@ impl Claims {
             let first = first_of(&ranked, lost, HEIRS);
             // As each of them ranks the slots behind this one.
             if let Some(place) = first.first().and_then(|first| places.get_mut(first)) {
-                occupy(place, &claim(slot.clone(), current, 0), world.state);
+                occupy(place, slot, world.state);
             }
             heirs.extend(first);
             if heirs.len() >= HEIRS_MAX {

@@ -56,11 +56,11 @@ impl Claims {
     ) -> Option<&'static str> {
         let mine = self.mine.get(key)?;
         let me = world.contender(self.me, &mine.claim);
-        let rivals: Vec<Contender<'_>> = self.rivals(world, &key.0, current).collect();
+        let (leavers, rivals) = self.rivals(world, &key.0, current);
         let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
         let started = |rival: &Contender<'_>| rival.claim.phase != Phase::Intent;
         // Also one that wants to go: it goes on until it is relieved, and nobody relieves it while this one holds the slot.
-        let serves = self.leavers(world, &key.0, current).any(|it| ready(&it));
+        let serves = leavers.iter().any(ready);
         if !is_current || mine.claim.yielding {
             let next = self.mine.get(&(key.0.clone(), current.id)).filter(|_| !is_current);
             let relieved = serves
@@ -138,9 +138,10 @@ impl Claims {
             let (its, own) = (rival.claim.revision, mine.claim.revision);
             its > own || (its == own && better(rival))
         };
-        let staying = self.rivals(world, &key.0, current).filter(ready);
+        let (leaving, staying) = self.rivals(world, &key.0, current);
+        let (leaving, staying) =
+            (leaving.into_iter().filter(ready), staying.into_iter().filter(ready));
         // Where all want to go and nobody comes, and where no node can hold the current definition, one of them is enough.
-        let leaving = self.leavers(world, &key.0, current).filter(ready);
         let outdated = self.contenders(world, &key.0).filter(ready).filter(later);
         let reliever = best(staying.filter(|rival| any || better(rival)))
             .or_else(|| best(leaving.filter(|it| any && (!is_current || !serves || better(it)))))
@@ -236,26 +237,15 @@ impl Claims {
             .map(|next| (key.0.clone(), next.id))
     }
 
-    /// Claims of the current revision by others that do not want to be relieved themselves.
+    /// Claims of the current revision by others: those that want to be relieved themselves, and those that stay.
     fn rivals<'a>(
         &'a self,
         world: &'a World<'_>,
         slot: &SlotId,
         current: Revision,
-    ) -> impl Iterator<Item = Contender<'a>> {
-        let of_current = move |it: &Contender<'_>| it.claim.revision == current;
-        self.contenders(world, slot).filter(of_current).filter(|it| !it.claim.yielding)
-    }
-
-    /// Those that do.
-    fn leavers<'a>(
-        &'a self,
-        world: &'a World<'_>,
-        slot: &SlotId,
-        current: Revision,
-    ) -> impl Iterator<Item = Contender<'a>> {
-        let of_current = move |it: &Contender<'_>| it.claim.revision == current;
-        self.contenders(world, slot).filter(of_current).filter(|it| it.claim.yielding)
+    ) -> (Vec<Contender<'a>>, Vec<Contender<'a>>) {
+        let of_current = |it: &Contender<'_>| it.claim.revision == current;
+        self.contenders(world, slot).filter(of_current).partition(|it| it.claim.yielding)
     }
 
     /// Claims by others that hold the slot.

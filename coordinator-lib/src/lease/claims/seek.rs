@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::super::mine::{Hold, Mine};
 use super::super::need::{Need, any_global, is_renewed, wanted_slots};
 use super::heirs::next_of;
-use super::{Claims, DRAIN, Effect, World, claim, occupy};
-use crate::fact::Phase;
+use super::{Claims, DRAIN, Effect, World, occupy};
+use crate::fact::{Claim, Phase};
 use crate::id::{NodeId, Revision, SlotId, SlotIndex};
 use crate::placement::{Obstacle, Place, Ranked, rank};
 use crate::rules::Rule;
@@ -100,7 +100,7 @@ impl Claims {
         if let Some(first) = suited().next() {
             // The slots behind this one rank as if its first had taken it: all come to the same distribution at once.
             if let Some(place) = places.get_mut(&first.node) {
-                occupy(place, &claim(slot.clone(), current, 0), world.state);
+                occupy(place, slot, world.state);
             }
         }
         let possible = suited().next().is_some();
@@ -128,7 +128,7 @@ impl Claims {
             if position > 0
                 && let Some(place) = places.get_mut(&self.me)
             {
-                occupy(place, &claim(slot.clone(), current, 0), world.state);
+                occupy(place, slot, world.state);
             }
         }
         possible
@@ -161,7 +161,7 @@ impl Claims {
         self.wake_at(now, until);
         let crowding = self.crowding(slot);
         let mut mine = Mine::new(
-            claim(slot.clone(), current, crowding),
+            Claim::intent(slot.clone(), current, crowding),
             Hold::Intent { until },
             Workload::new(&spec.template),
             now,
@@ -243,7 +243,7 @@ impl Claims {
 
     /// Nodes that failed with the slot a moment ago, or that hold it and cannot make it healthy.
     fn unfit(&self, slot: &SlotId, current: Revision) -> BTreeSet<NodeId> {
-        let bad = |claim: &crate::fact::Claim| {
+        let bad = |claim: &Claim| {
             claim.revision == current
                 && (claim.phase == Phase::Failed || (claim.yielding && claim.phase.holds()))
         };

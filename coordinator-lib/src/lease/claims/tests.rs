@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Claims, Effect, STARTS_MAX, World, claim};
+use super::{Claims, Effect, STARTS_MAX, World};
 use crate::catalogue::{App, Node, Release, State};
 use crate::fact::{Claim, NodeFacts, Phase, Suspicion, Vote};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
@@ -108,7 +108,11 @@ impl Script {
     }
 
     fn says(&mut self, node: usize, revision: Revision, phase: Phase, yielding: bool) {
-        self.says_of(slot(0), node, Claim { phase, yielding, ..claim(slot(0), revision, 0) });
+        self.says_of(
+            slot(0),
+            node,
+            Claim { phase, yielding, ..Claim::intent(slot(0), revision, 0) },
+        );
     }
 
     fn says_of(&mut self, slot: SlotId, node: usize, claim: Claim) {
@@ -201,14 +205,9 @@ impl Script {
     }
 }
 
-/// What a script comes to with all rules in force, and without `rule`.
-fn with_and_without<T>(rule: Rule, script: impl Fn(Rules) -> T) -> [T; 2] {
-    [Rules::ALL, Rules::without(rule)].map(script)
-}
-
 #[test]
 fn c2_the_claims_of_the_dead_hold_nothing() {
-    let started = with_and_without(Rule::DeadHoldNothing, |rules| {
+    let started = Rules::with_and_without(Rule::DeadHoldNothing, |rules| {
         let mut script = Script::after_a_loss(rules, 0, 3);
         script.wait(5_000);
         script.has_started()
@@ -218,7 +217,7 @@ fn c2_the_claims_of_the_dead_hold_nothing() {
 
 #[test]
 fn c2_a_restarting_agent_keeps_what_it_holds() {
-    let started = with_and_without(Rule::RestartingHold, |rules| {
+    let started = Rules::with_and_without(Rule::RestartingHold, |rules| {
         let mut script = Script::new(rules, 0, 1);
         script.says(3, NEW, Phase::Ready, false);
         let node = script.nodes[3];
@@ -235,7 +234,7 @@ fn c2_a_restarting_agent_keeps_what_it_holds() {
 
 #[test]
 fn c2_a_holder_that_yields_is_relieved() {
-    let started = with_and_without(Rule::Relief, |rules| {
+    let started = Rules::with_and_without(Rule::Relief, |rules| {
         let mut script = Script::new(rules, 0, 1);
         script.says(3, NEW, Phase::Ready, true);
         script.wait(1_000);
@@ -246,7 +245,7 @@ fn c2_a_holder_that_yields_is_relieved() {
 
 #[test]
 fn c2_an_old_revision_is_replaced() {
-    let started = with_and_without(Rule::Replacement, |rules| {
+    let started = Rules::with_and_without(Rule::Replacement, |rules| {
         let mut script = Script::new(rules, 0, 1);
         script.says(3, OLD, Phase::Ready, false);
         script.wait(1_000);
@@ -257,7 +256,7 @@ fn c2_an_old_revision_is_replaced() {
 
 #[test]
 fn c3_the_second_in_rank_waits_for_the_first() {
-    let started = with_and_without(Rule::RankDelay, |rules| {
+    let started = Rules::with_and_without(Rule::RankDelay, |rules| {
         let mut script = Script::after_a_loss(rules, 1, 3);
         script.wait(350);
         let early = script.has_started();
@@ -270,7 +269,7 @@ fn c3_the_second_in_rank_waits_for_the_first() {
 
 #[test]
 fn c4_an_intent_gives_way_to_who_serves_already() {
-    let started = with_and_without(Rule::Intent, |rules| {
+    let started = Rules::with_and_without(Rule::Intent, |rules| {
         let mut script = Script::after_a_loss(rules, 0, 3);
         script.wait(50);
         assert_eq!(script.phase(0), Some(Phase::Intent));
@@ -283,7 +282,7 @@ fn c4_an_intent_gives_way_to_who_serves_already() {
 
 #[test]
 fn c4_an_intent_gives_way_to_a_better_one() {
-    let started = with_and_without(Rule::Intent, |rules| {
+    let started = Rules::with_and_without(Rule::Intent, |rules| {
         let mut script = Script::after_a_loss(rules, 1, 3);
         script.wait(350);
         assert_eq!(script.phase(0), Some(Phase::Intent));
@@ -330,7 +329,7 @@ fn c5_what_has_ended_gives_way_to_what_runs() {
 /// K2. Whoever asks would stop, and nobody would serve.
 #[test]
 fn c5_nobody_promises_what_it_does_not_serve() {
-    let promised = with_and_without(Rule::KeepOnlyReady, |rules| {
+    let promised = Rules::with_and_without(Rule::KeepOnlyReady, |rules| {
         let mut script = Script::new(rules, 0, 1);
         script.wait(500);
         assert_eq!(script.phase(0), Some(Phase::Starting));
@@ -349,7 +348,7 @@ fn c5_nobody_promises_what_it_does_not_serve() {
 /// K3. Whoever relied on the promise has stopped by now, so that nobody serves when both go.
 #[test]
 fn c5_whoever_promised_to_go_on_asks_nobody_for_a_while() {
-    let asked = with_and_without(Rule::HonourKeep, |rules| {
+    let asked = Rules::with_and_without(Rule::HonourKeep, |rules| {
         let mut script = Script::new(rules, 1, 1);
         script.wait(500);
         script.starts_succeed();
@@ -435,11 +434,11 @@ fn c11_a_drained_node_needs_no_two_revisions() {
 
 #[test]
 fn c7_one_replica_is_replaced_after_the_other() {
-    let phases = with_and_without(Rule::OneAtATime, |rules| {
+    let phases = Rules::with_and_without(Rule::OneAtATime, |rules| {
         let mut script = Script::new(rules, 0, 2);
         (1..3).for_each(|node| script.lives(node, false));
-        script.says_of(slot(0), 3, claim(slot(0), OLD, 0));
-        script.says_of(slot(1), 3, claim(slot(1), OLD, 0));
+        script.says_of(slot(0), 3, Claim::intent(slot(0), OLD, 0));
+        script.says_of(slot(1), 3, Claim::intent(slot(1), OLD, 0));
         script.wait(1_000);
         let at_once = [script.phase(0), script.phase(1)];
         script.starts_succeed();
@@ -466,7 +465,7 @@ fn c7_a_slot_that_nobody_can_relieve_holds_up_no_rollout() {
 
 #[test]
 fn c8_what_waits_for_its_turn_to_start_is_an_intent() {
-    let waiting = with_and_without(Rule::StartsMax, |rules| {
+    let waiting = Rules::with_and_without(Rule::StartsMax, |rules| {
         let mut script = Script::new(rules, 0, 6);
         (1..4).for_each(|node| script.lives(node, false));
         script.wait(1_000);
@@ -481,7 +480,7 @@ fn c8_what_waits_for_its_turn_to_start_is_an_intent() {
 
 #[test]
 fn c8_an_intent_that_lasts_holds_nobody_back() {
-    let started = with_and_without(Rule::IntentMax, |rules| {
+    let started = Rules::with_and_without(Rule::IntentMax, |rules| {
         let mut script = Script::new(rules, 1, 1);
         script.says(0, NEW, Phase::Intent, false);
         script.wait(9_900);
@@ -499,7 +498,7 @@ fn c8_who_waits_for_its_turn_gives_way_to_who_had_room() {
     script.wait(1_000);
     script.lives(3, true);
     let waiting = (0..6).find(|number| script.phase(*number) == Some(Phase::Intent)).unwrap();
-    let starting = Claim { phase: Phase::Starting, crowding: 9, ..claim(slot(0), NEW, 0) };
+    let starting = Claim { phase: Phase::Starting, crowding: 9, ..Claim::intent(slot(0), NEW, 0) };
     script.says_of(slot(waiting), 3, starting);
     script.wait(1_000);
     assert_eq!(script.phase(waiting), Some(Phase::Intent), "it is the better one, and not late");
@@ -510,7 +509,7 @@ fn c8_who_waits_for_its_turn_gives_way_to_who_had_room() {
 #[test]
 fn c8_who_has_no_room_takes_nothing_that_waits_elsewhere() {
     let mut script = Script::new(Rules::ALL, 0, 5);
-    script.says_of(slot(4), 3, claim(slot(4), NEW, 0));
+    script.says_of(slot(4), 3, Claim::intent(slot(4), NEW, 0));
     (1..3).for_each(|node| script.lives(node, false));
     script.wait(20_000);
     assert_eq!((script.n_claimed(Phase::Starting), script.phase(4)), (4, None));
@@ -521,7 +520,7 @@ fn c8_who_has_no_room_takes_nothing_that_waits_elsewhere() {
 
 #[test]
 fn c10_who_holds_fewer_replicas_of_the_service_comes_first() {
-    let started = with_and_without(Rule::Spread, |rules| {
+    let started = Rules::with_and_without(Rule::Spread, |rules| {
         let mut script = Script::after_a_loss(rules, 0, 3);
         script.state.apps.get_mut(&APP).unwrap().scale.insert(service(), 2);
         // The best by score, which has the other replica already.
