@@ -114,6 +114,7 @@ async fn passed_on<W: Wiring, T>(
 /// Passes standard input on until it ends, the command ends or the caller is gone.
 async fn feed(mut input: Streaming<v1::ExecInput>, to: mpsc::Sender<ExecInput>) {
     while let Ok(Some(v1::ExecInput { piece: Some(piece) })) = input.message().await {
+        // What is no input ends it, as the end itself does.
         let Ok(Some(piece)) = exec::input(piece) else { return };
         if to.send(piece).await.is_err() {
             return;

@@ -103,18 +103,17 @@ async fn talk(
     ui: &mut Ui,
 ) -> Result<Outcome, Failure> {
     let Session { input: to, mut output } = session;
-    let resizes = signals.is_some().then(|| to.downgrade());
+    let resizes = to.downgrade();
     let mut input = std::pin::pin!(pass_input(to));
     let mut input_ended = false;
     loop {
         tokio::select! {
             () = &mut input, if !input_ended => input_ended = true,
             asked = Signals::next(&mut signals) => match asked {
-                Asked::Resize => if let Some(to) = resizes.as_ref().and_then(mpsc::WeakSender::upgrade) {
-                    // A size that does not get through is followed by another one, or by the end.
-                    let (Ok(()) | Err(_)) = to.try_send(ExecInput::Resize(terminal::size()));
-                },
-                Asked::End => return Err(Failure::failed("ended by a signal; the command is killed")),
+                Asked::Resize => resize(&resizes),
+                Asked::End => {
+                    return Err(Failure::failed("ended by a signal; the command is killed"));
+                }
             },
             piece = output.next() => match piece {
                 Some(Ok(ExecOutput::Data(Output::Stdout, bytes))) => ui.pass_out(&bytes)?,
@@ -128,6 +127,14 @@ async fn talk(
                 }
             },
         }
+    }
+}
+
+/// Says how large the terminal is now, as long as anybody wants to know.
+fn resize(to: &mpsc::WeakSender<ExecInput>) {
+    if let Some(to) = to.upgrade() {
+        // A size that does not get through is followed by another one, or by the end.
+        let (Ok(()) | Err(_)) = to.try_send(ExecInput::Resize(terminal::size()));
     }
 }
 

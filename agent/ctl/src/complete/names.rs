@@ -69,7 +69,7 @@ fn candidate(value: impl ToString, help: impl Into<String>) -> Candidate {
     Candidate { value: value.to_string(), help: help.into() }
 }
 
-/// What of the mesh begins with `current`; `app` is the one that was named before, for services without one.
+/// What of the mesh may be meant by a word that is `current` so far; `app` is the one that was named before, for services without one.
 pub(super) fn of_overview(
     kind: Kind,
     overview: &Overview,
@@ -77,7 +77,7 @@ pub(super) fn of_overview(
     app: Option<&str>,
 ) -> Vec<Candidate> {
     let parts = Parts { overview, current };
-    let mut found = match kind {
+    match kind {
         Kind::App(which) => apps(overview, which),
         Kind::Label => labels(overview),
         Kind::Node(which) => nodes(overview, which),
@@ -86,9 +86,7 @@ pub(super) fn of_overview(
         Kind::Service => parts.any(2),
         Kind::Slot => parts.whole(3),
         Kind::Agent | Kind::Context | Kind::Manifest | Kind::Operator(_) => Vec::new(),
-    };
-    found.retain(|candidate| candidate.value.starts_with(current));
-    found
+    }
 }
 
 fn apps(overview: &Overview, which: Which) -> Vec<Candidate> {
