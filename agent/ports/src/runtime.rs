@@ -376,6 +376,10 @@ pub trait Images: Send + Sync + 'static {
         &self,
         digest: &str,
     ) -> impl Future<Output = Result<mpsc::Receiver<Bytes>, ImageError>> + Send;
+    /// The blobs that were found damaged here and removed, each told once: they are missing now.
+    fn damaged(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Unpacks a complete image, so that a start does not wait for it. Damaged blobs are found and removed.
     fn unpack(&self, digest: &str) -> impl Future<Output = Result<(), ImageError>> + Send;
 }

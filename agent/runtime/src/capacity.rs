@@ -5,7 +5,7 @@ use std::fs;
 use mesh_coordinator::spec::{Bytes, Cpu, Reservation};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::cgroup::Group;
+use crate::cgroup::{Ceiling, Group};
 
 /// The host keeps a sixteenth of itself, but at least enough for a small system with the agent (64 MB), `sshd` and the kernel's
 /// own needs, and at most what even a busy one uses: reservations are promises, and a node that is promised away to the last
@@ -16,14 +16,31 @@ const HOST_MEMORY_MAX: u64 = 2 << 30;
 const HOST_CPU_MILLIS_MIN: u64 = 100;
 const HOST_CPU_MILLIS_MAX: u64 = 1000;
 
-/// What this host has for containers in `parent`: its memory or the limit of the group, whichever is smaller, and its
+/// So much of the numbers that the host has for processes is for containers, in quarters: the rest is for the agent, for `sshd`
+/// and for whoever looks at what is wrong.
+const PROCESS_QUARTERS: u64 = 3;
+
+/// What all containers in `parent` together may take, so that a container without limits takes from other containers and not
+/// from the host.
+pub(crate) fn ceiling(parent: &Group) -> Ceiling {
+    let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let processes = limits.into_iter().filter_map(number).min();
+    let memory = measure(parent).memory.0;
+    Ceiling {
+        memory: (memory > 0).then_some(memory),
+        processes: processes.map(|number| number / 4 * PROCESS_QUARTERS),
+    }
+}
+
+/// What this host has for containers in `parent`: its memory or the limit of a group above, whichever is smaller, and its
 /// processors, each less the host's share.
 pub(crate) fn measure(parent: &Group) -> Reservation {
     let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
     let processors = processors.and_then(|number| u64::try_from(number).ok()).unwrap_or(1);
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = total(&meminfo).unwrap_or(0);
-    let memory = parent.memory_limit().map_or(memory, |limit| limit.min(memory));
+    let memory = parent.memory_limit_above().map_or(memory, |limit| limit.min(memory));
     less_host(processors.saturating_mul(1000), memory)
 }
 

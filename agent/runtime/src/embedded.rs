@@ -25,8 +25,9 @@ use mesh_ports::runtime::{
     Container, ContainerError, ContainerId, Ended, Events, Exec, ExecStreams, Found, Health,
     ImageError, LogLine, LogQuery, Running, Runtime, StartError, Usage,
 };
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Chain, Tasks};
 use tokio::sync::{RwLock, mpsc};
+use tracing::warn;
 
 use self::place::{Place, Status};
 use crate::capacity;
@@ -49,7 +50,8 @@ const EVENTS_LEN: usize = 256;
 /// Settings of the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Durable directories of containers: their files and logs. On a file system that overlayfs can write to.
+    /// Durable directories of containers: their files and logs. On a file system that overlayfs can write to. The program in
+    /// which shims wait is put beside it.
     pub root: PathBuf,
     /// Directories of this boot (mounts, namespaces); best below `/run`.
     pub run: PathBuf,
@@ -134,6 +136,8 @@ struct Inner<N> {
     /// `config.cgroup_parent` below the place where we may make groups.
     cgroup_parent: String,
     boot: String,
+    /// The program in which shims wait; `None` when it cannot be written.
+    keeper: Option<PathBuf>,
     slots: Mutex<HashMap<ContainerId, Arc<Slot>>>,
     /// Written while empty groups above the containers' are removed, read while a shim makes them.
     cgroups: RwLock<()>,
@@ -180,6 +184,7 @@ impl<N: ContainerNetwork> Driver<N> {
         let base = tree.base(&config.cgroup_parent).map_err(cgroup)?;
         let boot = boot_id().map_err(cgroup)?;
         let cgroup_parent = format!("{base}{}", config.cgroup_parent);
+        let keeper = keeper(&config);
         let inner = Inner {
             config,
             network,
@@ -189,6 +194,7 @@ impl<N: ContainerNetwork> Driver<N> {
             tree,
             cgroup_parent,
             boot,
+            keeper,
             slots: Mutex::default(),
             cgroups: RwLock::default(),
             commands: AtomicU64::new(0),
@@ -215,6 +221,13 @@ impl<N: ContainerNetwork> Driver<N> {
         format!("{}/{id}", self.inner.cgroup_parent)
     }
 
+    /// That a container has as many processes as it may have, which explains much; `None` when it has not.
+    async fn crowd(&self, id: &ContainerId) -> Option<String> {
+        let group = self.group(id);
+        let crowd = blocking(move || Ok(group.crowd())).await.ok()?;
+        crowd.map(|limit| format!("it has reached its limit of {limit} processes"))
+    }
+
     async fn status(&self, id: &ContainerId) -> io::Result<Status> {
         let (place, boot) = (self.place(id), self.inner.boot.clone());
         blocking(move || place.status(&boot)).await
@@ -231,6 +244,18 @@ fn prepare(mut config: Config) -> Result<Config, OpenError> {
     config.root = usable(&config.root)?;
     config.run = usable(&config.run)?;
     Ok(config)
+}
+
+/// Puts the program in which shims wait beside the containers.
+fn keeper(config: &Config) -> Option<PathBuf> {
+    let dir = config.root.parent()?;
+    let installed = crate::shim::install(dir);
+    installed
+        .map_err(|error| {
+            // A full disk, say: shims are larger without it, and do the same.
+            warn!(error = %Chain(&error), "the program of shims cannot be written");
+        })
+        .ok()
 }
 
 /// Makes a directory that only root can look into, and returns its path without links.
@@ -286,7 +311,13 @@ impl<N: ContainerNetwork> Runtime for Driver<N> {
     }
 
     async fn probe(&self, id: &ContainerId, test: &HealthTest, timeout: Duration) -> Health {
-        exec::probe(self, id, test, timeout).await
+        let health = exec::probe(self, id, test, timeout).await;
+        let crowd = if health == Health::Passed { None } else { self.crowd(id).await };
+        match (health, crowd) {
+            (Health::Failed(why), Some(crowd)) => Health::Failed(format!("{crowd}: {why}")),
+            (Health::TimedOut, Some(crowd)) => Health::Failed(format!("{crowd}: no answer")),
+            (health, _) => health,
+        }
     }
 
     async fn exec(&self, id: &ContainerId, exec: Exec) -> Result<ExecStreams, ContainerError> {

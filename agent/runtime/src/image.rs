@@ -11,6 +11,10 @@
 //! whole, and a crash or a full disk leaves the store as it was. Which blobs are images is not written down: a manifest says it
 //! itself. Everything here blocks but for the methods of [`Images`], which move the work to a thread of its own.
 //!
+//! A disk can lose bytes later. A blob is compared with its digest each time that all of it is read: when it is unpacked, when a
+//! peer fetches it, and, for manifests and configurations, whenever they are needed. A damaged one is removed, so it is missing,
+//! and what is missing is fetched from the peers. What was unpacked is not compared again with anything.
+//!
 //! Unpacking needs the rights of root: owners, whiteouts and overlay attributes cannot be made otherwise.
 
 use std::collections::BTreeMap;
@@ -27,7 +31,7 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use blobs::Blobs;
-use digest::Digest;
+use digest::{Digest, Hashing};
 use fault::{host, invalid};
 use layer::Layers;
 use manifest::{Configuration, Document, Manifest, resolve};
@@ -255,16 +259,23 @@ impl Images for Store {
 
     async fn read_blob(&self, digest: &str) -> Result<mpsc::Receiver<Bytes>, ImageError> {
         let (inner, digest) = (Arc::clone(&self.inner), Digest::parse(digest)?);
-        let wanted = digest.clone();
-        let (file, _) = blocking(move || inner.blobs.open(&wanted)).await?;
+        let (wanted, opening) = (digest.clone(), Arc::clone(&inner));
+        let (file, _) = blocking(move || opening.blobs.open(&wanted)).await?;
         let (sender, pieces) = mpsc::channel(PIECES_LEN);
         // The reader compares the digest, so an error only has to end the stream early.
         drop(spawn_blocking(move || {
-            if let Err(error) = pipe::send(file, &sender) {
-                warn!(%digest, error = %Chain(&error), "a blob cannot be read");
+            let mut file = Hashing::new(file, u64::MAX);
+            match pipe::send(&mut file, &sender) {
+                Ok(true) => inner.blobs.judge(&digest, &file.finish().0),
+                Ok(false) => {}
+                Err(error) => warn!(%digest, error = %Chain(&error), "a blob cannot be read"),
             }
         }));
         Ok(pieces)
+    }
+
+    fn damaged(&self) -> Vec<String> {
+        self.inner.blobs.take_damaged().iter().map(ToString::to_string).collect()
     }
 
     async fn unpack(&self, digest: &str) -> Result<(), ImageError> {

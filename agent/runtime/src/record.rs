@@ -8,6 +8,7 @@
 //! <root>/<id>/shim.log      what the shim could not do
 //! <root>/<id>/{upper,work}  the container's own files, kept from run to run
 //! <root>/<id>/log/          its output
+//! <root>/../agent-shim-*    the program in which shims wait, see `shim/keeper.rs`
 //! <run>/<id>/               mounts, the network namespace, sockets and commands of this boot
 //! ```
 //!
@@ -110,6 +111,9 @@ pub(crate) struct Plan {
     pub(crate) cgroup: String,
     pub(crate) limits: StoredLimits,
     pub(crate) log: LogLimits,
+    /// The program in which the shim waits; `None` when there is none, and it waits as it is.
+    #[serde(default)]
+    pub(crate) keeper: Option<PathBuf>,
 }
 
 /// What to run in a container.
@@ -217,8 +221,7 @@ pub(crate) mod file {
     pub(crate) const LOCK: &str = "lock";
     pub(crate) const UPPER: &str = "upper";
     pub(crate) const WORK: &str = "work";
-    pub(crate) const LOGS: &str = "log";
-    pub(crate) const LOG: &str = "output.log";
+    pub(crate) use crate::shim::LOGS;
     pub(crate) const MERGED: &str = "rootfs";
     pub(crate) const BUNDLE: &str = "bundle";
     pub(crate) const OCI: &str = "oci";

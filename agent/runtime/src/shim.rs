@@ -4,7 +4,7 @@
 //! agent ── agent shim <dir> ── fork ── shim ── libcontainer ── the container's first process
 //!    │  reads one line ◀── answer ──────┤  ▲ two pipes: its output
 //!    └─ pidfd: has it ended? ──────────▶│  └ pidfd: has it ended?
-//!                                       └─ log/output.log, then exit.json, then the end
+//!                                       └─ log/output.log (see `keeper.rs`), then exit.json, then the end
 //! ```
 //!
 //! The shim is the agent's own program started again, because libcontainer clones its caller, which is undefined with more than
@@ -14,6 +14,7 @@
 //!
 //! A directory with an `exec.json` is a command to run in a container, see [`exec`].
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -26,19 +27,27 @@ mod exec;
 mod executor;
 mod fault;
 mod inside;
-mod output;
+mod keeper;
+mod program;
 mod rootfs;
 mod run;
 mod supervise;
 mod user;
 
 pub(crate) use self::inside::Root;
-pub(crate) use self::output::path as log_path;
+pub(crate) use self::keeper::{LOGS, dropped, path as log_path};
+pub(crate) use self::program::install;
 pub(crate) use self::rootfs::unmount;
 
 /// The whole life of `agent shim <dir>`; call it first in `main`, while the process has one thread.
 #[must_use]
 pub fn shim_main(dir: &Path) -> ExitCode {
+    // Before anything is closed: what is open holds the lock of the container that has just ended.
+    if std::env::var_os(keeper::ENDED).is_some() {
+        return code(
+            read_plan(dir).map_err(io::Error::other).and_then(|plan| supervise::end(dir, &plan)),
+        );
+    }
     sys::close_inherited();
     if dir.join(file::EXEC).exists() {
         return exec::run(dir);
@@ -67,10 +76,14 @@ fn shim(dir: &Path) -> ExitCode {
         }
     };
     run::answer(&Answer::Started(run.state.clone()));
-    match supervise::to_the_end(dir, &plan, run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_said_in_the_log) => ExitCode::FAILURE,
-    }
+    code(supervise::to_the_end(dir, &plan, run))
+}
+
+/// Nobody waits for it: what went wrong is in the shim's log.
+fn code(outcome: io::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let (Ok(()) | Err(_)) = writeln!(io::stderr(), "{error}");
+    ExitCode::FAILURE
 }
 
 fn read_plan(dir: &Path) -> Result<Plan, Fault> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mesh_coordinator::spec::{Bytes, Cpu};
-use mesh_ports::runtime::Runtime as _;
+use mesh_coordinator::spec::{Bytes, Cpu, HealthTest, StopSignal};
+use mesh_ports::runtime::{Health, Runtime as _};
 
-use crate::fixture::{Node, container, group_file, on_a_node};
+use crate::fixture::{Node, PATIENCE, container, group_file, on_a_node};
 
 #[test]
 fn too_much_memory_ends_it_and_says_so() {
@@ -30,7 +30,47 @@ fn a_fork_bomb_meets_its_limit() {
         let lines: Vec<String> =
             node.output(&container.id).await.into_iter().map(|(_, line)| line).collect();
         assert!(lines[0].starts_with("refused: "), "{lines:?}");
-        assert_eq!(lines[1..], ["children 7", "still here"]);
+        assert_eq!(lines[1..3], ["children 7", "still here"]);
+        assert_eq!(lines[3..], ["mesh: 1 process or thread beyond its limit of 8 was refused"]);
+        node
+    });
+}
+
+#[test]
+fn who_forks_without_end_meets_the_default_and_is_killed_with_all_of_it() {
+    on_a_node(|mut node: Node| async move {
+        let bomb = container("bomb", &["bomb"]);
+        node.driver.start(&bomb).await.expect("started");
+        let file = |id, controller, v1, v2| group_file(&node.config, id, controller, v1, v2);
+        assert_eq!(file("bomb", "pids", "pids.max", "pids.max"), "4096");
+        let host: u64 = ["pid_max", "threads-max"]
+            .map(|name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).expect("read"))
+            .iter()
+            .map(|text| text.trim().parse().expect("a number"))
+            .min()
+            .expect("two");
+        let together: u64 = file(".", "pids", "pids.max", "pids.max").parse().expect("a limit");
+        assert_eq!(together, host / 4 * 3, "all containers together");
+        let memory = file(".", "memory", "memory.limit_in_bytes", "memory.max");
+        assert!(memory.parse::<u64>().is_ok_and(|bytes| bytes < 1 << 50), "{memory}");
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while node.driver.usage(&bomb.id).await.expect("measured").pids < 4096 {
+            assert!(tokio::time::Instant::now() < deadline, "it does not fork");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let test = HealthTest::Exec(["/payload", "out", "well"].map(str::to_owned).to_vec());
+        let Health::Failed(why) = node.driver.probe(&bomb.id, &test, PATIENCE).await else {
+            panic!("there was room for a check");
+        };
+        assert!(why.starts_with("it has reached its limit of 4096 processes"), "{why}");
+        assert_eq!(node.run(&container("other", &["out", "runs"])).await.code, 0);
+        node.driver.stop(&bomb.id, StopSignal::TERM, Duration::ZERO).await.expect("stopped");
+        let lines = node.output(&bomb.id).await;
+        let last = lines.last().map(|(_, line)| line.clone()).unwrap_or_default();
+        assert!(
+            last.ends_with(" processes or threads beyond its limit of 4096 were refused"),
+            "{last}"
+        );
         node
     });
 }

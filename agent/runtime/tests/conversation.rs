@@ -232,13 +232,40 @@ fn a_followed_log_survives_rotation() {
         assert_eq!(node.end_of(&container.id).await.exit.map(|exit| exit.code), Some(0));
 
         let dir = node.config.root.join("c/log");
+        let is_log = |name: &str| name.starts_with("output.log");
         let files: Vec<_> = fs::read_dir(dir).expect("listed").flatten().collect();
-        assert_eq!(files.len(), 3);
+        let logs = files.iter().filter(|file| is_log(&file.file_name().to_string_lossy())).count();
+        assert_eq!(logs, 3);
         assert!(files.iter().all(|file| file.metadata().expect("there").len() <= 64 << 10));
 
         node.driver.remove(&container.id).await.expect("removed");
         let end = tokio::time::timeout(PATIENCE, log.recv()).await.expect("in time");
         assert!(end.is_none(), "a removed container has no more lines");
+        node
+    });
+}
+
+#[test]
+fn who_writes_without_end_is_not_held_up_and_fills_no_disk() {
+    on_a_node(|mut node: Node| async move {
+        let container = container("c", &["flood", "64", "out", "last"]);
+        assert_eq!(node.run(&container).await.code, 0);
+        let dir = node.config.root.join("c/log");
+        let files = fs::read_dir(&dir).expect("listed").flatten();
+        let kept: u64 = files.map(|file| file.metadata().expect("there").len()).sum();
+        assert!(kept <= 3 * (64 << 10) + 32, "{kept}");
+        let lines = node.output(&container.id).await;
+        let (output, told) = lines.first().expect("a line");
+        assert_eq!(*output, Output::Stderr);
+        let told = told.strip_prefix("mesh: ").and_then(|told| told.split_once(' '));
+        let (amount, rest) = told.expect("what is missing");
+        assert_eq!(rest, "MiB of older output had to make room for what follows");
+        assert!(amount.parse::<u64>().is_ok_and(|amount| amount >= 64), "{amount}");
+        assert_eq!(lines.last(), Some(&(Output::Stdout, "last".to_owned())));
+        let query = LogQuery { tail: Some(2), since: None, follow: false };
+        let mut log = node.driver.logs(&container.id, query).await.expect("a log");
+        let first = log.recv().await.expect("a line");
+        assert_eq!(first.output, Output::Stdout, "nothing is missing of two lines");
         node
     });
 }

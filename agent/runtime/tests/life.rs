@@ -3,15 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
-use mesh_coordinator::spec::StopSignal;
+use mesh_coordinator::spec::{HealthTest, StopSignal};
 use mesh_ports::runtime::{
-    ContainerError, ContainerId, Output, Runtime as _, StartError, State, Tag,
+    ContainerError, ContainerId, Health, Output, Runtime as _, StartError, State, Tag,
 };
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Node, container, on_a_node, processes_with};
+use crate::fixture::{Node, PATIENCE, container, on_a_node, processes_with};
 
 const LONG: &[&str] = &["out", "up", "sleep", "600000"];
 
@@ -138,6 +138,36 @@ fn a_container_does_not_outlive_its_shim() {
 }
 
 #[test]
+fn a_shim_that_stands_still_blocks_nobody_and_is_woken() {
+    on_a_node(|mut node: Node| async move {
+        let (stopped, ends) = (container("stopped", LONG), container("ends", LONG));
+        for container in [&stopped, &ends] {
+            node.driver.start(container).await.expect("started");
+            node.until_logged(&container.id, "up").await;
+            kill(Pid::from_raw(node.shim(&container.id)), Signal::SIGSTOP).expect("sent");
+        }
+        assert_eq!(node.driver.list().await.len(), 2);
+        assert_eq!(node.driver.usage(&stopped.id).await.expect("measured").pids, 1);
+        let test = HealthTest::Exec(["/payload", "out", "well"].map(str::to_owned).to_vec());
+        let health = node.driver.probe(&stopped.id, &test, PATIENCE).await;
+        assert_eq!(health, Health::Passed, "the container goes on");
+        let grace = Duration::from_secs(30);
+        let before = tokio::time::Instant::now();
+        let kill_it = StopSignal::from_number(9).expect("a signal");
+        node.driver.stop(&stopped.id, kill_it, grace).await.expect("stopped");
+        assert!(before.elapsed() < grace / 2, "{:?}", before.elapsed());
+        let Some(State::Running(running)) = node.state(&ends.id).await else {
+            panic!("it has ended");
+        };
+        kill(Pid::from_raw(i32::try_from(running.pid).expect("a pid")), Signal::SIGKILL)
+            .expect("sent");
+        let exit = node.end_of(&ends.id).await.exit.expect("the shim was woken");
+        assert_eq!((exit.code, exit.signal), (137, Some(9)));
+        node
+    });
+}
+
+#[test]
 fn what_cannot_run_says_why_and_leaves_nothing() {
     on_a_node(|node: Node| async move {
         let plain = container("c", LONG);
@@ -214,7 +244,9 @@ fn a_shim_is_small_and_alone() {
             .filter_map(|line| line.strip_prefix("Anonymous:"))
             .filter_map(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
             .sum();
-        assert!(private <= 1024, "{private} KiB");
+        assert!(private <= 256, "{private} KiB");
+        let program = fs::read_link(format!("/proc/{shim}/exe")).expect("read");
+        assert!(program.to_string_lossy().contains("/agent-shim-"), "{}", program.display());
         let status = fs::read_to_string(format!("/proc/{shim}/status")).expect("read");
         assert!(status.contains("Threads:\t1\n"));
         let cgroup = fs::read_to_string(format!("/proc/{shim}/cgroup")).expect("read");
@@ -223,6 +255,22 @@ fn a_shim_is_small_and_alone() {
             cgroup.contains(&format!("name=systemd:{shims}"))
                 || cgroup.contains(&format!("0::{shims}"))
         );
+        node
+    });
+}
+
+#[test]
+fn a_shim_without_its_program_waits_as_it_is() {
+    on_a_node(|mut node: Node| async move {
+        let dir = node.config.root.parent().expect("a directory").to_path_buf();
+        for entry in fs::read_dir(&dir).expect("listed").flatten() {
+            if entry.file_name().to_string_lossy().starts_with("agent-shim-") {
+                fs::remove_file(entry.path()).expect("removed");
+            }
+        }
+        let container = container("c", &["out", "one", "exit", "3"]);
+        assert_eq!(node.run(&container).await.code, 3);
+        assert_eq!(node.output(&container.id).await, [(Output::Stdout, "one".to_owned())]);
         node
     });
 }

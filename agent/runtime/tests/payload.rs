@@ -37,6 +37,11 @@ fn main() -> ExitCode {
             "allocate" => allocate(next().parse().unwrap_or(0)),
             "fork" => fork(next().parse().unwrap_or(0)),
             "child" => child(&next()),
+            "bomb" => bomb(),
+            "flood" => flood(next().parse().unwrap_or(0)),
+            "loop" => loop {
+                wait("60000");
+            },
             "device" => device(&next()),
             "spin" => spin(next().parse().unwrap_or(0)),
             "call" => call(&next()),
@@ -103,6 +108,27 @@ fn fork(wanted: usize) {
         }
     }
     say(&mut io::stdout(), &format!("children {}", children.len()));
+}
+
+/// Forks without end; every child does the same.
+fn bomb() {
+    say(&mut io::stdout(), "forking");
+    loop {
+        // SAFETY: one thread, and a child that does nothing but this.
+        if unsafe { libc::fork() } < 0 {
+            wait("500");
+        }
+    }
+}
+
+/// Writes so many mebibytes, in lines of a kibibyte.
+fn flood(mebibytes: u32) {
+    let line = format!("{}\n", "x".repeat(1023));
+    let mebibyte = line.repeat(1024);
+    let mut out = io::stdout().lock();
+    for _mebibyte in 0..mebibytes {
+        let (Ok(()) | Err(_)) = out.write_all(mebibyte.as_bytes());
+    }
 }
 
 /// Leaves a child behind that sleeps so many milliseconds.

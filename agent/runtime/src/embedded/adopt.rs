@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mesh_ports::network::ContainerNetwork;
 use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, State as Seen};
@@ -11,9 +12,16 @@ use mesh_telemetry::Chain;
 use tracing::{info, warn};
 
 use super::place::{Status, name_fault, read_dir};
-use super::{Driver, OpenError, blocking};
+use super::{Driver, OpenError, blocking, end};
 use crate::record::State;
 use crate::sys;
+
+/// How long a shim may take to say how its container ended before somebody looks after it; it ends the rest of the container
+/// meanwhile.
+const SHIM_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How long it may take after that: nobody waits for this container, and a disk may be slow.
+const SHIM_END_MAX: Duration = Duration::from_secs(60);
 
 /// Takes over what runs, ends what was lost, and removes what a crash left half made.
 pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), OpenError> {
@@ -138,9 +146,24 @@ pub(super) fn watch<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId, s
     let asked = driver.slot(id).next_run();
     let (own, id, state) = (driver.clone(), id.clone(), state.clone());
     driver.inner.tasks.spawn("container", async move {
-        ended(state.shim.open()).await;
+        over(&id, &state).await;
         tell(&own, id, &asked).await;
     });
+}
+
+/// Waits until a run is over: its shim says so by ending. One that stands still while its container has ended is woken, and
+/// killed if that does not help: nobody else would learn of the end.
+async fn over(id: &ContainerId, state: &State) {
+    tokio::select! {
+        biased;
+        () = ended(state.shim.open()) => return,
+        () = ended(state.init.open()) => {}
+    }
+    if tokio::time::timeout(SHIM_PAUSE_MAX, ended(state.shim.open())).await.is_err() {
+        warn!(container = %id, "its container has ended, and the shim stands still; waking it");
+        end::wake_shim(state);
+        end::see_shim_off(id, state, SHIM_END_MAX).await;
+    }
 }
 
 async fn tell<N: ContainerNetwork>(driver: &Driver<N>, id: ContainerId, asked: &Arc<AtomicBool>) {

@@ -20,6 +20,7 @@ use crate::sys;
 const SHIM_END_MAX: Duration = Duration::from_secs(15);
 
 const SIGKILL: i32 = 9;
+const SIGCONT: i32 = 18;
 
 pub(super) async fn stop<N: ContainerNetwork>(
     driver: &Driver<N>,
@@ -61,6 +62,7 @@ async fn end_run<N: ContainerNetwork>(
     signal: i32,
     grace: Duration,
 ) -> Result<(), ContainerError> {
+    wake_shim(state);
     if !grace.is_zero()
         && let Some(init) = state.init.open()
         && let Err(error) = sys::pidfd_send_signal(init.as_fd(), signal)
@@ -69,13 +71,14 @@ async fn end_run<N: ContainerNetwork>(
         warn!(container = %id, %error, "the stop signal was not delivered");
     }
     if tokio::time::timeout(grace, adopt::ended(state.shim.open())).await.is_err() {
+        if !grace.is_zero() {
+            warn!(container = %id, signal, ?grace, "it did not stop within its grace; killing it");
+        }
         let group = driver.group(id);
         blocking(move || group.kill())
             .await
             .map_err(|error| host(format!("kill the container {id}"), error))?;
-        if tokio::time::timeout(SHIM_END_MAX, adopt::ended(state.shim.open())).await.is_err() {
-            kill_shim(id, state).await;
-        }
+        see_shim_off(id, state, SHIM_END_MAX).await;
     }
     let exit = adopt::exit_of(driver, id).await;
     let left = driver.group(id);
@@ -90,6 +93,20 @@ async fn end_run<N: ContainerNetwork>(
             Err(host(format!("stop the container {id}"), reason))
         }
         Err(error) => Err(host(format!("stop the container {id}"), error)),
+    }
+}
+
+/// Whoever stopped a shim (`kill -STOP`) stopped what waits for the container's end.
+pub(super) fn wake_shim(state: &State) {
+    // Nothing to one that runs, and one that has ended is what is waited for.
+    let woken = state.shim.open().map(|shim| sys::pidfd_send_signal(shim.as_fd(), SIGCONT));
+    let (None | Some(Ok(()) | Err(_))) = woken;
+}
+
+/// Waits for the end of a shim whose container has ended; one that does not end is killed.
+pub(super) async fn see_shim_off(id: &ContainerId, state: &State, max: Duration) {
+    if tokio::time::timeout(max, adopt::ended(state.shim.open())).await.is_err() {
+        kill_shim(id, state).await;
     }
 }
 

@@ -1,7 +1,8 @@
-//! Reading a container's log while its shim writes it; the format is described in `shim/output.rs`.
+//! Reading a container's log while its shim writes it; the format is described in `shim/keeper.rs`.
 //!
 //! A reader holds one file open at a time and knows it by its inode, so a rotation under its hands neither repeats nor loses
-//! lines: what it has open keeps its content, and the next file is the one numbered just below it.
+//! lines: what it has open keeps its content, and the next file is the one numbered just below it. Whoever reads from the
+//! beginning is told how much had to make room since the container was made.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -20,7 +21,7 @@ use tracing::warn;
 use super::place::name_fault;
 use super::{Driver, blocking, host};
 use crate::record::file;
-use crate::shim::log_path;
+use crate::shim::{dropped, log_path};
 
 /// Lines under way; then the reader waits for whoever reads them.
 const LINES: usize = 256;
@@ -70,7 +71,7 @@ async fn stream(
         })
         .await?;
         reader = back;
-        let Some(chunk) = chunk else {
+        let Some(mut chunk) = chunk else {
             if !query.follow || !record.exists() {
                 return Ok(());
             }
@@ -79,6 +80,11 @@ async fn stream(
                 () = tokio::time::sleep(FOLLOW_PAUSE) => continue,
             }
         };
+        if let (Some(bytes), Some(first)) = (reader.dropped, chunk.first()) {
+            reader.dropped = None;
+            let text = Bytes::from(made_room(bytes));
+            chunk.insert(0, LogLine { written: first.written, output: Output::Stderr, text });
+        }
         for line in chunk {
             let is_wanted = query.since.is_none_or(|since| line.written >= since);
             if is_wanted && lines.send(line).await.is_err() {
@@ -86,6 +92,16 @@ async fn stream(
             }
         }
     }
+}
+
+/// What stands in the place of what was dropped.
+fn made_room(bytes: u64) -> String {
+    let (amount, unit) = match bytes {
+        0..=1023 => (bytes, "bytes"),
+        1024..=1_048_575 => (bytes >> 10, "KiB"),
+        _ => (bytes >> 20, "MiB"),
+    };
+    format!("mesh: {amount} {unit} of older output had to make room for what follows")
 }
 
 /// A place in the log.
@@ -96,12 +112,15 @@ struct Reader {
     file: Option<(File, u64)>,
     /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
+    /// How many bytes are missing before the first line, and nobody was told yet; `None` when nothing is, or older lines than
+    /// the first are there.
+    dropped: Option<u64>,
 }
 
 impl Reader {
     /// Before the last `tail` lines, or at the beginning.
     fn open(dir: PathBuf, tail: Option<usize>) -> io::Result<Self> {
-        let mut reader = Self { dir, file: None, rest: Vec::new() };
+        let mut reader = Self { dir, file: None, rest: Vec::new(), dropped: None };
         let mut wanted = tail.unwrap_or(usize::MAX);
         for number in 0..FILES_MAX {
             let Some((mut file, inode)) = reader.open_file(number)? else { break };
@@ -112,9 +131,10 @@ impl Reader {
             }
             reader.file = Some((file, inode));
             if wanted == 0 {
-                break;
+                return Ok(reader);
             }
         }
+        reader.dropped = Some(dropped(&reader.dir)).filter(|bytes| *bytes > 0);
         Ok(reader)
     }
 

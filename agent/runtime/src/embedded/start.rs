@@ -107,6 +107,7 @@ async fn make_and_run<N: ContainerNetwork>(
             pids: limits.pids,
         },
         log: driver.inner.config.log,
+        keeper: driver.inner.keeper.clone(),
     };
     let dir = place.dir.clone();
     blocking(move || record::write(&dir, file::PLAN, &plan))

@@ -3,13 +3,16 @@
 //! A blob is written to a temporary file of the same file system and hashed on the way; it gets its name only when its bytes are
 //! right and synced.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use mesh_ports::runtime::ImageError;
+use mesh_telemetry::Chain;
 use tempfile::{NamedTempFile, TempPath};
+use tracing::warn;
 
 use super::digest::{BUFFER_LEN, Digest, Hashing, drain};
 use super::fault::{host, invalid, reading};
@@ -25,7 +28,12 @@ pub(super) struct Blobs {
     tmp: PathBuf,
     /// Held while blobs get their names, so that taking them back after a failure takes nobody else's.
     naming: Mutex<()>,
+    /// What was found damaged and nobody has been told of.
+    damaged: Mutex<BTreeSet<Digest>>,
 }
+
+/// Blobs that were found damaged and nobody asked about; more are told of in the log only.
+const DAMAGED_MAX: usize = 64;
 
 /// A blob that is written and does not have its name yet. Dropping it removes it.
 #[derive(Debug)]
@@ -47,7 +55,7 @@ impl Staged {
 impl Blobs {
     /// The blobs in `dir`, with temporary files in `tmp`; both are there and in one file system.
     pub(super) fn new(dir: PathBuf, tmp: PathBuf) -> Self {
-        Self { dir, tmp, naming: Mutex::new(()) }
+        Self { dir, tmp, naming: Mutex::new(()), damaged: Mutex::default() }
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -151,7 +159,7 @@ impl Blobs {
         if Digest::of(&bytes) == *digest {
             return Ok(bytes);
         }
-        self.remove(digest)?;
+        self.remove_damaged(digest)?;
         Err(ImageError::Missing(digest.to_string()))
     }
 
@@ -172,13 +180,33 @@ impl Blobs {
         drain(&mut file).map_err(|error| host(format!("read {digest}"), error))?;
         let is_right = file.finish().0 == *digest;
         if !is_right {
-            self.remove(digest)?;
+            self.remove_damaged(digest)?;
         }
         Ok(is_right)
     }
 
-    /// Removes a blob that was found damaged.
-    pub(super) fn remove(&self, digest: &Digest) -> Result<(), ImageError> {
+    /// Removes a blob whose bytes turned out to be those of `found`, if that is another one.
+    pub(super) fn judge(&self, digest: &Digest, found: &Digest) {
+        if digest != found
+            && let Err(error) = self.remove_damaged(digest)
+        {
+            warn!(error = %Chain(&error), "a damaged blob stays");
+        }
+    }
+
+    /// The blobs that were found damaged and removed since this was asked last.
+    pub(super) fn take_damaged(&self) -> BTreeSet<Digest> {
+        std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Removes a blob that was found damaged; what is missing is fetched again when it is needed.
+    pub(super) fn remove_damaged(&self, digest: &Digest) -> Result<(), ImageError> {
+        warn!(%digest, "a blob was damaged on this node's disk, and is removed");
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.len() < DAMAGED_MAX {
+            damaged.insert(digest.clone());
+        }
+        drop(damaged);
         match fs::remove_file(self.path(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(host(format!("remove the damaged {digest}"), error))

@@ -127,7 +127,7 @@ impl Layers {
         drain(&mut raw).map_err(|error| host(format!("read {blob}"), error))?;
         let (found, _) = raw.into_inner().finish();
         if found != *blob {
-            blobs.remove(blob)?;
+            blobs.remove_damaged(blob)?;
             return Err(ImageError::Digest {
                 expected: blob.to_string(),
                 found: found.to_string(),

@@ -35,14 +35,17 @@ impl Read for Pieces {
     }
 }
 
-/// Sends what `from` gives, piece by piece, until it ends or nobody listens any more.
-pub(super) fn send(mut from: impl Read, to: &mpsc::Sender<Bytes>) -> io::Result<()> {
+/// Sends what `from` gives, piece by piece, until it ends or nobody listens any more. Returns whether it was read to its end.
+pub(super) fn send(mut from: impl Read, to: &mpsc::Sender<Bytes>) -> io::Result<bool> {
     let mut buffer = vec![0; BUFFER_LEN];
     loop {
         let n = from.read(&mut buffer)?;
         let piece = Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default());
-        if piece.is_empty() || to.blocking_send(piece).is_err() {
-            return Ok(());
+        if piece.is_empty() {
+            return Ok(true);
+        }
+        if to.blocking_send(piece).is_err() {
+            return Ok(false);
         }
     }
 }

@@ -20,6 +20,10 @@ const CPU_QUOTA_US_MIN: u64 = 1_000;
 /// How many files a process may open: what Docker gives, or less where the host does not allow as much.
 const OPEN_FILES_MAX: u64 = 1_048_576;
 
+/// How many processes and threads a container may have that says nothing: more than any that was seen needed, and so few that
+/// several that fork without end fit into what the host has for all.
+const PROCESSES_MAX: u32 = 4096;
+
 /// `/proc` and `/sys` of the host hide behind these.
 const MASKED: &[&str] = &[
     "/proc/asound",
@@ -162,9 +166,8 @@ fn resources(limits: StoredLimits, host: &Host) -> Value {
         let quota = (millis.saturating_mul(CPU_PERIOD_US) / 1000).max(CPU_QUOTA_US_MIN);
         fields.insert("cpu".to_owned(), json!({ "quota": quota, "period": CPU_PERIOD_US }));
     }
-    if let Some(pids) = limits.pids {
-        fields.insert("pids".to_owned(), json!({ "limit": pids }));
-    }
+    let pids = limits.pids.unwrap_or(PROCESSES_MAX);
+    fields.insert("pids".to_owned(), json!({ "limit": pids }));
     resources
 }
 

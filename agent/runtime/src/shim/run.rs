@@ -17,6 +17,7 @@ use super::executor::Restricted;
 use super::fault::Fault;
 use super::inside::Root;
 use super::{bundle, rootfs, user};
+use crate::capacity;
 use crate::cgroup::{SHIMS, Tree};
 use crate::process::{Process, boot_id};
 use crate::record::{self, Answer, OCI_ID, Plan, State, VERSION, file};
@@ -55,6 +56,11 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
         .and_then(|()| tree.enter(&format!("{}/{SHIMS}", plan.cgroup_parent)))
         .map_err(|error| Fault::host("leave the agent's cgroup", error))?;
 
+    let parent = tree.group(&plan.cgroup_parent);
+    if let Err(error) = parent.bound(capacity::ceiling(&parent)) {
+        // Each container still has its own limits, and the agent goes last when memory is short.
+        let (Ok(()) | Err(_)) = writeln!(io::stderr(), "limit all containers together: {error}");
+    }
     let group = tree.group(&plan.cgroup);
     // What a shim left that was killed before it could say what it had started.
     group
@@ -63,7 +69,6 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
         .map_err(|error| Fault::host("end what an earlier run left", error))?;
     let root = rootfs::mount_root(dir, plan)?;
     rootfs::write_names(dir, plan)?;
-    let parent = tree.group(&plan.cgroup_parent);
     let host = bundle::Host { unified: tree.is_unified(), limits_swap: parent.limits_swap() };
     let process = process(&root, plan)?;
     let spec = bundle::spec(dir, &root, plan, &host, &process);

@@ -1,81 +1,78 @@
-//! The long part of a shim's life: output to the log until the container ends, then how it ended.
+//! A shim's life beside its container: it becomes the program that keeps the log, and at the end says how the container ended.
 
-use std::fs;
-use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsString};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use mesh_ports::runtime::Output;
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::read;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::unistd::execve;
 
-use super::output::Log;
+use super::keeper::{self, KEEP, Limits, Log, Sources};
 use super::run::Run;
-use crate::cgroup::Tree;
+use crate::cgroup::{Group, Tree};
 use crate::record::{self, Plan, State, StoredExit, VERSION, file};
 use crate::sys;
 
-/// Room for what a pipe gives at once: a quarter of what it holds, so that the shim stays small.
-const READ_LEN: usize = 16 * 1024;
+/// Standard error, among the streams of the log.
+const STDERR: usize = 1;
 
 /// Keeps the log until the container ends and says how it ended.
 pub(super) fn to_the_end(dir: &Path, plan: &Plan, run: Run) -> io::Result<()> {
-    let Run { state, stdout, stderr, lock: _lock } = run;
-    let mut log = Log::open(&dir.join(file::LOGS), plan.log)?;
-    let mut streams = [Some((Output::Stdout, stdout)), Some((Output::Stderr, stderr))];
-    for (_, fd) in streams.iter().flatten() {
+    let Run { state, stdout, stderr, lock } = run;
+    for fd in [&stdout, &stderr] {
         fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
     let init = sys::pidfd_open(state.init.pid)?;
-    sys::trim_memory();
-    let mut buffer = vec![0; READ_LEN];
-    while !wait(&streams, Some(init.as_fd()))? {
-        copy(&mut streams, &mut log, &mut buffer);
+    let sources = Sources { init, streams: [stdout, stderr] };
+    if let Some(program) = &plan.keeper {
+        // Only a failure comes back, and what is done here then is the same, in more memory.
+        let Err(error) = become_keeper(program, plan, &sources, &lock);
+        let (Ok(()) | Err(_)) = writeln!(io::stderr(), "cannot run {}: {error}", program.display());
     }
-    // Every process of the container has ended with its first one, so what the pipes hold now is all there will be.
-    while streams.iter().any(Option::is_some) && copy(&mut streams, &mut log, &mut buffer) > 0 {}
-    log.finish();
+    sys::trim_memory();
+    keeper::keep(&dir.join(file::LOGS), limits(plan), sources)?;
     finish(dir, plan, &state)
 }
 
-/// Waits for output or the end; true at the end.
-fn wait(streams: &[Option<(Output, OwnedFd)>], init: Option<BorrowedFd<'_>>) -> io::Result<bool> {
-    let readable = PollFlags::POLLIN;
-    let mut fds: Vec<PollFd<'_>> = init.iter().map(|fd| PollFd::new(*fd, readable)).collect();
-    fds.extend(streams.iter().flatten().map(|(_, fd)| PollFd::new(fd.as_fd(), readable)));
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_ready) => {}
-        Err(Errno::EINTR) => return Ok(false),
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(fds.first().and_then(PollFd::any).unwrap_or(false))
+/// Goes on where the program that kept the log has ended.
+pub(super) fn end(dir: &Path, plan: &Plan) -> io::Result<()> {
+    let state: Option<State> = record::read(dir, file::STATE)?;
+    finish(dir, plan, &state.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)
 }
 
-/// Copies once from each stream that has something; returns how many bytes. A stream that has ended becomes `None`.
-fn copy(streams: &mut [Option<(Output, OwnedFd)>], log: &mut Log, buffer: &mut [u8]) -> usize {
-    let mut copied = 0;
-    for slot in streams {
-        let Some((output, fd)) = slot else { continue };
-        match read(&*fd, buffer) {
-            Ok(0) => *slot = None,
-            Ok(count) => {
-                copied += count;
-                log.write(*output, buffer.get(..count).unwrap_or_default());
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(_broken) => *slot = None,
-        }
+fn limits(plan: &Plan) -> Limits {
+    Limits { bytes_max: plan.log.bytes_max, files_max: plan.log.files_max }
+}
+
+/// Runs another program in this process, which keeps its children, its number and its lock.
+fn become_keeper(
+    program: &Path,
+    plan: &Plan,
+    sources: &Sources,
+    lock: &File,
+) -> io::Result<std::convert::Infallible> {
+    let own = File::open("/proc/self/exe")?;
+    let [stdout, stderr] = &sources.streams;
+    for fd in [sources.init.as_fd(), stdout.as_fd(), stderr.as_fd(), own.as_fd(), lock.as_fd()] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
     }
-    log.flush();
-    copied
+    let fds = [sources.init.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), own.as_raw_fd()];
+    let fds = fds.map(|fd| fd.to_string()).join(",");
+    let Limits { bytes_max, files_max } = limits(plan);
+    let told = CString::new(format!("{KEEP}={fds},{bytes_max},{files_max}"))?;
+    let text = |text: OsString| CString::new(text.into_vec());
+    let args = std::env::args_os().map(text).collect::<Result<Vec<_>, _>>()?;
+    Ok(execve(&text(program.as_os_str().to_owned())?, &args, &[told])?)
 }
 
 fn finish(dir: &Path, plan: &Plan, state: &State) -> io::Result<()> {
     let status = sys::wait_for(state.init.pid);
     let group = Tree::discover()?.group(&state.cgroup);
     let oom = group.was_out_of_memory();
+    tell_of_refusals(dir, plan, &group);
     // Nothing is left but what somebody moved in from outside; the exit is only told when the group is empty.
     let emptied = group.kill().and_then(|()| group.remove());
     // Small, and made again by the next start.
@@ -85,4 +82,22 @@ fn finish(dir: &Path, plan: &Plan, state: &State) -> io::Result<()> {
     let exit = StoredExit { version: VERSION, code, signal, oom, ended_ms };
     record::write_durably(dir, file::EXIT, &exit)?;
     emptied
+}
+
+/// A program that may not fork says so in its own words, if at all; the log says it in ours.
+fn tell_of_refusals(dir: &Path, plan: &Plan, group: &Group) {
+    let refused = group.refused_processes();
+    if refused == 0 {
+        return;
+    }
+    let limit = group.processes_max().map_or_else(String::new, |limit| format!(" of {limit}"));
+    let text = if refused == 1 {
+        format!("mesh: 1 process or thread beyond its limit{limit} was refused\n")
+    } else {
+        format!("mesh: {refused} processes or threads beyond its limit{limit} were refused\n")
+    };
+    if let Ok(mut log) = Log::open(&dir.join(file::LOGS), limits(plan)) {
+        log.write(STDERR, text.as_bytes());
+        log.finish();
+    }
 }

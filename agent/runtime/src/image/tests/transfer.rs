@@ -87,9 +87,48 @@ async fn a_damaged_layer_is_found_and_missing_again() {
     assert_eq!(fs::read_dir(bench.dir.path().join("layers")).unwrap().count(), 0);
     let missing = bench.store.missing(&digest).await.unwrap();
     assert_eq!(missing, [format!("sha256:{}", layer.file_name().to_str().unwrap())]);
+    assert_eq!(bench.store.damaged(), missing, "told once");
+    assert!(bench.store.damaged().is_empty());
     bytes[100_000] ^= 1;
     bench.store.put_blob(&missing[0], feed(&bytes)).await.unwrap();
     bench.store.unpack(&digest).await.unwrap();
+}
+
+/// Who fetches it compares it too; but the one that has it must stop offering it.
+#[tokio::test]
+async fn a_damaged_layer_is_found_by_serving_it() {
+    let (here, there) = (Bench::new(), Bench::new());
+    let (archive, digest) = image();
+    here.import(&archive).await.unwrap();
+    let mut layer = String::new();
+    for _round in 0..3 {
+        for blob in there.store.missing(&digest).await.unwrap() {
+            let mut bytes = fs::read(here.blob(&blob)).unwrap();
+            if bytes.len() < 100_000 {
+                let pieces = here.store.read_blob(&blob).await.unwrap();
+                there.store.put_blob(&blob, pieces).await.unwrap();
+                continue;
+            }
+            bytes[100_000] ^= 1;
+            fs::write(here.blob(&blob), &bytes).unwrap();
+            let pieces = here.store.read_blob(&blob).await.unwrap();
+            let error = there.store.put_blob(&blob, pieces).await.unwrap_err();
+            assert!(matches!(error, ImageError::Digest { .. }), "{error}");
+            layer = blob;
+            break;
+        }
+        if !layer.is_empty() {
+            break;
+        }
+    }
+    for _look in 0..1000 {
+        if !here.blob(&layer).exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(matches!(here.store.read_blob(&layer).await, Err(ImageError::Missing(_))));
+    assert_eq!(here.store.damaged(), [layer]);
 }
 
 #[tokio::test]

@@ -1,0 +1,363 @@
+//! The long part of a shim's life: the container's output goes to its log until the container ends.
+//!
+//! This file is compiled twice. As a module it is the last resort of a shim that cannot become the program; and the build script
+//! makes it a program of its own, which needs nothing but the standard library. A shim that has started its container becomes
+//! that program: the agent's is tens of megabytes large, and the tables that the loader writes into each time it is started
+//! alone are a megabyte, for each container, for as long as it runs. At the end the program becomes the shim again, which knows
+//! how to clean up. All of them are the same process: its children, its lock and its number stay what they are.
+//!
+//! One line of the container is one line of the log, in the format that Kubernetes' runtimes use, so `grep` and every log
+//! collector read it:
+//!
+//! ```text
+//! 2026-11-22T23:20:51.123456789Z stdout F the line
+//! 2026-11-22T23:20:51.123456789Z stderr P the first piece of a line that is longer than 16 KiB
+//! ```
+//!
+//! `F` ends a line, `P` is a piece of one. `output.log` is the newest file, `output.log.1` the one before. A file never grows
+//! beyond its limit and there are never more files than allowed; with one file allowed, a full file is started afresh. How much
+//! was dropped on the way is in `dropped`, and a disk that is full costs lines, never the container, which must not wait for
+//! its log: it says how many bytes were lost as soon as it can.
+#![expect(unsafe_code, reason = "poll(2), and descriptors that came through an exec")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Tells the program what it keeps: the container's first process, its two outputs, the shim's program (four descriptors), the
+/// largest size of a file of the log, and the number of these files.
+pub(crate) const KEEP: &str = "MESH_SHIM_KEEP";
+
+/// Tells the shim that its container has ended.
+pub(crate) const ENDED: &str = "MESH_SHIM_ENDED";
+
+/// The directory of the log, in the container's.
+pub(crate) const LOGS: &str = "log";
+
+/// Longer lines are split.
+pub(crate) const LINE_LEN_MAX: usize = 16 * 1024;
+
+const LOG: &str = "output.log";
+const DROPPED: &str = "dropped";
+
+/// What is gathered before it is written.
+const BATCH_LEN: usize = 32 * 1024;
+
+/// Room for what a pipe gives at once: a quarter of what it holds, so that the shim stays small.
+const READ_LEN: usize = 16 * 1024;
+
+/// What the streams are called in the log.
+pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
+
+/// The largest files of a log, and how many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) bytes_max: u64,
+    pub(crate) files_max: u32,
+}
+
+/// What is read: a descriptor that becomes readable when the container ends, and its outputs, which do not block.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) init: OwnedFd,
+    pub(crate) streams: [OwnedFd; 2],
+}
+
+/// Writes the container's output to the log in `dir` until the container ends.
+pub(crate) fn keep(dir: &Path, limits: Limits, sources: Sources) -> io::Result<()> {
+    let mut log = Log::open(dir, limits)?;
+    let Sources { init, streams } = sources;
+    let mut streams = streams.map(|stream| Some(File::from(stream)));
+    let mut buffer = vec![0; READ_LEN];
+    while !wait(&init, &streams)? {
+        copy(&mut streams, &mut log, &mut buffer);
+    }
+    // Every process of the container has ended with its first one, so what the pipes hold now is all there will be.
+    while streams.iter().any(Option::is_some) && copy(&mut streams, &mut log, &mut buffer) > 0 {}
+    log.finish();
+    Ok(())
+}
+
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+const POLLIN: i16 = 1;
+
+unsafe extern "C" {
+    fn poll(fds: *mut PollFd, count: std::ffi::c_ulong, timeout: i32) -> i32;
+}
+
+/// Waits for output or the end; true at the end.
+fn wait(init: &OwnedFd, streams: &[Option<File>; 2]) -> io::Result<bool> {
+    // The kernel passes over negative descriptors.
+    let of = |fd| PollFd { fd, events: POLLIN, revents: 0 };
+    let [stdout, stderr] = streams;
+    let stream = |stream: &Option<File>| of(stream.as_ref().map_or(-1, |file| file.as_raw_fd()));
+    let mut fds = [of(init.as_raw_fd()), stream(stdout), stream(stderr)];
+    // SAFETY: the kernel writes into as many entries as are passed, which outlive the call.
+    let ready = unsafe { poll(fds.as_mut_ptr(), 3, -1) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+    }
+    let [init, _, _] = fds;
+    Ok(init.revents != 0)
+}
+
+/// Copies once from each stream that has something; returns how many bytes. A stream that has ended becomes `None`.
+fn copy(streams: &mut [Option<File>; 2], log: &mut Log, buffer: &mut [u8]) -> usize {
+    let mut copied = 0;
+    for (number, slot) in streams.iter_mut().enumerate() {
+        let Some(stream) = slot else { continue };
+        match stream.read(buffer) {
+            Ok(0) => *slot = None,
+            Ok(count) => {
+                copied += count;
+                log.write(number, buffer.get(..count).unwrap_or_default());
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_broken) => *slot = None,
+        }
+    }
+    log.flush();
+    copied
+}
+
+/// Writes the output of one container.
+pub(crate) struct Log {
+    dir: PathBuf,
+    limits: Limits,
+    file: Option<File>,
+    /// What is in the file.
+    size: u64,
+    /// What is still to be written to it.
+    batch: Vec<u8>,
+    /// The beginnings of lines, by stream.
+    partial: [Vec<u8>; 2],
+    /// Bytes that the disk did not take and of which the log does not tell yet.
+    lost: u64,
+}
+
+impl Log {
+    /// Goes on with the log in `dir`.
+    pub(crate) fn open(dir: &Path, limits: Limits) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let file = append(dir)?;
+        let size = file.metadata()?.len();
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            limits,
+            file: Some(file),
+            size,
+            batch: Vec::new(),
+            partial: [Vec::new(), Vec::new()],
+            lost: 0,
+        })
+    }
+
+    /// Takes a piece of the output of a stream.
+    pub(crate) fn write(&mut self, stream: usize, bytes: &[u8]) {
+        let time = now();
+        let mut partial = self.partial.get_mut(stream).map(std::mem::take).unwrap_or_default();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = match piece.split_last() {
+                Some((b'\n', text)) => (text, true),
+                Some(_) | None => (piece, false),
+            };
+            let mut text = text;
+            while partial.len() + text.len() > LINE_LEN_MAX {
+                let (now, later) =
+                    text.split_at(LINE_LEN_MAX.saturating_sub(partial.len()).min(text.len()));
+                partial.extend_from_slice(now);
+                self.line(&time, stream, 'P', &partial);
+                partial.clear();
+                text = later;
+            }
+            if !ends {
+                partial.extend_from_slice(text);
+            } else if partial.is_empty() {
+                self.line(&time, stream, 'F', text);
+            } else {
+                partial.extend_from_slice(text);
+                self.line(&time, stream, 'F', &partial);
+                partial.clear();
+            }
+        }
+        if let Some(slot) = self.partial.get_mut(stream) {
+            *slot = partial;
+        }
+    }
+
+    fn line(&mut self, time: &str, stream: usize, mark: char, text: &[u8]) {
+        let stream = STREAMS.get(stream).copied().unwrap_or_default();
+        // The time, the stream, the mark, three spaces and the end of the line.
+        let len = time.len() + stream.len() + text.len() + 5;
+        let full = self.size + count(self.batch.len() + len) > self.limits.bytes_max;
+        if full {
+            self.flush();
+            self.rotate();
+        }
+        if count(len) > self.limits.bytes_max {
+            return;
+        }
+        let (Ok(()) | Err(_)) = write!(self.batch, "{time} {stream} {mark} ");
+        self.batch.extend_from_slice(text);
+        self.batch.push(b'\n');
+        if self.batch.len() >= BATCH_LEN {
+            self.flush();
+        }
+    }
+
+    /// Writes what was gathered.
+    pub(crate) fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if self.file.is_none() {
+            self.file = append(&self.dir).ok();
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let len = count(batch.len());
+        let written = self.file.as_mut().is_some_and(|file| file.write_all(&batch).is_ok());
+        // On a full disk too the size is what was meant to be written, so that rotation makes room.
+        self.size += len;
+        self.batch = batch;
+        self.batch.clear();
+        if !written {
+            self.lost = self.lost.saturating_add(len);
+        } else if self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            let text = format!("mesh: {lost} bytes of output before this were lost: disk full?");
+            self.line(&now(), 1, 'F', text.as_bytes());
+            self.flush();
+        }
+    }
+
+    /// Writes what never got its line end.
+    pub(crate) fn finish(&mut self) {
+        let time = now();
+        for stream in [0, 1] {
+            let partial = self.partial.get_mut(stream).map(std::mem::take).unwrap_or_default();
+            if !partial.is_empty() {
+                self.line(&time, stream, 'F', &partial);
+            }
+        }
+        self.flush();
+    }
+
+    fn rotate(&mut self) {
+        self.file = None;
+        self.size = 0;
+        let older = self.limits.files_max.saturating_sub(1);
+        let oldest = path(&self.dir, older);
+        if let Ok(metadata) = fs::metadata(&oldest) {
+            let total = dropped(&self.dir).saturating_add(metadata.len());
+            // A number for people: without it the log is as good.
+            let (Ok(()) | Err(_)) = fs::write(self.dir.join(DROPPED), total.to_string());
+        }
+        if older == 0 {
+            let (Ok(()) | Err(_)) = fs::remove_file(&oldest);
+        }
+        for number in (0..older).rev() {
+            // The oldest is replaced; a missing one is nothing to move.
+            let (Ok(()) | Err(_)) =
+                fs::rename(path(&self.dir, number), path(&self.dir, number + 1));
+        }
+    }
+}
+
+fn append(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path(dir, 0))
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+/// Where a file of the log is; 0 is the newest.
+pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
+    if number == 0 { dir.join(LOG) } else { dir.join(format!("{LOG}.{number}")) }
+}
+
+/// How many bytes of the log in `dir` had to make room for newer ones.
+pub(crate) fn dropped(dir: &Path) -> u64 {
+    let text = fs::read_to_string(dir.join(DROPPED)).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+#[expect(clippy::disallowed_types, reason = "the times of log lines are for people")]
+fn now() -> String {
+    use std::time::SystemTime;
+
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    stamp(since.unwrap_or_default())
+}
+
+/// A moment after the beginning of 1970 as RFC 3339 says it.
+fn stamp(since: Duration) -> String {
+    let seconds = since.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March end with the day that only some have; 400 of them are 146,097 days.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day + 2) / 153;
+    let day = day - (153 * from_march + 2) / 5 + 1;
+    let (month, more) = if from_march < 10 { (from_march + 3, 0) } else { (from_march - 9, 1) };
+    let year = year + era * 400 + more;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let nanos = since.subsec_nanos();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// The program. Its arguments are the shim's; the last is the directory of the container.
+#[cfg(keeper)]
+fn main() -> std::process::ExitCode {
+    let Err(error) = run();
+    let (Ok(()) | Err(_)) = writeln!(io::stderr(), "keep the log: {error}");
+    std::process::ExitCode::FAILURE
+}
+
+/// Returns only with an error.
+#[cfg(keeper)]
+fn run() -> io::Result<std::convert::Infallible> {
+    use std::os::unix::process::CommandExt as _;
+
+    let missing = || io::Error::from(ErrorKind::InvalidInput);
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let [name, args @ ..] = words.as_slice() else { return Err(missing()) };
+    let dir = args.last().ok_or_else(missing)?;
+    let told = std::env::var(KEEP).map_err(|_| missing())?;
+    let numbers: Option<Vec<u64>> = told.split(',').map(|word| word.parse().ok()).collect();
+    let numbers = numbers.ok_or_else(missing)?;
+    let &[init, stdout, stderr, program, bytes_max, files_max] = numbers.as_slice() else {
+        return Err(missing());
+    };
+    let sources = Sources { init: take(init)?, streams: [take(stdout)?, take(stderr)?] };
+    let files_max = u32::try_from(files_max).map_err(io::Error::other)?;
+    keep(&Path::new(dir).join(LOGS), Limits { bytes_max, files_max }, sources)?;
+    // The descriptor, so that it is the very program that began, whatever lies in its place now.
+    let mut shim = std::process::Command::new(format!("/proc/self/fd/{program}"));
+    Err(shim.arg0(name).args(args).env_clear().env(ENDED, "1").exec())
+}
+
+/// Takes a descriptor that this process was given.
+#[cfg(keeper)]
+fn take(number: u64) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd as _;
+
+    let number = i32::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the shim left it open for this program, which takes each of them once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests;
