@@ -121,13 +121,13 @@ pub struct State {
 impl State {
     /// The pause between two rounds of gossip: what the mesh's settings say, else by its size.
     ///
-    /// What gossip costs a node grows with the number of nodes and falls with the pause; the steps keep it near 50 KB/s.
-    /// Detection does not depend on it, see [`crate::membership`].
+    /// What gossip costs a node grows with the number of nodes and falls with the pause; the steps keep it near 50 KB/s. Nothing
+    /// urgent waits for it: detection does not depend on it, see [`crate::membership`], and claims go directly to those whom
+    /// they concern. So it is not quicker in small meshes, where it would be most of what an idle agent does.
     #[must_use]
     pub fn gossip_interval(&self) -> Duration {
         let by_size = match self.nodes.len() {
-            0..=30 => 250,
-            31..=100 => 500,
+            0..=100 => 500,
             101..=500 => 1_000,
             _ => 2_000,
         };

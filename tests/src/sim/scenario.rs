@@ -28,8 +28,7 @@ fn quiet(seed: u64, n_hosts: usize, rules: Rules) -> World {
     plan.delay = 200;
     plan.jitter = 300;
     plan.gossip_interval = match n_hosts {
-        0..=30 => 250 * MILLI,
-        31..=100 => 500 * MILLI,
+        0..=100 => 500 * MILLI,
         _ => SECOND,
     };
     plan.fetch = 500 * MILLI;
