@@ -5,6 +5,7 @@
 //! kernel and of the apps themselves, and of the agents only where their word is what is tested.
 
 pub(crate) mod apps;
+mod containers;
 mod everyday;
 mod faults;
 mod keys;
@@ -52,6 +53,7 @@ const GROUPS: &[Group] = &[
     operators::GROUP,
     keys::GROUP,
     faults::GROUP,
+    containers::GROUP,
     nemesis::GROUP,
 ];
 

@@ -54,6 +54,8 @@ pub(crate) struct Fetcher<I, B> {
     images: Arc<I>,
     blobs: Arc<B>,
     refusals: Refusals,
+    /// What people should know.
+    news: mpsc::Sender<String>,
     under_way: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What somebody brings here ahead of time, and what ends that.
     ahead: Mutex<BTreeMap<String, CancellationToken>>,
@@ -61,11 +63,17 @@ pub(crate) struct Fetcher<I, B> {
 }
 
 impl<I: Images, B: Blobs> Fetcher<I, B> {
-    pub(crate) const fn new(images: Arc<I>, blobs: Arc<B>, refusals: Refusals) -> Self {
+    pub(crate) const fn new(
+        images: Arc<I>,
+        blobs: Arc<B>,
+        refusals: Refusals,
+        news: mpsc::Sender<String>,
+    ) -> Self {
         Self {
             images,
             blobs,
             refusals,
+            news,
             under_way: Mutex::new(BTreeMap::new()),
             ahead: Mutex::new(BTreeMap::new()),
             room_ahead: Semaphore::const_new(AHEAD_AT_ONCE),
@@ -81,9 +89,13 @@ impl<I: Images, B: Blobs> Fetcher<I, B> {
         };
         let _turn = turn.lock().await;
         for _ in 0..ROUNDS_MAX {
-            let missing = self.images.missing(digest).await?;
+            let missing = self.images.missing(digest).await;
+            self.tell_of_damage();
+            let missing = missing?;
             if missing.is_empty() {
-                match self.images.unpack(digest).await {
+                let unpacked = self.images.unpack(digest).await;
+                self.tell_of_damage();
+                match unpacked {
                     Ok(()) => return Ok(()),
                     // The damaged blob is gone now: the next round fetches it again.
                     Err(ImageError::Digest { .. } | ImageError::Missing(_)) => continue,
@@ -96,12 +108,24 @@ impl<I: Images, B: Blobs> Fetcher<I, B> {
                     // Damaged at the peer or on the way: the next round asks again, and perhaps somebody else.
                     Err(EnsureError::Image(error @ ImageError::Digest { .. })) => {
                         self.refusals.refuse(Reason::BlobDigest, "a peer", error);
+                        self.tell(format!("a peer gave {blob} with wrong bytes: asked again"));
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
         Err(EnsureError::Incomplete(digest.to_owned()))
+    }
+
+    fn tell_of_damage(&self) {
+        for blob in self.images.damaged() {
+            self.tell(format!("{blob} was damaged on this node's disk: fetched again from a peer"));
+        }
+    }
+
+    fn tell(&self, text: String) {
+        // Full when the news are many; the log has them all.
+        drop(self.news.try_send(text));
     }
 
     /// Brings an image here that is not needed yet, and tries again for a while when it cannot be had. `seed` keeps the nodes

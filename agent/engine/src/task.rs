@@ -38,6 +38,8 @@ const COMMANDS: usize = 128;
 const SUBMISSIONS: usize = 256;
 /// Reports that wait: starts are limited to a few at a time, ends and probes come as containers do.
 const REPORTS: usize = 256;
+/// News that wait; more are in the log only.
+const NEWS: usize = 32;
 /// Without a deadline the task looks at the clock so often.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -114,7 +116,8 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let (reports, report_inbox) = mpsc::channel(REPORTS);
     let (images, blobs) = (Arc::clone(&parts.images), Arc::clone(&parts.blobs));
-    let fetcher = Arc::new(Fetcher::new(images, blobs, parts.refusals.clone()));
+    let (news, news_inbox) = mpsc::channel(NEWS);
+    let fetcher = Arc::new(Fetcher::new(images, blobs, parts.refusals.clone(), news));
     let tools = Tools { runtime: Arc::clone(&parts.runtime), fetcher, reports };
     let (done, done_inbox) = mpsc::channel(REPORTS);
     let disk = Disk::start(Arc::clone(&parts.store), done, tasks);
@@ -124,6 +127,7 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
         clock: config.clock,
         parts,
         tools,
+        news: news_inbox,
         disk,
         tasks: tasks.clone(),
         replicas: Replicas::default(),
@@ -148,6 +152,8 @@ struct Task<W: World> {
     clock: Clock,
     parts: Parts<W>,
     tools: Tools<W::Runtime, W::Images, W::Blobs>,
+    /// What people should know and nobody waits for.
+    news: mpsc::Receiver<String>,
     disk: Disk,
     tasks: Tasks,
     replicas: Replicas,
@@ -181,6 +187,10 @@ impl<W: World> Task<W> {
                 Some(report) = reports.recv() => Some(self.take_report(report)),
                 Some(ended) = inboxes.runtime.recv() => self.take_ended(&ended),
                 Some(event) = inboxes.gossip.recv() => Some(from_gossip(event)),
+                Some(text) = self.news.recv() => {
+                    self.tell_news(vec![text]);
+                    None
+                }
                 Some(command) = commands.recv() => self.obey(command).await,
                 else => return,
             };

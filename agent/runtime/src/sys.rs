@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, SysconfVar, fork, sysconf};
 use seccompiler::BpfProgramRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -156,6 +156,19 @@ pub(crate) fn trim_memory() {
     // SAFETY: only touches the allocator's own free lists.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Takes a constant of this program out of memory; where it is needed again, the kernel reads it from the program's file.
+pub(crate) fn put_away(constant: &'static [u8]) {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|len| usize::try_from(len).ok()).unwrap_or(4096);
+    let skipped = constant.as_ptr().align_offset(page);
+    let Some(pages) = constant.get(skipped..) else { return };
+    let len = pages.len() / page * page;
+    // SAFETY: whole pages of what nobody writes to. They are a private map of a file, so what is read there later is the same.
+    unsafe {
+        libc::madvise(pages.as_ptr().cast_mut().cast(), len, libc::MADV_DONTNEED);
     }
 }
 

@@ -3,7 +3,6 @@
 //! Memory is the proportional share that the kernel tells (PSS): pages that several processes share are divided among them.
 //! The processor time is that of the last part of the wait, when all that follows a start is over.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -100,13 +99,14 @@ fn ticks_of(host: &Host) -> Result<u64> {
     Ok(fields.split_whitespace().skip(11).take(4).filter_map(|one| one.parse::<u64>().ok()).sum())
 }
 
-/// The shims of a host: the processes of its program that are not its agent, and not on their way to be one of a health check.
+/// The shims of a host: what was started as its program to be one, and is not on its way to be one of a health check. What they
+/// run by now is another program.
 fn shims(host: &Host) -> Vec<i32> {
-    let program = host.program();
+    let program = host.program().to_string_lossy().into_owned();
     let is_shim = |pid: &i32| {
-        let runs = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
         let words = process::read(*pid, "cmdline");
-        runs && words.split('\0').nth(1) == Some("shim") && !words.contains("/exec-")
+        let started_as = words.split('\0').take(2).collect::<Vec<_>>();
+        started_as == [program.as_str(), "shim"] && !words.contains("/exec-")
     };
     process::all().filter(is_shim).collect()
 }

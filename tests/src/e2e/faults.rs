@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::apps::{App, remove};
-use super::{Group, Story};
+use super::{Group, Story, note};
 use crate::lab::{Lab, PATIENCE, pause, until};
 
 pub(super) const GROUP: Group = Group {
@@ -16,6 +16,7 @@ pub(super) const GROUP: Group = Group {
     stories: &[
         Story { name: "a full disk refuses in words, and goes on when there is room", run: full },
         Story { name: "what cannot run says why where people look", run: reasons },
+        Story { name: "single bytes of a store turn over", run: flipped },
     ],
 };
 
@@ -99,4 +100,35 @@ fn reasons(lab: &mut Lab) -> Result<()> {
         remove(lab, name)?;
     }
     Ok(())
+}
+
+/// A byte of the store's log turns over, each time somewhere else: who it is, what it runs and what it knows stay the same.
+fn flipped(lab: &mut Lab) -> Result<()> {
+    const PLACES: usize = 8;
+    let app = App::new("kept", 3, None).deployed("placement: {max_replicas_per_node: 1}\n");
+    app.place(lab)?;
+    let (node, before) = (lab.host(2)?.node(), lab.host(2)?.containers_of("kept"));
+    let mut n_told = 0;
+    for place in 0..PLACES {
+        lab.host_mut(2)?.kill_agent()?;
+        let log = lab.host(2)?.data().join("store/db");
+        let mut bytes = fs::read(&log)?;
+        // The end of the file is room that was never written to.
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        let byte = bytes.get_mut(used * (2 * place + 1) / (2 * PLACES));
+        *byte.context("the store is empty")? ^= 0x10;
+        fs::write(&log, bytes)?;
+        lab.host_mut(2)?.start(&["run"])?;
+        lab.until_serving(2)?;
+        lab.until_alive(3)?;
+        lab.until_ready("kept", 3)?;
+        until(PATIENCE, "it knows the app", || Ok(lab.ctl_at(2, &["ps", "kept"])?.code == 0))?;
+        ensure!(lab.host(2)?.node() == node, "it is another node");
+        ensure!(lab.host(2)?.containers_of("kept") == before, "its container was started again");
+        let told = lab.ctl_at(2, &["events"])?.done()?.out;
+        n_told += usize::from(told.contains("catalogue was lost") || told.contains("lost its end"));
+    }
+    note(&format!("{n_told} of {PLACES} bytes mattered, and were told of"));
+    ensure!(n_told > 0, "no damage was found");
+    app.remove(lab)
 }

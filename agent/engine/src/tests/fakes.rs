@@ -170,6 +170,8 @@ pub(super) struct FakeImages {
     pub(super) here: Mutex<BTreeSet<String>>,
     /// Blobs that are here, and that unpacking finds damaged.
     pub(super) rotten: Mutex<BTreeSet<String>>,
+    /// Found rotten, and not told yet.
+    pub(super) damaged: Mutex<Vec<String>>,
     /// Images that this host cannot use at all.
     pub(super) unusable: Mutex<BTreeSet<String>>,
 }
@@ -218,12 +220,17 @@ impl Images for FakeImages {
         Err(ImageError::Missing(digest.to_owned()))
     }
 
+    fn damaged(&self) -> Vec<String> {
+        std::mem::take(&mut self.damaged.lock().unwrap())
+    }
+
     async fn unpack(&self, digest: &str) -> Result<(), ImageError> {
         let mut layers = self.layers.get(digest).into_iter().flatten();
         let mut rotten = self.rotten.lock().unwrap();
         if let Some(layer) = layers.find(|layer| rotten.remove(*layer)) {
             self.log.note(format!("damaged {layer}"));
             self.here.lock().unwrap().remove(layer);
+            self.damaged.lock().unwrap().push(layer.clone());
             return Err(ImageError::Digest { expected: layer.clone(), found: "rot".to_owned() });
         }
         self.log.note(format!("unpack {digest}"));

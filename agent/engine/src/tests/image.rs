@@ -20,6 +20,15 @@ fn take(bench: &Bench, blob: &str) {
     bench.parts.blobs.peers.lock().unwrap().remove(blob);
 }
 
+async fn texts(bench: &Bench) -> Vec<String> {
+    let mut events = bench.handle.events(100, false).await;
+    let mut texts = Vec::new();
+    while let Some(event) = events.recv().await {
+        texts.push(event.text);
+    }
+    texts
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_container_starts_when_its_image_has_come_from_a_peer() {
     let mut bench = Plan::new().start();
@@ -49,6 +58,8 @@ async fn a_blob_that_arrives_damaged_is_fetched_again() {
     assert_eq!(bench.log.count("refuse"), 1);
     assert_eq!(bench.log.count(&format!("fetch {}", LAYERS[0])), 2);
     assert_eq!((bench.log.count("fetch"), bench.log.count("start")), (4, 1));
+    let told = format!("a peer gave {} with wrong bytes: asked again", LAYERS[0]);
+    assert!(texts(&bench).await.contains(&told));
     bench.stop().await;
 }
 
@@ -60,6 +71,11 @@ async fn a_blob_that_is_found_damaged_here_is_fetched_again() {
     bench.parts.images.rotten.lock().unwrap().extend(LAYERS.map(str::to_owned));
     bench.place(service(1)).await;
     assert_eq!((bench.log.count("damaged"), bench.log.count("fetch")), (2, 2));
+    let texts = texts(&bench).await;
+    for layer in LAYERS {
+        let told = format!("{layer} was damaged on this node's disk: fetched again from a peer");
+        assert!(texts.contains(&told), "{texts:?}");
+    }
     bench.stop().await;
 }
 
@@ -85,11 +101,7 @@ async fn what_nobody_has_is_looked_for_again() {
     let release = bench.author.release(0, service(1));
     bench.submit(release).await.unwrap();
     bench.done(&format!("fetch {}", LAYERS[1]), 2).await;
-    let mut events = bench.handle.events(100, false).await;
-    let mut texts = Vec::new();
-    while let Some(event) = events.recv().await {
-        texts.push(event.text);
-    }
+    let texts = texts(&bench).await;
     let expected = format!("cannot start: no reachable node has {}", LAYERS[1]);
     assert!(texts.contains(&expected), "{texts:?}");
     give(&bench, LAYERS[1], [Give::Half, Give::Whole]);
@@ -162,7 +174,8 @@ async fn what_was_not_to_be_had_ahead_of_time_is_tried_again() {
     let bench = Plan::new().start();
     take(&bench, LAYERS[1]);
     let (images, blobs) = (Arc::clone(&bench.parts.images), Arc::clone(&bench.parts.blobs));
-    let fetcher = Arc::new(Fetcher::new(images, blobs, Refusals::new()));
+    let (news, _unheard) = tokio::sync::mpsc::channel(1);
+    let fetcher = Arc::new(Fetcher::new(images, blobs, Refusals::new(), news));
     for seed in 0..2 {
         let fetcher = Arc::clone(&fetcher);
         bench.tasks.spawn("prefetch", async move { fetcher.ensure_ahead(IMAGE, seed).await });

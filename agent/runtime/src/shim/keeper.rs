@@ -22,7 +22,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ fn wait(init: &OwnedFd, streams: &[Option<File>; 2]) -> io::Result<bool> {
     // The kernel passes over negative descriptors.
     let of = |fd| PollFd { fd, events: POLLIN, revents: 0 };
     let [stdout, stderr] = streams;
-    let stream = |stream: &Option<File>| of(stream.as_ref().map_or(-1, |file| file.as_raw_fd()));
+    let stream = |stream: &Option<File>| of(stream.as_ref().map_or(-1, AsRawFd::as_raw_fd));
     let mut fds = [of(init.as_raw_fd()), stream(stdout), stream(stderr)];
     // SAFETY: the kernel writes into as many entries as are passed, which outlive the call.
     let ready = unsafe { poll(fds.as_mut_ptr(), 3, -1) };

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::sys;
+
 /// What the build script made of `keeper.rs`.
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keeper"));
 
@@ -24,6 +26,8 @@ pub(crate) fn install(dir: &Path) -> io::Result<PathBuf> {
         fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o700))?;
         temporary.as_file().sync_all()?;
         temporary.persist(&path).map_err(|error| error.error)?;
+        // A megabyte that is needed once.
+        sys::put_away(PROGRAM);
     }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
