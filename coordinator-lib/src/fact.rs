@@ -95,6 +95,8 @@ pub struct NodeFacts {
     pub version: String,
     /// True when the agent announced that it restarts now, so that its silence means nothing for a while.
     pub restarting: bool,
+    /// How far the node finds its wall clock ahead of the mesh's, in milliseconds; behind when negative. Zero when it is about right.
+    pub clock_off_ms: i64,
 }
 
 /// One thing a node says.

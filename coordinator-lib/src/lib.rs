@@ -7,6 +7,7 @@
 //! machines that put them together.
 
 pub mod catalogue;
+pub mod clocks;
 pub mod event;
 pub mod fact;
 pub mod id;

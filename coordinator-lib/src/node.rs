@@ -4,6 +4,7 @@
 //! [`Input::Wake`]. Nothing here waits, fails or looks at the world, so the simulator runs this very code.
 
 mod caution;
+mod clock;
 mod io;
 mod records;
 mod show;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub use self::io::{Config, Input, Output, Ticket};
 use self::records::Desk;
 use crate::catalogue::{Catalogue, Entry, State};
+use crate::clocks::Finding;
 use crate::event::{Event, Severity, Subject};
 use crate::fact::{Claim, Fact, FactKey, NodeFacts};
 use crate::id::{Incarnation, NodeId, SlotId};
@@ -67,6 +69,8 @@ pub struct Node {
     first_heard: Option<Instant>,
     warm: bool,
     deaths: VecDeque<Instant>,
+    /// What was said last of this node's wall clock.
+    clock: Finding,
     down: BTreeSet<NodeId>,
     watched: BTreeSet<NodeId>,
     published_root: Option<u64>,
@@ -101,6 +105,7 @@ impl Node {
             first_heard: None,
             warm: false,
             deaths: VecDeque::new(),
+            clock: Finding::default(),
             down: BTreeSet::new(),
             watched: BTreeSet::new(),
             published_root: None,
@@ -278,6 +283,7 @@ impl Node {
                 self.begin(now, out);
                 true
             }
+            Input::Clock(finding) => self.on_clock(wall, finding, out),
             Input::Restarting => {
                 out.push(Output::Publish(Fact::Node(NodeFacts {
                     restarting: true,

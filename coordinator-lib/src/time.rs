@@ -42,6 +42,7 @@ impl Add<Duration> for Instant {
 
 /// Milliseconds since the Unix epoch on somebody's wall clock.
 ///
-/// Wall clocks may be arbitrarily wrong: this orders concurrent edits and is shown to people, and decides nothing else.
+/// Wall clocks may be arbitrarily wrong: this orders concurrent edits and is shown to people, and decides nothing else. What most
+/// of them say ([`crate::clocks`]) ends join tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WallTime(pub u64);

@@ -134,7 +134,13 @@ impl Agent {
         let (sender, heard) = watch::channel(Heard::default());
         tasks.spawn("listener", listen(events, sender));
         let capacity = Reservation::default();
-        let facts = NodeFacts { name, capacity, version: "0.1.0".to_owned(), restarting: false };
+        let facts = NodeFacts {
+            name,
+            capacity,
+            version: "0.1.0".to_owned(),
+            restarting: false,
+            clock_off_ms: 0,
+        };
         handle.publish(Fact::Node(facts)).await;
         for index in 0..n_facts {
             handle.publish(Fact::Claim(claim(number, index)?)).await;

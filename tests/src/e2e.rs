@@ -5,6 +5,7 @@
 //! kernel and of the apps themselves, and of the agents only where their word is what is tested.
 
 pub(crate) mod apps;
+mod clocks;
 mod containers;
 mod everyday;
 mod faults;
@@ -13,8 +14,10 @@ mod members;
 mod nemesis;
 mod operators;
 mod power;
+mod readme;
 mod restarts;
 mod splits;
+mod strangers;
 mod traffic;
 
 use std::collections::BTreeSet;
@@ -37,12 +40,13 @@ struct Story {
 #[derive(Debug, Clone, Copy)]
 struct Group {
     name: &'static str,
-    /// How many hosts have joined when a story begins.
+    /// How many hosts have joined when a story begins; none when its stories make labs of their own.
     n_hosts: usize,
     stories: &'static [Story],
 }
 
 const GROUPS: &[Group] = &[
+    readme::GROUP,
     everyday::GROUP,
     traffic::GROUP,
     restarts::GROUP,
@@ -52,6 +56,8 @@ const GROUPS: &[Group] = &[
     members::GROUP,
     operators::GROUP,
     keys::GROUP,
+    strangers::GROUP,
+    clocks::GROUP,
     faults::GROUP,
     containers::GROUP,
     nemesis::GROUP,
@@ -61,6 +67,12 @@ const GROUPS: &[Group] = &[
 #[must_use]
 pub fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    // What hosts of a lab have for a service manager calls this program.
+    if let [first, typed @ ..] = wanted.as_slice()
+        && first == "--systemctl"
+    {
+        return lab::service::main(typed);
+    }
     if wanted.iter().any(|word| word == "--list") {
         for (group, story) in all() {
             say(&format!("{}: {}", group.name, story.name));

@@ -4,6 +4,7 @@
 //! its connections closed ([`Handle::recheck`]). Everything has a bound: connections in all and from one address, the time until
 //! a handshake is done, the length of a message, the time until an answer.
 
+mod challenge;
 mod connection;
 mod events;
 mod gate;
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
-use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::Overview;
+use mesh_ports::clock::WallClock;
 use mesh_ports::control::{Admission, Control};
 use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::Event;
@@ -42,11 +43,12 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::{CommonState, ServerConfig};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::transport::Server;
+use tonic::{Response, Status};
 use tower::layer::layer_fn;
 use tracing::warn;
 
+use self::challenge::Challenges;
 use self::connection::Connection;
 use self::gate::Gate;
 use self::listen::Listener;
@@ -56,6 +58,7 @@ use self::watch::Watch;
 use crate::client::PeerPool;
 use crate::convert::MESSAGE_LEN_MAX;
 use crate::dial::{CALLS_MAX, CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::status;
 
 /// Connections that are through their handshake and wait to be served: served at once, so a few are enough.
 const ACCEPTED: usize = 16;
@@ -105,8 +108,8 @@ pub struct Parts<W: Wiring> {
     pub peers: PeerPool,
     /// Where peers' messages go; shared with the pool.
     pub events: mpsc::Sender<Event>,
-    /// The wall clock, for the expiry of operators' signed requests.
-    pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+    /// What time it is, for peers and operators who want to know.
+    pub clock: Arc<dyn WallClock>,
     /// Which life of the agent the heartbeats speak of.
     pub incarnation: Arc<dyn Fn() -> Incarnation + Send + Sync>,
     /// Counts what is refused.
@@ -177,6 +180,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// No secret could be made.
+    #[error("this host gives no random numbers")]
+    Random(#[source] io::Error),
 }
 
 /// A server that serves.
@@ -235,6 +241,13 @@ impl<W: Wiring> Shared<W> {
         view.ok_or_else(|| Status::unavailable("this agent is stopping"))
     }
 
+    /// An answer to an operator, with the time of the mesh beside it: the operator's own clock need not be right.
+    fn timed<T>(&self, answer: T) -> Response<T> {
+        let mut answer = Response::new(answer);
+        status::tell_time(answer.metadata_mut(), self.parts.clock.mesh());
+        answer
+    }
+
     /// What was refused since the start of this agent, and how often.
     fn refused(&self) -> BTreeMap<String, u64> {
         let counts = self.refusals.counts().into_iter();
@@ -266,6 +279,7 @@ pub async fn serve<W: Wiring>(
     parts: Parts<W>,
     tasks: &Tasks,
 ) -> Result<Bound, ServeError> {
+    let challenges = Challenges::new().map_err(ServeError::Random)?;
     let bind = |source| ServeError::Bind { address: config.listen, source };
     let tcp = TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = tcp.local_addr().map_err(bind)?;
@@ -277,7 +291,8 @@ pub async fn serve<W: Wiring>(
     let listener = Listener::new(&config, Arc::clone(&registry), (directory, refusals), accepted);
     tasks.spawn_vital("accept", listener.run(tcp, tasks.clone()));
     let watch = Watch::new(parts.refusals.clone(), Arc::clone(&parts.directory));
-    let service = service(config, parts, tasks);
+    let orders = Orders::new(config.node, Arc::clone(&parts.requests), challenges);
+    let service = service(config, parts, orders, tasks);
     let stopping = tasks.stopping().clone();
     tasks.spawn_to_end("serve", async move {
         let connections = ReceiverStream::new(connections);
@@ -301,9 +316,13 @@ pub async fn serve<W: Wiring>(
     Ok(Bound { address, handle })
 }
 
-fn service<W: Wiring>(config: Config, parts: Parts<W>, tasks: &Tasks) -> Service<W> {
+fn service<W: Wiring>(
+    config: Config,
+    parts: Parts<W>,
+    orders: Orders,
+    tasks: &Tasks,
+) -> Service<W> {
     let gate = Gate::new(Arc::clone(&parts.directory));
-    let orders = Orders::new(config.node, Arc::clone(&parts.requests), Arc::clone(&parts.clock));
     Service(Arc::new(Shared {
         refusals: parts.refusals.clone(),
         parts,

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_coordinator::id::NodeId;
+use mesh_coordinator::time::WallTime;
 use mesh_ports::control::{JoinError, SubmitError};
 use mesh_ports::runtime::{ContainerError, ImageError};
 use mesh_telemetry::{Chain, Reason};
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tracing::error;
 
@@ -15,6 +17,8 @@ use crate::convert::Malformed;
 
 /// The metadata key that names the node that could not be reached.
 const NODE: &str = "mesh-node";
+/// The metadata key under which an agent tells the time of the mesh, in milliseconds since the Unix epoch.
+const TIME: &str = "mesh-time";
 
 /// What a removed key is told as long as its connection is open.
 pub(crate) const REMOVED: &str = "this key was removed from the mesh";
@@ -114,6 +118,16 @@ pub(crate) fn name(status: &mut Status, node: NodeId) {
     if let Ok(text) = node.to_string().parse() {
         status.metadata_mut().insert(NODE, text);
     }
+}
+
+/// Says what time it is.
+pub(crate) fn tell_time(metadata: &mut MetadataMap, time: WallTime) {
+    metadata.insert(TIME, MetadataValue::from(time.0));
+}
+
+/// What time it is where the answer came from; `None` when it does not say.
+pub(crate) fn time(metadata: &MetadataMap) -> Option<WallTime> {
+    metadata.get(TIME)?.to_str().ok()?.parse().ok().map(WallTime)
 }
 
 /// What this host could not do: without room on its disk the caller can do something about it, and reads why.

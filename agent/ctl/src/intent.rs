@@ -12,8 +12,8 @@ use crate::mesh::{CallError, Mesh, NEEDS_ROLE};
 use crate::output::of;
 use crate::ui::Ui;
 
-/// Now, by this machine's wall clock: orders concurrent edits, and decides nothing else.
-pub(crate) fn now() -> WallTime {
+/// Now, by this machine's wall clock: for agents that do not tell the time of the mesh.
+pub(crate) fn own_clock() -> WallTime {
     WallTime(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
 }
 
@@ -24,14 +24,14 @@ pub(crate) struct Author {
     pub(crate) mesh: MeshId,
     /// The operator's key.
     pub(crate) key: PublicKey,
-    /// The author's wall clock.
+    /// The time of the mesh.
     pub(crate) now: WallTime,
 }
 
 impl Author {
     /// The operator, now.
-    pub(crate) fn of<M: Mesh>(mesh: &M) -> Self {
-        Self { mesh: mesh.mesh(), key: mesh.operator(), now: now() }
+    pub(crate) async fn of<M: Mesh>(mesh: &M) -> Result<Self, CallError> {
+        Ok(Self { mesh: mesh.mesh(), key: mesh.operator(), now: mesh.now().await? })
     }
 
     /// The record that says `body` and follows `parent`.
@@ -58,7 +58,7 @@ pub(crate) async fn submit<M: Mesh>(mesh: &M, bodies: Vec<Body>) -> Result<Submi
 
 /// Writes them without handing them in.
 pub(crate) async fn write<M: Mesh>(mesh: &M, bodies: Vec<Body>) -> Result<Vec<Record>, Failure> {
-    let author = Author::of(mesh);
+    let author = Author::of(mesh).await?;
     let mut records = Vec::new();
     for body in bodies {
         let parent = mesh.record(&body.key()).await?;

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
+use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_ports::control::Submitted;
 use mesh_ports::runtime::{Exec, ExecInput, ExecOutput, Image, LogLine, LogQuery};
@@ -198,6 +199,8 @@ pub(crate) trait Mesh {
     fn mesh(&self) -> MeshId;
     /// The key with which records are signed.
     fn operator(&self) -> PublicKey;
+    /// The time of the mesh, as the agent that answers tells it: nothing depends on the clock of the operator's own machine.
+    async fn now(&self) -> Result<WallTime, CallError>;
     /// Who answers.
     async fn who(&self) -> Result<Who, CallError>;
     /// The mesh as that agent sees it.

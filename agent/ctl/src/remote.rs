@@ -14,6 +14,7 @@ use mesh_api::client::{
 };
 use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
 use mesh_coordinator::id::{MeshId, PublicKey, SlotId};
+use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_identity::keys::KeyPair;
 use mesh_identity::operator::{Context, Contexts};
@@ -90,7 +91,6 @@ impl Remote {
             mesh: self.context.mesh,
             tls_for: Arc::new(tls_for),
             signer: Arc::new(self.context.operator.clone()),
-            clock: Arc::new(intent::now),
         })
     }
 
@@ -189,6 +189,15 @@ impl Mesh for Remote {
 
     fn operator(&self) -> PublicKey {
         self.context.operator.public()
+    }
+
+    async fn now(&self) -> Result<WallTime, CallError> {
+        let told = self.client().await?.time();
+        if told.is_none() {
+            self.overview().await?;
+        }
+        // An agent of an older version does not tell.
+        Ok(told.or(self.client().await?.time()).unwrap_or_else(intent::own_clock))
     }
 
     async fn who(&self) -> Result<Who, CallError> {

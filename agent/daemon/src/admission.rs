@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use mesh_coordinator::catalogue::{Body, Entry, Invitation, Member, Record, RecordKey, Stamp};
+use mesh_coordinator::clocks::Span;
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey};
-use mesh_coordinator::time::WallTime;
 use mesh_engine::{Clock, Handle};
 use mesh_identity::invite::{self, Invitee};
 use mesh_identity::keys::NodeIdentity;
 use mesh_identity::record;
+use mesh_ports::clock::WallClock as _;
 use mesh_ports::control::{Admission, Admitted, Control, JoinError, JoinRequest};
 use mesh_ports::directory::{Directory, Signer, Standing};
 use mesh_ports::store::{Change, Store, StoreError, Table};
@@ -77,10 +78,12 @@ fn count(
     Ok(true)
 }
 
-/// Whether an invitation can still be redeemed at `now`.
-const fn check_expiry(invitation: &Invitation, now: WallTime) -> Result<(), JoinError> {
-    if now.0 > invitation.expires.0 {
-        return Err(JoinError::Expired { expired: invitation.expires.0, now: now.0 });
+/// Whether an invitation can still be redeemed at `now`. While nobody can say which of two clocks is right, it can by either; one
+/// that was ended never can.
+const fn check_expiry(invitation: &Invitation, now: Span) -> Result<(), JoinError> {
+    let has_ended = invitation.expires.0 == 0;
+    if has_ended || now.earliest.0 > invitation.expires.0 {
+        return Err(JoinError::Expired { expired: invitation.expires.0, now: now.earliest.0 });
     }
     Ok(())
 }
@@ -97,6 +100,7 @@ impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
             Standing::Member(_) => return Ok(self.welcome().await),
             Standing::Operator(_) | Standing::Recovery | Standing::Unknown => {}
         }
+        check_expiry(&invitation, self.clock.span())?;
         let taken = self
             .directory
             .peers()
@@ -121,7 +125,7 @@ impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
         Ok(self.welcome().await)
     }
 
-    /// The invitation, when it is valid here and now for this guest.
+    /// The invitation, when it is one for this guest here.
     async fn invitation(&self, request: &JoinRequest) -> Result<Invitation, JoinError> {
         let record = self.control.record(RecordKey::Invitation(request.invitation)).await;
         let Some(Body::Invitation(invitation)) = record.map(|entry| entry.record.body) else {
@@ -134,7 +138,6 @@ impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
         if !invite::verifies(&request.invitation, &invitee, &request.invited) {
             return Err(JoinError::Forged);
         }
-        check_expiry(&invitation, self.clock.wall())?;
         Ok(invitation)
     }
 
@@ -153,7 +156,7 @@ impl<S: Store, D: Directory, C: Control> Door<S, D, C> {
     fn member(&self, request: &JoinRequest) -> Result<Entry, JoinError> {
         let record = Record {
             mesh: self.mesh,
-            stamp: Stamp { generation: 1, written: self.clock.wall(), tie: 0 },
+            stamp: Stamp { generation: 1, written: self.clock.mesh(), tie: 0 },
             parent: None,
             author: self.identity.key(),
             body: Body::Member(Member {

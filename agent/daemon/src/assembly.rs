@@ -18,6 +18,7 @@ use mesh_identity::keys::NodeIdentity;
 use mesh_identity::{fact, record, request, tls};
 use mesh_network::bridge::{self, Bridge};
 use mesh_network::proxy::Proxy;
+use mesh_ports::clock::WallClock as _;
 use mesh_ports::control::Control;
 use mesh_ports::directory::{Directory, Signer, Standing};
 use mesh_ports::gossip::Gossip;
@@ -64,7 +65,7 @@ impl Seed {
         let mut catalogue = Catalogue::new(membership.mesh);
         catalogue.extend(records.clone());
         let directory = Arc::new(Live::new(membership.mesh, identity.node(), catalogue.state()));
-        let incarnation = life::begin(store.as_ref(), &home.life(), clock)
+        let incarnation = life::begin(store.as_ref(), &home.life(), &clock)
             .context("cannot begin another life")?;
         Ok(Self {
             identity,
@@ -88,7 +89,7 @@ impl Seed {
             control,
             directory: Arc::clone(&self.directory),
             store: Arc::clone(&self.store),
-            clock: self.clock,
+            clock: self.clock.clone(),
             refusals: self.refusals.clone(),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -132,8 +133,11 @@ impl Containers {
     }
 }
 
-/// Starts all parts of an agent in `tasks`, and returns the remote control of its engine.
-pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<Handle> {
+/// Starts all parts of an agent in `tasks`, and returns the remote control of its engine and what that knows of the mesh.
+pub(crate) async fn assemble(
+    config: &Config,
+    tasks: &Tasks,
+) -> anyhow::Result<(Handle, Arc<Live>)> {
     let seed = Seed::load(config).await?;
     let me = seed.identity.node();
     info!(node = %me, name = %seed.membership.name, version = env!("CARGO_PKG_VERSION"), "starting");
@@ -157,7 +161,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         mesh_engine::Config {
             node: node_config(&seed, containers.runtime.capacity()),
             records: seed.records.clone(),
-            clock: seed.clock,
+            clock: seed.clock.clone(),
             doubtful: seed.doubtful,
             news: seed.news.clone(),
         },
@@ -178,7 +182,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         Inboxes { runtime: containers.events, gossip: gossip_news, peers: peer_news },
         tasks,
     );
-    let (clock, pace) = (seed.clock, gossip.clone());
+    let (clock, pace) = (seed.clock.clone(), gossip.clone());
     let parts = server::Parts {
         control: Arc::new(handle.clone()),
         runtime: containers.runtime,
@@ -189,7 +193,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         requests: Arc::new(request::Codec),
         peers: pool,
         events: news,
-        clock: Arc::new(move || clock.wall()),
+        clock: Arc::new(clock.clone()),
         incarnation: Arc::new(move || gossip.incarnation()),
         refusals: seed.refusals.clone(),
     };
@@ -200,7 +204,7 @@ pub(crate) async fn assemble(config: &Config, tasks: &Tasks) -> anyhow::Result<H
         "address",
         tell_address(seed.identity, handle.clone(), advertised, seed.membership, clock),
     );
-    Ok(handle)
+    Ok((handle, seed.directory))
 }
 
 async fn serve_api(
@@ -254,14 +258,14 @@ async fn start_gossip(
         contact_interval: Duration::from_secs(10),
         medium: mesh_gossip::Medium::Udp,
     };
-    let (store, clock, life) = (Arc::clone(&seed.store), seed.clock, seed.home.life());
+    let (store, clock, life) = (Arc::clone(&seed.store), seed.clock.clone(), seed.home.life());
     let ports = mesh_gossip::Ports {
         directory: Arc::<Live>::clone(&seed.directory),
         sealer: Arc::<NodeIdentity>::clone(&seed.identity),
         facts: Arc::new(fact::Codec::new(Arc::clone(&seed.identity), seed.membership.mesh)),
         book: Arc::new(life::Book(Arc::clone(&seed.store))),
         next_incarnation: Arc::new(move || {
-            life::begin(store.as_ref(), &life, clock).map_err(std::io::Error::other)
+            life::begin(store.as_ref(), &life, &clock).map_err(std::io::Error::other)
         }),
         resolve: Arc::new(|address: String| {
             Box::pin(async move { mesh_api::resolve(&address).await })
@@ -317,6 +321,7 @@ fn node_config(seed: &Seed, capacity: mesh_coordinator::spec::Reservation) -> no
             capacity,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             restarting: false,
+            clock_off_ms: 0,
         },
         seed: seed_bytes,
     }
@@ -357,7 +362,7 @@ async fn tell_address(
         return;
     }
     let before = before.map(|entry| (entry.record.stamp.generation, entry.hash));
-    let told = match address::record(&identity, membership.mesh, &advertised, before, clock.wall())
+    let told = match address::record(&identity, membership.mesh, &advertised, before, clock.mesh())
     {
         Ok(record) => handle.submit(vec![record]).await.context("cannot store it").map(drop),
         Err(error) => Err(error),

@@ -24,9 +24,7 @@ pub(crate) fn init(config: &Config, init: &Init) -> anyhow::Result<()> {
     let now = Clock::new(config.wall_clock_offset_ms).wall();
     let root = KeyPair::generate().context("cannot make the root key")?;
     let recovery = KeyPair::generate().context("cannot make the recovery key")?;
-    let node = KeyPair::generate().context("cannot make the node's key")?;
-    node.save_new(&home.key()).context("cannot save the node's key")?;
-    let identity = NodeIdentity::new(node);
+    let identity = NodeIdentity::new(home.make_key()?);
     let name = init.node_name.clone().unwrap_or_else(|| host_name(identity.node()));
     let advertised = address::advertised(config, init.advertise.as_deref())?;
 
@@ -124,5 +122,7 @@ fn announce(
     println!("    {}", recovery::to_text(recovery).as_str());
     println!();
     println!("agentctl finds the mesh and the key of {} in {}.", init.operator, contexts.display());
-    println!("Next: `agentctl token create` prints the line that adds another server.");
+    // Without an agent that runs, agentctl finds nobody.
+    let first = if init.no_run { "`systemctl start agentmesh-agent`; then " } else { "" };
+    println!("Next: {first}`agentctl token create` prints the line that adds another server.");
 }

@@ -81,18 +81,8 @@ impl Home {
             );
         }
         // What is left of an attempt that did not come to its end.
-        for leftover in [self.key(), self.store()] {
-            let removed = if leftover.is_dir() {
-                fs::remove_dir_all(&leftover)
-            } else {
-                fs::remove_file(&leftover)
-            };
-            if let Err(error) = removed
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(error).with_context(|| format!("cannot remove {}", leftover.display()));
-            }
-        }
+        let store = self.store();
+        gone(fs::remove_dir_all(&store), &store)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -132,8 +122,33 @@ impl Home {
         Ok(Membership { mesh: MeshId(Hash(mesh.0)), name, advertise: file.advertise })
     }
 
+    /// A new key for this node.
+    pub(crate) fn make_key(&self) -> anyhow::Result<KeyPair> {
+        let path = self.key();
+        gone(fs::remove_file(&path), &path)?;
+        let key = KeyPair::generate().context("cannot make the node's key")?;
+        key.save_new(&path).context("cannot save the node's key")?;
+        Ok(key)
+    }
+
+    /// The key of an attempt to join whose answer may have been lost: the mesh knows it perhaps, and a token that was used by it is
+    /// not used twice. A new one when there was no such attempt.
+    pub(crate) fn key_to_join(&self) -> anyhow::Result<KeyPair> {
+        KeyPair::load(&self.key()).or_else(|_none_of_use| self.make_key())
+    }
+
     pub(crate) fn load_key(&self) -> anyhow::Result<KeyPair> {
         KeyPair::load(&self.key()).context("cannot load the node's key")
+    }
+}
+
+/// Whether something was removed, or was not there.
+fn gone(removed: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -168,4 +183,27 @@ pub(crate) fn host_name(id: NodeId) -> NodeName {
 fn unnamed() -> NodeName {
     #[expect(clippy::expect_used, reason = "a constant that a test of names covers")]
     "node".parse().expect("a valid name")
+}
+
+#[cfg(test)]
+mod tests {
+    //! A node that asks again asks as the same node.
+
+    use super::Home;
+
+    #[test]
+    fn whoever_joins_again_has_the_key_of_the_attempt_before_and_whoever_founds_has_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(&directory.path().join("data"));
+        home.prepare().unwrap();
+        let first = home.key_to_join().unwrap().public();
+        home.prepare().unwrap();
+        assert_eq!(home.key_to_join().unwrap().public(), first);
+        let founder = home.make_key().unwrap().public();
+        assert_ne!(founder, first);
+        assert_eq!(home.load_key().unwrap().public(), founder);
+        // Half a file, after a loss of power.
+        std::fs::write(home.key(), "mesh").unwrap();
+        assert_ne!(home.key_to_join().unwrap().public(), founder);
+    }
 }

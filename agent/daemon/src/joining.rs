@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use mesh_coordinator::catalogue::Catalogue;
 use mesh_engine::Clock;
 use mesh_identity::invite::{self, Invitee};
-use mesh_identity::keys::{KeyPair, NodeIdentity};
+use mesh_identity::keys::NodeIdentity;
 use mesh_identity::token::Token;
 use mesh_identity::{record, tls};
 use mesh_ports::control::JoinRequest;
@@ -27,16 +27,14 @@ pub(crate) fn join(config: &Config, join: &Join) -> anyhow::Result<()> {
     let token = Token::parse(&join.token).context("--token")?;
     let home = Home::new(&config.data_dir);
     home.prepare()?;
-    let keys = KeyPair::generate().context("cannot make the node's key")?;
-    keys.save_new(&home.key()).context("cannot save the node's key")?;
-    let identity = NodeIdentity::new(keys);
+    let identity = NodeIdentity::new(home.key_to_join()?);
     let name = join.node_name.clone().unwrap_or_else(|| host_name(identity.node()));
     let now = Clock::new(config.wall_clock_offset_ms).wall();
     let advertised = address::advertised(config, join.advertise.as_deref())?;
     let invitee = Invitee { mesh: token.mesh, key: identity.key(), name: name.clone() };
     let request = JoinRequest {
         key: identity.key(),
-        name: name.clone(),
+        name,
         invitation: token.invitation.public(),
         invited: invite::sign(&token.invitation, &invitee),
         address: address::record(&identity, token.mesh, &advertised, None, now)?,
@@ -53,11 +51,13 @@ pub(crate) fn join(config: &Config, join: &Join) -> anyhow::Result<()> {
 
     let mut catalogue = Catalogue::new(token.mesh);
     catalogue.extend(admitted.records.clone());
-    if !catalogue.state().nodes.contains_key(&identity.node()) {
+    // An earlier attempt whose answer was lost may have given it another name.
+    let member = catalogue.state().nodes.get(&identity.node());
+    let Some(name) = member.map(|member| member.name.clone()) else {
         bail!(
             "{address} answered, but its records do not make this node a member of the token's mesh"
         );
-    }
+    };
     let store = SledStore::open(&home.store()).context("cannot open the store")?;
     store
         .commit(mesh_engine::records::put(&admitted.records))
@@ -75,6 +75,9 @@ pub(crate) fn join(config: &Config, join: &Join) -> anyhow::Result<()> {
         .map(|genesis| genesis.name.to_string())
         .unwrap_or_default();
     announce(&mesh_name, &name.to_string(), &advertised, catalogue.state().nodes.len());
+    if join.no_run {
+        announce_start();
+    }
     Ok(())
 }
 
@@ -83,4 +86,9 @@ fn announce(mesh: &str, node: &str, advertised: &str, n_nodes: usize) {
     println!(
         "Joined the mesh {mesh} as the node {node} at {advertised}; it has {n_nodes} nodes now."
     );
+}
+
+#[expect(clippy::print_stdout, reason = "what the person at the terminal has to type")]
+fn announce_start() {
+    println!("Next: `systemctl start agentmesh-agent`.");
 }

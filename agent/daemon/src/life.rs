@@ -32,7 +32,7 @@ pub(crate) enum BeginError {
 pub(crate) fn begin(
     store: &impl Store,
     file: &Path,
-    clock: Clock,
+    clock: &Clock,
 ) -> Result<Incarnation, BeginError> {
     let stored = store.get(Table::Node, INCARNATION)?;
     let stored = stored.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
@@ -95,15 +95,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("life");
         let store = MemStore::new();
-        let first = begin(&store, &file, Clock::new(60_000)).unwrap();
+        let first = begin(&store, &file, &Clock::new(60_000)).unwrap();
         // The clock goes back by a minute from here on.
-        let second = begin(&MemStore::new(), &file, Clock::new(0)).unwrap();
+        let second = begin(&MemStore::new(), &file, &Clock::new(0)).unwrap();
         assert_eq!(second.0, first.0 + 1, "the file remembers");
         std::fs::write(&file, b"").unwrap();
-        let lost = begin(&store, &file, Clock::new(0)).unwrap();
+        let lost = begin(&store, &file, &Clock::new(0)).unwrap();
         assert_eq!(lost.0, first.0 + 1, "the store remembers");
         let number = (lost.0 + 100).to_be_bytes().to_vec();
         store.commit(vec![Change::Put(Table::Node, INCARNATION.to_vec(), number)]).unwrap();
-        assert_eq!(begin(&store, &file, Clock::new(0)).unwrap().0, lost.0 + 101);
+        assert_eq!(begin(&store, &file, &Clock::new(0)).unwrap().0, lost.0 + 101);
     }
 }

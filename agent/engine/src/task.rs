@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::Entry;
+use mesh_coordinator::clocks::Finding;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
+use mesh_coordinator::time::Instant;
 use mesh_coordinator::workload::Observed;
+use mesh_ports::clock::WallClock as _;
 use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
 use mesh_ports::gossip::{self, Gossip};
 use mesh_ports::network::{Backend, Publisher, Route};
@@ -42,6 +45,8 @@ const REPORTS: usize = 256;
 const NEWS: usize = 32;
 /// Without a deadline the task looks at the clock so often.
 const IDLE: Duration = Duration::from_secs(10);
+/// The pause between two looks at how far this node's wall clock is off.
+const JUDGE: Duration = Duration::from_secs(1);
 
 /// What the engine is told once.
 #[derive(Debug)]
@@ -136,6 +141,7 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
         journal: Journal::default(),
         waiting: BTreeMap::new(),
         n_tickets: 0,
+        judged: Instant::ZERO,
     };
     tasks.spawn_vital("engine", async move {
         let mut task = task;
@@ -163,6 +169,8 @@ struct Task<W: World> {
     journal: Journal,
     waiting: BTreeMap<Ticket, Reply>,
     n_tickets: u64,
+    /// When this node's wall clock was looked at last.
+    judged: Instant,
 }
 
 impl<W: World> Task<W> {
@@ -181,7 +189,7 @@ impl<W: World> Task<W> {
             // pause their heartbeats are as late as the deadline that would take them for dead.
             let input = tokio::select! {
                 biased;
-                Some(event) = inboxes.peers.recv() => Some(from_peer(event)),
+                Some(event) = inboxes.peers.recv() => Some(self.take_peer(event)),
                 Some(written) = done.recv() => Some(self.take_written(written)),
                 () = tokio::time::sleep_until(wake) => Some(Input::Wake),
                 Some(report) = reports.recv() => Some(self.take_report(report)),
@@ -197,12 +205,26 @@ impl<W: World> Task<W> {
             if let Some(input) = input {
                 self.step(input).await;
             }
+            if let Some(finding) = self.judge() {
+                self.step(Input::Clock(finding)).await;
+            }
         }
+    }
+
+    /// What there is to say anew of this node's wall clock.
+    fn judge(&mut self) -> Option<Finding> {
+        let now = self.clock.now();
+        if now.since(self.judged) < JUDGE {
+            return None;
+        }
+        self.judged = now;
+        let members = &self.node.state().nodes;
+        self.clock.judge(|node| members.contains_key(&node))
     }
 
     fn tell_news(&mut self, news: Vec<String>) {
         for text in news {
-            let (at, me) = (self.clock.wall(), self.node.id());
+            let (at, me) = (self.clock.mesh(), self.node.id());
             let (severity, subject) = (Severity::Warning, Subject::Node(me));
             self.tell(&Event { at, seen_by: me, severity, subject, text });
         }
@@ -235,7 +257,7 @@ impl<W: World> Task<W> {
     async fn step(&mut self, input: Input) {
         let is_beat = matches!(input, Input::Heard { .. });
         let mut out = Vec::new();
-        self.node.handle(self.clock.now(), self.clock.wall(), input, &mut out);
+        self.node.handle(self.clock.now(), self.clock.mesh(), input, &mut out);
         // Heartbeats are most of what arrives, and change nothing but the silence.
         let quiet = is_beat && out.is_empty();
         for output in out {
@@ -257,6 +279,19 @@ impl<W: World> Task<W> {
                 self.parts.publisher.lost(*node);
             }
             self.lost.clone_from(self.node.down());
+        }
+    }
+
+    fn take_peer(&self, event: peer::Event) -> Input {
+        match event {
+            peer::Event::Heard { node, incarnation, wall } => {
+                if let Some(wall) = wall {
+                    self.clock.hear(node, wall);
+                }
+                Input::Heard { node, incarnation }
+            }
+            peer::Event::Refused { node } => Input::Refused { node },
+            peer::Event::Said { from, message } => Input::Said { from, message },
         }
     }
 
@@ -357,14 +392,6 @@ impl<W: World> Task<W> {
         if let Some(reply) = self.waiting.remove(&ticket) {
             drop(reply.send(Ok(Submitted { stored_on, n_peers, refused })));
         }
-    }
-}
-
-fn from_peer(event: peer::Event) -> Input {
-    match event {
-        peer::Event::Heard { node, incarnation } => Input::Heard { node, incarnation },
-        peer::Event::Refused { node } => Input::Refused { node },
-        peer::Event::Said { from, message } => Input::Said { from, message },
     }
 }
 

@@ -7,8 +7,7 @@
 
 use mesh_coordinator::catalogue::SignedBytes;
 use mesh_coordinator::id::{Hash, PublicKey};
-use mesh_coordinator::time::WallTime;
-use mesh_ports::request::{Request, RequestCodec, RequestSigner};
+use mesh_ports::request::{Challenge, Request, RequestCodec, RequestSigner};
 use mesh_proto::v1;
 use prost::Message as _;
 
@@ -64,7 +63,7 @@ pub fn sign(operator: &KeyPair, request: &Request) -> SignedBytes {
         slot: request.slot.as_ref().map(wire::fact::write_slot),
         arguments: request.arguments.0.to_vec(),
         nonce: request.nonce.to_vec(),
-        expires_ms: request.expires.0,
+        challenge: request.challenge.0.to_vec(),
     };
     let bytes = statement.encode_to_vec();
     let signature = operator.sign(context::REQUEST, &bytes);
@@ -93,7 +92,7 @@ pub fn verify(signed: &SignedBytes) -> Result<Request, RequestError> {
         slot: statement.slot.map(wire::fact::read_slot).transpose().within("slot")?,
         arguments: Hash(wire::array("arguments", &statement.arguments)?),
         nonce: wire::array("nonce", &statement.nonce)?,
-        expires: WallTime(statement.expires_ms),
+        challenge: Challenge(wire::array("challenge", &statement.challenge)?),
     })
 }
 

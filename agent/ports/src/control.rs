@@ -111,7 +111,7 @@ pub enum JoinError {
     /// The signature does not belong to the invitation.
     #[error("the token does not fit its invitation")]
     Forged,
-    /// The redeemer's clock is past the expiry.
+    /// The time of the mesh is past the expiry.
     #[error(
         "the token expired at {expired} (Unix milliseconds), and it is {now} here: create a new one"
     )]

@@ -6,6 +6,7 @@ use std::future::Future;
 use bytes::Bytes;
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_coordinator::message::Message;
+use mesh_coordinator::time::WallTime;
 use tokio::sync::mpsc;
 
 /// What the connections to peers saw.
@@ -17,6 +18,8 @@ pub enum Event {
         node: NodeId,
         /// In which life.
         incarnation: Incarnation,
+        /// What its wall clock said; `None` when it did not say.
+        wall: Option<WallTime>,
     },
     /// A connection to a node was refused or reset: its host lives, its agent does not.
     Refused {

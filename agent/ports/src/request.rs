@@ -2,7 +2,6 @@
 
 use mesh_coordinator::catalogue::SignedBytes;
 use mesh_coordinator::id::{Hash, MeshId, NodeId, PublicKey, SlotId};
-use mesh_coordinator::time::WallTime;
 
 /// All that the signature of a request covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +20,15 @@ pub struct Request {
     pub arguments: Hash,
     /// Random, and never used again.
     pub nonce: [u8; 16],
-    /// After this moment of the target's wall clock the request is refused.
-    pub expires: WallTime,
+    /// What the target gave out a moment before the request was signed.
+    pub challenge: Challenge,
 }
+
+/// What an agent gives out to whoever wants to sign a request to it: the agent alone can tell that it is its own, and how old it is.
+///
+/// So no request depends on a wall clock, and none outlives the agent for which it was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Challenge(pub [u8; 24]);
 
 /// Signs requests in an operator's name.
 pub trait RequestSigner: Send + Sync + 'static {

@@ -224,7 +224,7 @@ pub struct Invitation {
     pub key: PublicKey,
     /// The one agent that may redeem it, and that counts its uses.
     pub redeemer: NodeId,
-    /// After this moment of the redeemer's wall clock it is not redeemed.
+    /// After this moment of the mesh's time it is not redeemed.
     pub expires: WallTime,
     /// How many nodes may join by it.
     pub uses: u32,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::catalogue::{Entry, Refusal};
+use crate::clocks::Finding;
 use crate::event::Event;
 use crate::fact::{Fact, FactKey, NodeFacts};
 use crate::id::{Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, SlotId};
@@ -33,6 +34,8 @@ pub struct Ticket(pub u64);
 pub enum Input {
     /// Everything that ran before was reported: decisions may begin.
     Began,
+    /// This node finds something else about its wall clock than before.
+    Clock(Finding),
     /// A container of an earlier life of this agent.
     Found {
         /// Whose replica it is.

@@ -257,14 +257,34 @@ impl Node {
                 self.name_of(self.config.me)
             )
         }));
+        problems.extend(self.clock_problems());
+        problems.extend(self.namesakes());
         problems
+    }
+
+    /// Members that have the same name: each joined on one side of a split, where nobody knew of the other.
+    fn namesakes(&self) -> Vec<String> {
+        let mut names: BTreeMap<&NodeName, Vec<String>> = BTreeMap::new();
+        for (id, node) in &self.catalogue.state().nodes {
+            names.entry(&node.name).or_default().push(id.to_string());
+        }
+        let several = names.into_iter().filter(|(_, ids)| ids.len() > 1);
+        several
+            .map(|(name, ids)| {
+                format!(
+                    "{} nodes are called {name}, since each joined without knowing of the other ({}): name them by their ids; `agentctl node rm` removes one, and it may join again under another name",
+                    ids.len(),
+                    ids.join(", ")
+                )
+            })
+            .collect()
     }
 
     fn is_quiet(&self, now: Instant) -> bool {
         self.clone().is_settled(now)
     }
 
-    fn name_of(&self, node: NodeId) -> NodeName {
+    pub(super) fn name_of(&self, node: NodeId) -> NodeName {
         let member = self.catalogue.state().nodes.get(&node).map(|member| member.name.clone());
         member.unwrap_or_else(|| self.config.facts.name.clone())
     }

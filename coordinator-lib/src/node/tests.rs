@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Config, Input, Node, Output, Ticket};
 use crate::catalogue::sample::{ROOT, Sample, key};
 use crate::catalogue::{Body, Entry, Member, OperatorRemoval, Release, Role, Run};
+use crate::clocks::Finding;
 use crate::fact::{Claim, Fact, NodeFacts, Phase};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::message::Message;
@@ -56,6 +57,7 @@ fn config(sample: &Sample) -> Config {
             capacity: Reservation { cpu: Cpu { millis: 4_000 }, memory: Bytes(1 << 30) },
             version: "0".to_owned(),
             restarting: false,
+            clock_off_ms: 0,
         },
         seed: 1,
     }
@@ -202,4 +204,42 @@ fn what_became_void_while_the_disk_wrote_is_refused() {
     assert_eq!(answer, Some((Vec::new(), vec![stop.hash])));
     assert!(out.contains(&Output::Erase(vec![stop.hash])), "its bytes are of no use");
     assert!(node.state().apps[&app].running);
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_to_the_others_and_once_to_people() {
+    let mut script = Script::new(Rules::ALL);
+    let off = |off_ms| Input::Clock(Finding { off_ms, doubt: None });
+    let mut said = |input| {
+        let mut out = Vec::new();
+        script.node.handle(script.now, WallTime(0), input, &mut out);
+        let facts = out.iter().find_map(|output| {
+            let Output::Publish(Fact::Node(facts)) = output else { return None };
+            Some(facts.clock_off_ms)
+        });
+        let n_events = out.iter().filter(|output| matches!(output, Output::Event(_))).count();
+        let problems = script.node.overview(script.now).problems;
+        (facts, n_events, problems.into_iter().filter(|it| it.contains("clock")).collect())
+    };
+    let warned: Vec<String> = said(off(3_600_000)).2;
+    assert_eq!(warned.len(), 1);
+    assert!(warned[0].starts_with("the wall clock of node is 1 h ahead of the mesh's: "));
+    let (facts, n_events, warned) = said(off(-12_000));
+    assert_eq!((facts, n_events), (Some(-12_000), 0), "it is still off");
+    assert!(warned[0].contains("12 s behind the mesh's"), "{warned:?}");
+    assert_eq!(said(off(0)), (Some(0), 1, vec![]));
+    let (facts, n_events, warned) =
+        said(Input::Clock(Finding { off_ms: 0, doubt: Some(Duration::from_secs(60)) }));
+    assert_eq!((facts, n_events), (None, 0));
+    assert!(warned[0].contains("1 min apart"), "{warned:?}");
+}
+
+#[test]
+fn what_another_node_says_of_its_clock_is_shown() {
+    let mut script = Script::new(Rules::ALL);
+    let facts = NodeFacts { clock_off_ms: -3_600_000, ..config(&Sample::new()).facts };
+    let (node, incarnation) = (script.peers[0], Incarnation(1));
+    script.hear(Input::Published { node, incarnation, fact: Fact::Node(facts) });
+    let problems = script.node.overview(script.now).problems;
+    assert!(problems.iter().any(|it| it.contains("the wall clock of a is 1 h behind")));
 }

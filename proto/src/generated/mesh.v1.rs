@@ -118,7 +118,7 @@ pub mod record {
         /// The one node that may redeem it, 10 bytes.
         #[prost(bytes = "vec", tag = "2")]
         pub redeemer: ::prost::alloc::vec::Vec<u8>,
-        /// Milliseconds since the Unix epoch by the redeemer's wall clock.
+        /// Milliseconds since the Unix epoch, by the time of the mesh.
         #[prost(uint64, tag = "3")]
         pub expires_ms: u64,
         #[prost(uint32, tag = "4")]
@@ -888,6 +888,9 @@ pub struct NodeFacts {
     pub version: ::prost::alloc::string::String,
     #[prost(bool, tag = "4")]
     pub restarting: bool,
+    /// How far the node finds its wall clock ahead of the mesh's; behind when negative, zero when it is about right.
+    #[prost(sint64, tag = "5")]
+    pub clock_off_ms: i64,
 }
 /// An operator's request to one agent, which may reach it through another.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -923,9 +926,9 @@ pub struct RequestStatement {
     /// 16 random bytes, never used again.
     #[prost(bytes = "vec", tag = "7")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
-    /// Milliseconds since the Unix epoch after which the request is refused.
-    #[prost(uint64, tag = "8")]
-    pub expires_ms: u64,
+    /// What the node that is asked gave out a moment before, 24 bytes: tells it how old the request is, without a wall clock.
+    #[prost(bytes = "vec", tag = "9")]
+    pub challenge: ::prost::alloc::vec::Vec<u8>,
 }
 /// Nothing to say.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -963,6 +966,12 @@ pub struct EventsQuery {
     pub tail: u32,
     #[prost(bool, tag = "2")]
     pub follow: bool,
+}
+/// What an agent gives out to whoever wants to sign a request to it: 24 bytes, for one minute.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChallengeAnswer {
+    #[prost(bytes = "vec", tag = "1")]
+    pub challenge: ::prost::alloc::vec::Vec<u8>,
 }
 /// Lines of one replica's log. The signed request covers the other fields by their hash.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1827,6 +1836,12 @@ pub struct SilentNode {
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }
+/// Which node is to be asked.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChallengeQuery {
+    #[prost(bytes = "vec", tag = "1")]
+    pub node: ::prost::alloc::vec::Vec<u8>,
+}
 /// The next bytes of an archive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArchivePiece {
@@ -2130,6 +2145,31 @@ pub mod operator_client {
             req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Operator", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A challenge of the node that is to be asked: the signature of the next request to it covers it.
+        pub async fn challenge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChallengeQuery>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChallengeAnswer>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mesh.v1.Operator/Challenge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mesh.v1.Operator", "Challenge"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn logs(
             &mut self,
             request: impl tonic::IntoRequest<super::LogsRequest>,
@@ -2268,6 +2308,11 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::EventsQuery>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
+        /// A challenge of the node that is to be asked: the signature of the next request to it covers it.
+        async fn challenge(
+            &self,
+            request: tonic::Request<super::ChallengeQuery>,
+        ) -> std::result::Result<tonic::Response<super::ChallengeAnswer>, tonic::Status>;
         /// Server streaming response type for the Logs method.
         type LogsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::LogLine, tonic::Status>,
@@ -2680,6 +2725,49 @@ pub mod operator_server {
                     };
                     Box::pin(fut)
                 }
+                "/mesh.v1.Operator/Challenge" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChallengeSvc<T: Operator>(pub Arc<T>);
+                    impl<T: Operator> tonic::server::UnaryService<super::ChallengeQuery>
+                    for ChallengeSvc<T> {
+                        type Response = super::ChallengeAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChallengeQuery>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::challenge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChallengeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/mesh.v1.Operator/Logs" => {
                     #[allow(non_camel_case_types)]
                     struct LogsSvc<T: Operator>(pub Arc<T>);
@@ -3005,6 +3093,9 @@ pub struct Beat {
     pub incarnation: u64,
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
+    /// What the sender's wall clock says, in milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub wall_ms: u64,
 }
 /// The caller's first one is `open`, the answer's first one `opened`. A stream that ends without `end` was broken off.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3317,6 +3408,28 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Peer", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A challenge of the called agent, for an operator who asks for it through the caller.
+        pub async fn challenge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Nothing>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChallengeAnswer>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesh.v1.Peer/Challenge");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Peer", "Challenge"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Requests of operators that the caller passes on.
         pub async fn logs(
             &mut self,
@@ -3443,6 +3556,11 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::EventsQuery>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
+        /// A challenge of the called agent, for an operator who asks for it through the caller.
+        async fn challenge(
+            &self,
+            request: tonic::Request<super::Nothing>,
+        ) -> std::result::Result<tonic::Response<super::ChallengeAnswer>, tonic::Status>;
         /// Server streaming response type for the Logs method.
         type LogsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::LogLine, tonic::Status>,
@@ -3892,6 +4010,49 @@ pub mod peer_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mesh.v1.Peer/Challenge" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChallengeSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::Nothing>
+                    for ChallengeSvc<T> {
+                        type Response = super::ChallengeAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Nothing>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::challenge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChallengeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -42,6 +42,7 @@ impl World {
                 capacity: it.capacity,
                 version: "0".to_owned(),
                 restarting: false,
+                clock_off_ms: 0,
             },
             seed: self.seed ^ (host as u64) << 32 ^ it.life,
         };

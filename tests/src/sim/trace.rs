@@ -45,6 +45,9 @@ impl Trace {
         std::mem::discriminant(input).hash(self);
         match input {
             Input::Began | Input::Restarting | Input::Wake => {}
+            Input::Clock(finding) => {
+                (finding.off_ms, finding.doubt).hash(self);
+            }
             Input::Found { slot, revision, ended } => (slot, revision, ended).hash(self),
             Input::GossipDown { node, incarnation }
             | Input::GossipUp { node, incarnation }

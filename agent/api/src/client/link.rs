@@ -17,6 +17,7 @@ use std::time::Duration;
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::prng::Prng;
+use mesh_coordinator::time::WallTime;
 use mesh_ports::directory::{Directory, RecordCodec};
 use mesh_ports::peer::Event;
 use mesh_proto::v1;
@@ -244,7 +245,10 @@ impl Link {
                 tokio::time::timeout(self.config.silence, client.watch(v1::WatchRequest {}));
             let mut beats = match opening.await {
                 Ok(Ok(beats)) => beats.into_inner(),
-                Ok(Err(status)) => return left_by(Some(status)),
+                Ok(Err(status)) => {
+                    self.note_garbage(&status);
+                    return left_by(Some(status));
+                }
                 Err(_elapsed) => return Left::Broken,
             };
             loop {
@@ -256,10 +260,21 @@ impl Link {
                     },
                     beat = tokio::time::timeout(self.config.silence, beats.message()) => beat,
                 };
+                if let Ok(Err(status)) = &beat {
+                    self.note_garbage(status);
+                }
                 let Ok(Ok(Some(beat))) = beat else { return Left::Broken };
                 let incarnation = Incarnation(beat.incarnation);
-                self.tell(Event::Heard { node: self.node, incarnation });
+                let wall = Some(WallTime(beat.wall_ms)).filter(|wall| wall.0 > 0);
+                self.tell(Event::Heard { node: self.node, incarnation, wall });
             }
+        }
+    }
+
+    /// Counts heartbeats that are none.
+    fn note_garbage(&self, status: &Status) {
+        if let Some(reason) = crate::status::refusal(status) {
+            self.refusals.refuse(reason, self.node, status.message());
         }
     }
 

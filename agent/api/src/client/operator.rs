@@ -3,21 +3,24 @@
 //! The agents that the operator knows are tried in order, each next one after a moment, so that a dead first one costs little.
 //! What concerns one replica is signed for the node that runs it: the agent on the way only passes it on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use mesh_coordinator::catalogue::{RecordKey, SignedBytes};
-use mesh_coordinator::id::SlotId;
+use mesh_coordinator::id::{NodeId, SlotId};
+use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_ports::control::Submitted;
+use mesh_ports::request::Challenge;
 use mesh_ports::runtime::{ExecInput, ExecOutput, Image, LogLine};
 use mesh_proto::v1;
 use mesh_proto::v1::operator_client::OperatorClient as Wire;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,7 @@ use crate::convert::{
     ANSWER_LEN_MAX, event, exec, key, overview, request, required, value, who, why,
 };
 use crate::dial::{self, Dial, DialError, Fault, Link, Names};
+use crate::status;
 
 /// How long the answer of one agent is waited for before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -45,6 +49,8 @@ pub struct OperatorClient {
     wire: Wire<Channel>,
     fault: Arc<Fault>,
     timeout: Duration,
+    /// What time the agent said that it is, and when; `None` until it did.
+    told: Arc<Mutex<Option<(Instant, WallTime)>>>,
 }
 
 impl OperatorClient {
@@ -102,13 +108,21 @@ impl OperatorClient {
 
     fn new(access: Access, agent: AgentAddress, link: Link, timeout: Duration) -> Self {
         let wire = Wire::new(link.channel).max_decoding_message_size(ANSWER_LEN_MAX);
-        Self { access, agent, wire, fault: link.fault, timeout }
+        Self { access, agent, wire, fault: link.fault, timeout, told: Arc::default() }
     }
 
     /// The agent that answers.
     #[must_use]
     pub const fn agent(&self) -> &AgentAddress {
         &self.agent
+    }
+
+    /// The time of the mesh, as the agent told it with its last answer; `None` until it did, or when it is too old to do so.
+    #[must_use]
+    pub fn time(&self) -> Option<WallTime> {
+        let (at, told) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Some(WallTime(told.0.saturating_add(since)))
     }
 
     /// Who answers, and as whom it knows the caller.
@@ -201,7 +215,8 @@ impl OperatorClient {
     pub async fn logs(&self, wanted: &LogsRequest) -> Result<Items<LogLine>, Error> {
         let mut wire = self.wire.clone();
         let arguments = request::logs_arguments(&wanted.query);
-        let order = order(&self.access, wanted.node, &wanted.slot, (request::LOGS, arguments))?;
+        let target = (wanted.node, self.challenge(wanted.node).await?);
+        let order = order(&self.access, target, &wanted.slot, (request::LOGS, arguments))?;
         let stream = self.soon(wire.logs(exec::query_to_wire(wanted.query, order))).await?;
         Ok(Items::of(stream, self.agent.address.clone(), exec::line))
     }
@@ -219,7 +234,8 @@ impl OperatorClient {
         use v1::exec_input::Piece;
         let mut wire = self.wire.clone();
         let arguments = request::exec_arguments(&wanted.exec);
-        let order = order(&self.access, wanted.node, &wanted.slot, (request::EXEC, arguments))?;
+        let target = (wanted.node, self.challenge(wanted.node).await?);
+        let order = order(&self.access, target, &wanted.slot, (request::EXEC, arguments))?;
         let open = Piece::Open(exec::exec_to_wire(&wanted.exec, order));
         let pieces = tokio_stream::once(open)
             .chain(ReceiverStream::new(input).map(exec::input_to_wire))
@@ -283,13 +299,27 @@ impl OperatorClient {
         Ok(who::images(answer.images)?)
     }
 
+    /// What the node that is to be asked gives out for the next request to it.
+    async fn challenge(&self, node: NodeId) -> Result<Challenge, Error> {
+        let mut wire = self.wire.clone();
+        let query = v1::ChallengeQuery { node: value::node_to_wire(node) };
+        let answer = self.soon(wire.challenge(query)).await?;
+        Ok(Challenge(value::array("challenge", &answer.challenge)?))
+    }
+
     /// A call whose answer, or the beginning of it, comes within the time limit.
     async fn soon<T>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Ok(answer)) => {
+                if let Some(time) = status::time(answer.metadata()) {
+                    let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                    *told = Some((Instant::now(), time));
+                }
+                Ok(answer.into_inner())
+            }
             Ok(Err(_broken)) if self.fault.is_denied() => Err(Error::Removed),
             Ok(Err(status)) => Err(Error::of(&status, &self.agent.address)),
             Err(_elapsed) => Err(Error::Unreachable {

@@ -1,21 +1,16 @@
 //! Signing what an operator asks of one replica.
 
 use mesh_coordinator::id::{Hash, NodeId, SlotId};
-use mesh_coordinator::time::WallTime;
-use mesh_ports::request::Request;
+use mesh_ports::request::{Challenge, Request};
 use mesh_proto::v1;
 
 use super::{Access, Error};
 use crate::convert::request;
 
-/// How long a signed request may be redeemed. Long, because the target compares it with its own clock, and clocks differ; not
-/// longer than the target is ready to remember nonces.
-const LIFETIME_MS: u64 = 5 * 60 * 1000;
-
-/// A signed request to `node` about `slot`; `what` is the action and the hash of its arguments.
+/// A signed request to `node`, which gave out `challenge`, about `slot`; `what` is the action and the hash of its arguments.
 pub(super) fn order(
     access: &Access,
-    node: NodeId,
+    (node, challenge): (NodeId, Challenge),
     slot: &SlotId,
     what: (&str, Hash),
 ) -> Result<v1::SignedRequest, Error> {
@@ -32,7 +27,7 @@ pub(super) fn order(
         slot: Some(slot.clone()),
         arguments,
         nonce,
-        expires: WallTime((access.clock)().0.saturating_add(LIFETIME_MS)),
+        challenge,
     };
     Ok(request::to_wire(access.signer.seal(&order)))
 }

@@ -8,7 +8,6 @@ use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
 use mesh_coordinator::name::{MeshName, NodeName};
-use mesh_coordinator::time::WallTime;
 use mesh_ports::request::RequestSigner;
 use mesh_ports::runtime::{Exec, Image, LogQuery};
 
@@ -32,8 +31,6 @@ pub struct Access {
     pub tls_for: TlsFor,
     /// Signs what concerns one replica.
     pub signer: Arc<dyn RequestSigner>,
-    /// The wall clock, for the expiry of signed requests.
-    pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
 }
 
 impl fmt::Debug for Access {

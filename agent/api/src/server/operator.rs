@@ -67,7 +67,7 @@ impl<W: Wiring> Operator for Service<W> {
             role,
             refused: self.0.refused(),
         };
-        Ok(Response::new(who::who_to_wire(&who)))
+        Ok(self.0.timed(who::who_to_wire(&who)))
     }
 
     async fn submit(
@@ -101,7 +101,7 @@ impl<W: Wiring> Operator for Service<W> {
             let refused = rejected.into_iter().map(refused).collect();
             Submitted { stored_on: Vec::new(), n_peers: 0, refused }
         };
-        Ok(Response::new(who::submitted_to_wire(&submitted)))
+        Ok(self.0.timed(who::submitted_to_wire(&submitted)))
     }
 
     async fn record(
@@ -116,7 +116,7 @@ impl<W: Wiring> Operator for Service<W> {
         }
         let entry = self.0.soon(self.0.parts.control.record(key)).await?;
         let record = entry.map(|entry| value::signed_to_wire(&entry.signed));
-        Ok(Response::new(v1::RecordAnswer { record }))
+        Ok(self.0.timed(v1::RecordAnswer { record }))
     }
 
     async fn catalogue(
@@ -128,7 +128,7 @@ impl<W: Wiring> Operator for Service<W> {
         let readable =
             entries.into_iter().filter(move |entry| readable_by(&entry.record.body.key()) <= role);
         let records = readable.map(|entry| Ok(value::signed_to_wire(&entry.signed)));
-        Ok(Response::new(Box::pin(tokio_stream::iter(records))))
+        Ok(self.0.timed(Box::pin(tokio_stream::iter(records))))
     }
 
     async fn overview(
@@ -136,7 +136,7 @@ impl<W: Wiring> Operator for Service<W> {
         request: Request<v1::Nothing>,
     ) -> Result<Response<v1::OverviewAnswer>, Status> {
         self.0.gate.reader(&request, Role::Viewer)?;
-        Ok(Response::new(overview::to_wire(&self.0.overview().await?)))
+        Ok(self.0.timed(overview::to_wire(&self.0.overview().await?)))
     }
 
     async fn why(
@@ -147,7 +147,7 @@ impl<W: Wiring> Operator for Service<W> {
         let slot = value::slot("slot", request.into_inner().slot).map_err(status::malformed)?;
         let why = self.0.soon(self.0.parts.control.why(slot)).await?;
         let why = why.ok_or_else(|| Status::not_found("nothing is known of this replica"))?;
-        Ok(Response::new(why::to_wire(&why)))
+        Ok(self.0.timed(why::to_wire(&why)))
     }
 
     async fn events(
@@ -155,7 +155,16 @@ impl<W: Wiring> Operator for Service<W> {
         request: Request<v1::EventsQuery>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         self.0.gate.operator(&request, Role::Viewer)?;
-        Ok(Response::new(events::merged(&self.0, request.into_inner())))
+        Ok(self.0.timed(events::merged(&self.0, request.into_inner())))
+    }
+
+    async fn challenge(
+        &self,
+        request: Request<v1::ChallengeQuery>,
+    ) -> Result<Response<v1::ChallengeAnswer>, Status> {
+        self.0.gate.operator(&request, Role::Viewer)?;
+        let node = value::node("node", &request.into_inner().node).map_err(status::malformed)?;
+        Ok(self.0.timed(replica::challenge(&self.0, node).await?))
     }
 
     async fn logs(
@@ -164,7 +173,9 @@ impl<W: Wiring> Operator for Service<W> {
     ) -> Result<Response<Self::LogsStream>, Status> {
         self.0.gate.operator(&request, Role::Viewer)?;
         let bearer = Bearer::Operator(caller(&request)?);
-        replica::logs(&self.0, request.into_inner(), bearer).await.map(Response::new)
+        replica::logs(&self.0, request.into_inner(), bearer)
+            .await
+            .map(|answer| self.0.timed(answer))
     }
 
     async fn exec(
@@ -173,7 +184,9 @@ impl<W: Wiring> Operator for Service<W> {
     ) -> Result<Response<Self::ExecStream>, Status> {
         self.0.gate.operator(&request, Role::Deployer)?;
         let bearer = Bearer::Operator(caller(&request)?);
-        replica::exec(&self.0, request.into_inner(), bearer).await.map(Response::new)
+        replica::exec(&self.0, request.into_inner(), bearer)
+            .await
+            .map(|answer| self.0.timed(answer))
     }
 
     async fn push_image(
@@ -182,7 +195,7 @@ impl<W: Wiring> Operator for Service<W> {
     ) -> Result<Response<v1::PushAnswer>, Status> {
         self.0.gate.operator(&request, Role::Deployer)?;
         let pushed = images::push(&self.0, request.into_inner()).await?;
-        Ok(Response::new(who::pushed_to_wire(pushed)))
+        Ok(self.0.timed(who::pushed_to_wire(pushed)))
     }
 
     async fn images(
@@ -191,6 +204,6 @@ impl<W: Wiring> Operator for Service<W> {
     ) -> Result<Response<v1::ImagesAnswer>, Status> {
         self.0.gate.operator(&request, Role::Viewer)?;
         let images = self.0.soon(self.0.parts.images.images()).await?;
-        Ok(Response::new(v1::ImagesAnswer { images: who::images_to_wire(images) }))
+        Ok(self.0.timed(v1::ImagesAnswer { images: who::images_to_wire(images) }))
     }
 }

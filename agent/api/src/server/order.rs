@@ -1,26 +1,27 @@
 //! Operators' signed requests about one replica: is it theirs, is it for us, is it new, may they.
 //!
 //! The request may have come through another agent. So nothing is believed but what the operator signed, and a request is
-//! redeemed once: its nonce is remembered until it has expired.
+//! redeemed once: its nonce is remembered as long as its challenge is good.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::id::{Hash, NodeId, PublicKey, SlotId};
-use mesh_coordinator::time::WallTime;
-use mesh_ports::request::{Request, RequestCodec};
+use mesh_ports::request::{Challenge, Request, RequestCodec};
 use mesh_proto::v1;
 use mesh_telemetry::Reason;
 use tonic::Status;
 
+use super::challenge::Challenges;
 use super::gate::Gate;
 use crate::convert::Malformed;
 use crate::{convert, status};
 
-/// The longest time ahead that a request may expire: bounds how long nonces are remembered. Twice what our client signs, since
-/// clocks differ.
-const LIFETIME_MS_MAX: u64 = 10 * 60 * 1000;
+/// What is said of a request that came too late.
+const EXPIRED: &str = "the request expired: it was under way for more than a minute, or this agent was restarted meanwhile; \
+                       try again";
 
 /// Nonces that are remembered at most. When so many requests are alive, more are refused: forgetting one early would let it be
 /// used twice.
@@ -29,9 +30,9 @@ const NONCES_MAX: usize = 8192;
 /// Of those, the most of one operator: a script that asks too often must not keep the others out.
 const NONCES_OF_ONE_MAX: usize = 1024;
 
-/// The requests that were redeemed and have not expired.
+/// The requests that were redeemed and have not expired, and when they will.
 #[derive(Debug, Default)]
-pub(super) struct Nonces(BTreeMap<(PublicKey, [u8; 16]), WallTime>);
+pub(super) struct Nonces(BTreeMap<(PublicKey, [u8; 16]), Duration>);
 
 /// Who brought a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,15 +65,19 @@ pub(super) enum Place {
 
 impl Nonces {
     /// Remembers a request; false when it was redeemed before.
-    fn redeem(&mut self, request: &Request, now: WallTime) -> Result<bool, Status> {
+    fn redeem(
+        &mut self,
+        request: &Request,
+        (now, until): (Duration, Duration),
+    ) -> Result<bool, Status> {
         if self.is_full_for(&request.operator) {
-            self.0.retain(|_, expires| *expires >= now);
+            self.0.retain(|_, until| *until >= now);
         }
         if self.is_full_for(&request.operator) {
             let busy = Status::resource_exhausted("too many requests at once; try again");
             return Err(status::refused(Reason::TooManyRequests, busy));
         }
-        Ok(self.0.insert((request.operator, request.nonce), request.expires).is_none())
+        Ok(self.0.insert((request.operator, request.nonce), until).is_none())
     }
 
     fn is_full_for(&self, operator: &PublicKey) -> bool {
@@ -85,17 +90,18 @@ impl Nonces {
 pub(super) struct Orders {
     node: NodeId,
     codec: Arc<dyn RequestCodec>,
-    clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+    challenges: Challenges,
     nonces: Mutex<Nonces>,
 }
 
 impl Orders {
-    pub(super) fn new(
-        node: NodeId,
-        codec: Arc<dyn RequestCodec>,
-        clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
-    ) -> Self {
-        Self { node, codec, clock, nonces: Mutex::new(Nonces::default()) }
+    pub(super) fn new(node: NodeId, codec: Arc<dyn RequestCodec>, challenges: Challenges) -> Self {
+        Self { node, codec, challenges, nonces: Mutex::new(Nonces::default()) }
+    }
+
+    /// A challenge for a request to this node.
+    pub(super) fn challenge(&self) -> Challenge {
+        self.challenges.issue(self.challenges.now())
     }
 
     /// Checks a request to do something. One that is meant for another node is redeemed there.
@@ -126,12 +132,14 @@ impl Orders {
                 Bearer::Member => Err(unsigned("the request was signed for another node")),
             };
         }
-        let now = (self.clock)();
-        check_time(&request, now)?;
         let slot = request.slot.clone();
         let slot = slot.ok_or_else(|| status::malformed(Malformed::new("slot", "is missing")))?;
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.redeem(&request, now)? {
+        // Behind the lock: nobody forgets the nonce between this look at the clock and the next at the nonces.
+        let now = self.challenges.now();
+        let until = self.challenges.until(&request.challenge, now);
+        let until = until.ok_or_else(|| denied(Reason::RequestExpired, EXPIRED))?;
+        if nonces.redeem(&request, (now, until))? {
             Ok(Place::Here(slot))
         } else {
             Err(denied(Reason::RequestReplayed, "the request was used before"))
@@ -151,34 +159,18 @@ fn denied(reason: Reason, words: impl Into<String>) -> Status {
     status::refused(reason, Status::permission_denied(words))
 }
 
-/// Whether the request may be served at `now`, as far as time goes.
-fn check_time(request: &Request, now: WallTime) -> Result<(), Status> {
-    let expires = request.expires.0;
-    if request.expires < now {
-        let words = format!(
-            "the request expired at {expires} (Unix milliseconds), and it is {} here: compare the clocks",
-            now.0
-        );
-        return Err(denied(Reason::RequestExpired, words));
-    }
-    if expires.saturating_sub(now.0) > LIFETIME_MS_MAX {
-        let words = "the request expires too far ahead: compare the clocks";
-        return Err(denied(Reason::RequestExpired, words));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     //! Nobody uses up what others need.
 
+    use std::time::Duration;
+
     use mesh_coordinator::id::{Hash, MeshId, NodeId, PublicKey};
-    use mesh_coordinator::time::WallTime;
-    use mesh_ports::request::Request;
+    use mesh_ports::request::{Challenge, Request};
 
     use super::{NONCES_OF_ONE_MAX, Nonces};
 
-    fn request(operator: u8, number: usize, expires: u64) -> Request {
+    fn request(operator: u8, number: usize) -> Request {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&number.to_be_bytes());
         Request {
@@ -189,21 +181,21 @@ mod tests {
             slot: None,
             arguments: Hash([0; 32]),
             nonce,
-            expires: WallTime(expires),
+            challenge: Challenge([0; 24]),
         }
     }
 
     #[test]
     fn an_operator_that_asks_without_end_is_stopped_and_others_are_not() {
         let mut nonces = Nonces::default();
-        let now = WallTime(5);
+        let [early, until, later] = [5, 10, 11].map(Duration::from_secs);
         for number in 0..NONCES_OF_ONE_MAX {
-            assert!(nonces.redeem(&request(1, number, 10), now).unwrap());
+            assert!(nonces.redeem(&request(1, number), (early, until)).unwrap());
         }
-        assert!(nonces.redeem(&request(1, NONCES_OF_ONE_MAX, 10), now).is_err());
-        assert!(nonces.redeem(&request(2, 0, 10), now).unwrap());
-        assert!(!nonces.redeem(&request(2, 0, 10), now).unwrap(), "each is used once");
-        let later = WallTime(11);
-        assert!(nonces.redeem(&request(1, NONCES_OF_ONE_MAX, 20), later).unwrap(), "room again");
+        assert!(nonces.redeem(&request(1, NONCES_OF_ONE_MAX), (early, until)).is_err());
+        assert!(nonces.redeem(&request(2, 0), (early, until)).unwrap());
+        assert!(!nonces.redeem(&request(2, 0), (early, until)).unwrap(), "each is used once");
+        let more = request(1, NONCES_OF_ONE_MAX);
+        assert!(nonces.redeem(&more, (later, later * 2)).unwrap(), "room again");
     }
 }

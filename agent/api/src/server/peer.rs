@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use mesh_coordinator::id::SlotId;
+use mesh_coordinator::id::{NodeId, SlotId, SlotIndex};
+use mesh_coordinator::message::Message;
 use mesh_ports::control::Control as _;
 use mesh_ports::peer::Event;
 use mesh_ports::runtime::Images as _;
@@ -69,6 +70,11 @@ impl<W: Wiring> Peer for Service<W> {
                 let words = format_args!("record {}: {}", bad.signed.digest(), bad.reason);
                 self.0.refusals.refuse(Reason::RecordSignature, caller(), words);
             }
+            if is_foreign(from, &message) {
+                let words = "it claims a slot that belongs to another node";
+                self.0.refusals.refuse(Reason::FactSignature, caller(), words);
+                continue;
+            }
             let said = Event::Said { from, message };
             parts.events.send(said).await.map_err(|_closed| Status::unavailable("stopping"))?;
         }
@@ -88,7 +94,8 @@ impl<W: Wiring> Peer for Service<W> {
             futures_util::stream::unfold((interval, shared), |(mut interval, shared)| async {
                 interval.tick().await;
                 let incarnation = (shared.parts.incarnation)().0;
-                let beat = v1::Beat { incarnation, version: shared.version.clone() };
+                let wall_ms = shared.parts.clock.own().0;
+                let beat = v1::Beat { incarnation, version: shared.version.clone(), wall_ms };
                 Some((Ok(beat), (interval, shared)))
             });
         Ok(Response::new(Box::pin(beats)))
@@ -189,6 +196,14 @@ impl<W: Wiring> Peer for Service<W> {
         Ok(Response::new(Box::pin(items)))
     }
 
+    async fn challenge(
+        &self,
+        request: Request<v1::Nothing>,
+    ) -> Result<Response<v1::ChallengeAnswer>, Status> {
+        self.0.gate.member(&request)?;
+        Ok(Response::new(replica::challenge_here(&self.0)))
+    }
+
     async fn logs(
         &self,
         request: Request<v1::LogsRequest>,
@@ -219,6 +234,12 @@ impl<W: Wiring> Service<W> {
         tcp.set_nodelay(true).map_err(|_gone| gone())?;
         Ok(tcp)
     }
+}
+
+/// Whether `message` claims what only another node than `from` can hold: believed, it would keep that node from starting its own.
+fn is_foreign(from: NodeId, message: &Message) -> bool {
+    let Message::Announce(claim) = message else { return false };
+    matches!(claim.slot.index, SlotIndex::Node(owner) if owner != from)
 }
 
 fn too_slow(words: &str) -> Status {

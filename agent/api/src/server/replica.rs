@@ -3,6 +3,7 @@
 use futures_util::StreamExt as _;
 use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::id::{NodeId, SlotId};
+use mesh_coordinator::time::WallTime;
 use mesh_ports::control::{Control as _, LocalReplica};
 use mesh_ports::runtime::{Exec, ExecInput, ExecStreams, LogQuery, Runtime as _};
 use mesh_proto::v1;
@@ -17,6 +18,24 @@ use super::peer::{Pieces, first_input};
 use super::{Shared, Wiring};
 use crate::convert::{exec, request};
 use crate::status;
+
+/// A challenge of this node.
+pub(super) fn challenge_here<W: Wiring>(shared: &Shared<W>) -> v1::ChallengeAnswer {
+    v1::ChallengeAnswer { challenge: shared.orders.challenge().0.to_vec() }
+}
+
+/// A challenge of any node, for an operator who wants to ask it.
+pub(super) async fn challenge<W: Wiring>(
+    shared: &Shared<W>,
+    node: NodeId,
+) -> Result<v1::ChallengeAnswer, Status> {
+    if node == shared.node {
+        return Ok(challenge_here(shared));
+    }
+    let mut client = shared.parts.peers.peer(node).await.map_err(|e| status::call(&e))?;
+    let answer = passed_on(shared, node, client.challenge(v1::Nothing {})).await?;
+    Ok(answer.into_inner())
+}
 
 /// Lines of a replica's log.
 pub(super) async fn logs<W: Wiring>(
@@ -43,9 +62,16 @@ async fn logs_here<W: Wiring>(
     query: LogQuery,
 ) -> Result<Pieces<v1::LogLine>, Status> {
     let replica = replica(shared, slot).await?;
+    // Whoever asks speaks of the time of the mesh, and the lines have this host's.
+    let off_ms = shared.parts.clock.logs_off_ms();
+    let shift = |time: WallTime, ms| WallTime(time.0.saturating_add_signed(ms));
+    let query = LogQuery { since: query.since.map(|since| shift(since, off_ms)), ..query };
     let lines = shared.parts.runtime.logs(&replica.container, query).await;
     let lines = ReceiverStream::new(lines.map_err(|error| status::container(&error))?);
-    Ok(Box::pin(lines.map(|line| Ok(exec::line_to_wire(line)))))
+    Ok(Box::pin(lines.map(move |mut line| {
+        line.written = shift(line.written, off_ms.saturating_neg());
+        Ok(exec::line_to_wire(line))
+    })))
 }
 
 /// A command in a replica.

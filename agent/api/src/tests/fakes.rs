@@ -137,6 +137,8 @@ impl Control for FakeControl {
 pub(super) struct FakeRuntime {
     /// How many commands run.
     pub(super) running: Arc<Mutex<usize>>,
+    /// Since when lines were wanted last.
+    pub(super) since: Mutex<Option<WallTime>>,
 }
 
 impl FakeRuntime {
@@ -223,10 +225,12 @@ impl Runtime for FakeRuntime {
         if id.0 == "gone" {
             return Err(ContainerError::Unknown(id.clone()));
         }
+        *self.since.lock().unwrap() = query.since;
         let (sender, lines) = mpsc::channel(100);
+        let since = query.since.unwrap_or_default().0;
         for number in 0..query.tail.unwrap_or(10).min(100) {
             let text = Bytes::from(format!("line {number} of {id}"));
-            let written = WallTime(u64::try_from(number).unwrap());
+            let written = WallTime(since + u64::try_from(number).unwrap());
             sender.try_send(LogLine { written, output: Output::Stdout, text }).unwrap();
         }
         Ok(lines)

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::fakes::digest_of;
-use super::world::{World, access, entry, eventually, keys, slot};
+use super::world::{NOW, OWN, World, access, entry, eventually, keys, slot};
 use crate::client::{AgentAddress, Error, EventsItem, ExecRequest, LogsRequest, OperatorClient};
 
 fn event(seen_by: NodeId, at: u64, text: &str) -> Event {
@@ -55,6 +55,25 @@ async fn reads_are_answered_in_the_types_of_the_core() {
     *world.agents[0].control.why.lock().unwrap() = Some(why.clone());
     assert_eq!(client.why(&slot(0)).await, Ok(why));
     assert_eq!(client.images().await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn every_answer_tells_the_time_of_the_mesh() {
+    let world = World::of(1).await;
+    let operator = world.operator(100, Role::Deployer);
+    // As of whoever wrote this test or reads it: nobody's own clock says so.
+    let is_told = |client: &OperatorClient| {
+        let time = client.time().unwrap();
+        assert!((NOW..NOW + 60_000).contains(&time.0), "{time:?}");
+    };
+    let client = world.connect(&operator).await;
+    assert_eq!(client.time(), None);
+    client.catalogue().await.unwrap();
+    is_told(&client);
+    let client = world.connect(&operator).await;
+    client.who().await.unwrap();
+    is_told(&client);
+    is_told(&client.clone());
 }
 
 #[tokio::test]
@@ -106,6 +125,19 @@ async fn logs_come_from_the_node_that_the_request_names() {
         let expected: Vec<_> = (0..3).map(|n| format!("line {n} of {name}")).collect();
         assert_eq!(texts, expected);
     }
+}
+
+#[tokio::test]
+async fn of_logs_one_speaks_in_the_time_of_the_mesh_and_the_node_in_its_own() {
+    let world = World::of(2).await;
+    let client = world.connect(&world.operator(100, Role::Deployer)).await;
+    let agent = &world.agents[1];
+    agent.control.replicas.lock().unwrap().insert(slot(0), replica("first"));
+    let query = LogQuery { since: Some(WallTime(NOW)), ..ALL };
+    let wanted = LogsRequest { node: agent.id, slot: slot(0), query };
+    let mut lines = client.logs(&wanted).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap().written, WallTime(NOW));
+    assert_eq!(*agent.runtime.since.lock().unwrap(), Some(WallTime(OWN)));
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use mesh_coordinator::id::{Hash, Incarnation, NodeId};
 use mesh_coordinator::message::Message;
+use mesh_coordinator::time::WallTime;
 use mesh_ports::peer::{Blobs as _, Event, FetchError, Peers as _};
 use tokio::net::TcpListener;
 
 use super::fakes::digest_of;
 use super::proxy::{Proxy, Wire};
-use super::world::{BEAT, World, entry, eventually};
+use super::world::{BEAT, OWN, World, entry, eventually};
 use crate::client::fetch_from;
 
 fn is_about(event: &Event, wanted: NodeId) -> bool {
@@ -52,7 +53,8 @@ async fn a_watched_node_is_heard_in_its_life_and_not_after_the_watch() {
     world.agents[0].peers.watch([watched].into());
     for _ in 0..3 {
         let heard = world.agents[0].until(|event| is_about(event, watched)).await;
-        assert_eq!(heard, Event::Heard { node: watched, incarnation: Incarnation(2) });
+        let wall = Some(WallTime(OWN));
+        assert_eq!(heard, Event::Heard { node: watched, incarnation: Incarnation(2), wall });
     }
     world.agents[0].peers.watch([].into());
     // Whatever was on its way.

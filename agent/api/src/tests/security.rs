@@ -14,7 +14,7 @@ use mesh_coordinator::time::WallTime;
 use mesh_identity::keys::KeyPair;
 use mesh_identity::{request, tls};
 use mesh_ports::control::LocalReplica;
-use mesh_ports::request::Request;
+use mesh_ports::request::{Challenge, Request};
 use mesh_ports::runtime::ContainerId;
 use mesh_proto::v1;
 use mesh_proto::v1::operator_client::OperatorClient as Wire;
@@ -187,8 +187,19 @@ async fn whoever_is_refused_can_go_on_writing_and_reads_why() {
     assert!(error.to_string().contains("AccessDenied"), "{error}");
 }
 
+/// What the second agent gives out to the first one.
+async fn challenge(world: &World) -> Challenge {
+    let mut peer = PeerClient::new(channel(&world.agents[1], &world.agents[0].keys).await);
+    let answer = peer.challenge(v1::Nothing {}).await.unwrap();
+    Challenge(answer.into_inner().challenge.try_into().unwrap())
+}
+
 /// A request for logs, with whatever the test makes wrong about it.
-fn order(world: &World, operator: &KeyPair, spoil: impl FnOnce(&mut Request)) -> v1::LogsRequest {
+fn order(
+    (world, challenge): (&World, Challenge),
+    operator: &KeyPair,
+    spoil: impl FnOnce(&mut Request),
+) -> v1::LogsRequest {
     let mut request = Request {
         mesh: super::fakes::MESH,
         operator: operator.public(),
@@ -197,7 +208,7 @@ fn order(world: &World, operator: &KeyPair, spoil: impl FnOnce(&mut Request)) ->
         slot: Some(slot(0)),
         arguments: convert::request::logs_arguments(&ALL),
         nonce: [1; 16],
-        expires: WallTime(NOW + 1000),
+        challenge,
     };
     spoil(&mut request);
     let signed = convert::request::to_wire(request::sign(operator, &request));
@@ -221,20 +232,20 @@ async fn an_agent_can_pass_on_nothing_but_what_an_operator_signed_for_that_node_
     let removed = world.operator(102, Role::Admin);
     world.directory.removed.lock().unwrap().push(removed.public());
     let stranger = keys(103);
+    let challenged = (&world, challenge(&world).await);
 
     let denied = [
-        (order(&world, &removed, |_| ()), "was removed"),
-        (order(&world, &stranger, |_| ()), "not an operator"),
-        (order(&world, &deployer, |r| r.target = NodeId::from_bytes([0; 10])), "another node"),
-        (order(&world, &deployer, |r| r.mesh.0 = Hash([0; 32])), "another mesh"),
+        (order(challenged, &removed, |_| ()), "was removed"),
+        (order(challenged, &stranger, |_| ()), "not an operator"),
+        (order(challenged, &deployer, |r| r.target = NodeId::from_bytes([0; 10])), "another node"),
+        (order(challenged, &deployer, |r| r.mesh.0 = Hash([0; 32])), "another mesh"),
         (
-            order(&world, &deployer, |r| "mesh.v1.Operator/Exec".clone_into(&mut r.action)),
+            order(challenged, &deployer, |r| "mesh.v1.Operator/Exec".clone_into(&mut r.action)),
             "not the one",
         ),
-        (order(&world, &deployer, |r| r.arguments = Hash([0; 32])), "not the one"),
-        (order(&world, &deployer, |r| r.expires = WallTime(NOW - 1)), "expired"),
-        (order(&world, &deployer, |r| r.expires = WallTime(NOW * 2)), "too far ahead"),
-        (v1::LogsRequest { follow: true, ..order(&world, &deployer, |_| ()) }, "not the one"),
+        (order(challenged, &deployer, |r| r.arguments = Hash([0; 32])), "not the one"),
+        (order(challenged, &deployer, |r| r.challenge.0[0] ^= 1), "expired"),
+        (v1::LogsRequest { follow: true, ..order(challenged, &deployer, |_| ()) }, "not the one"),
     ];
     for (wanted, reason) in denied {
         let status = ask(&world, wanted).await.expect_err(reason);
@@ -242,11 +253,29 @@ async fn an_agent_can_pass_on_nothing_but_what_an_operator_signed_for_that_node_
         assert!(codes.contains(&status.code()), "{status:?}");
         assert!(status.message().contains(reason), "{reason}: {status:?}");
     }
-    ask(&world, order(&world, &viewer, |_| ())).await.expect("whoever may look may read logs");
-    let good = order(&world, &deployer, |_| ());
+    ask(&world, order(challenged, &viewer, |_| ())).await.expect("whoever may look may read logs");
+    let good = order(challenged, &deployer, |_| ());
     ask(&world, good.clone()).await.unwrap();
     let again = ask(&world, good).await.unwrap_err();
     assert!(again.message().contains("used before"), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_was_signed_for_an_earlier_life_of_an_agent_is_worth_nothing_to_the_next() {
+    let mut world = World::of(2).await;
+    let container = ContainerId("c".to_owned());
+    let replica = LocalReplica { container, name: String::new() };
+    let deployer = world.operator(100, Role::Deployer);
+    let kept = order((&world, challenge(&world).await), &deployer, |_| ());
+    world.agents[1].stop().await;
+    world.restart(1).await;
+    world.agents[1].control.replicas.lock().unwrap().insert(slot(0), replica);
+    let refused = ask(&world, kept).await.unwrap_err();
+    assert!(refused.message().contains("restarted meanwhile"), "{refused:?}");
+    // The operator notices nothing of the restart.
+    let client = world.connect(&deployer).await;
+    let wanted = LogsRequest { node: world.agents[1].id, slot: slot(0), query: ALL };
+    client.logs(&wanted).await.unwrap();
 }
 
 #[tokio::test]
@@ -254,7 +283,8 @@ async fn an_operator_cannot_use_what_another_signed() {
     let world = World::of(2).await;
     let (one, other) = (world.operator(100, Role::Deployer), world.operator(101, Role::Deployer));
     let mut client = Wire::new(channel(&world.agents[0], &other).await);
-    let status = client.logs(order(&world, &one, |_| ())).await.unwrap_err();
+    let status =
+        client.logs(order((&world, challenge(&world).await), &one, |_| ())).await.unwrap_err();
     assert!(status.message().contains("another operator"), "{status:?}");
 }
 

@@ -11,6 +11,7 @@ use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{NodeStatus, NodeView, Overview};
 use mesh_identity::keys::KeyPair;
 use mesh_identity::{record, request, tls};
+use mesh_ports::clock::WallClock;
 use mesh_ports::directory::{Directory as _, Peer, Standing};
 use mesh_ports::peer::Event;
 use mesh_telemetry::{Refusals, Tasks};
@@ -34,8 +35,26 @@ impl Wiring for Fakes {
     type Admission = FakeAdmission;
 }
 
-/// The wall clock of every test, in milliseconds.
+/// The time of the mesh in every test, in milliseconds: a quarter of a century before any clock of whoever runs it.
 pub(super) const NOW: u64 = 1_000_000_000_000;
+/// What the wall clock of every agent says.
+pub(super) const OWN: u64 = NOW + 3_600_000;
+
+struct Clock;
+
+impl WallClock for Clock {
+    fn own(&self) -> WallTime {
+        WallTime(OWN)
+    }
+
+    fn mesh(&self) -> WallTime {
+        WallTime(NOW)
+    }
+
+    fn logs_off_ms(&self) -> i64 {
+        3_600_000
+    }
+}
 
 /// The pause between heartbeats in tests.
 pub(super) const BEAT: Duration = Duration::from_millis(50);
@@ -160,7 +179,6 @@ pub(super) fn access(operator: &Arc<KeyPair>) -> Access {
         mesh: MESH,
         tls_for: tls_for(operator),
         signer: Arc::new(KeyPair::from_seed(&operator.seed())),
-        clock: Arc::new(|| WallTime(NOW)),
     }
 }
 
@@ -217,7 +235,7 @@ async fn start(directory: &Arc<FakeDirectory>, number: u8, how: (u16, Limits)) -
         requests: Arc::new(request::Codec),
         peers: peers.clone(),
         events,
-        clock: Arc::new(|| WallTime(NOW)),
+        clock: Arc::new(Clock),
         incarnation: Arc::new(move || Incarnation(number.into())),
         refusals: refusals.clone(),
     };

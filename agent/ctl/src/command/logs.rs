@@ -17,7 +17,6 @@ use tokio_stream::StreamExt as _;
 
 use crate::complete::{self, Kind};
 use crate::failure::{Failure, Outcome};
-use crate::intent;
 use crate::mesh::{CallError, Mesh, Place};
 use crate::output::of;
 use crate::target::{self, Target};
@@ -45,9 +44,9 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn query(&self) -> LogQuery {
+    fn query(&self, now: WallTime) -> LogQuery {
         let back = self.since.map(of::millis);
-        let since = back.map(|back| WallTime(intent::now().0.saturating_sub(back)));
+        let since = back.map(|back| WallTime(now.0.saturating_sub(back)));
         LogQuery { tail: Some(self.tail.min(LINES_MAX)), since, follow: false }
     }
 }
@@ -65,10 +64,11 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
             format!("agentctl ps {}", args.target.app),
         ));
     }
+    let query = args.query(mesh.now().await?);
     let mut lines = Vec::new();
     let mut missing = Vec::new();
     for source in &sources {
-        match past(mesh, &source.place, args.query()).await {
+        match past(mesh, &source.place, query).await {
             Ok(own) => lines.extend(own.into_iter().map(|line| (source, line))),
             Err(error) => missing.push((source, error)),
         }

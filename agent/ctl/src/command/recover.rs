@@ -78,7 +78,8 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
         KeyPair::generate().map_err(failed)
     };
     let keys = (new("the root's key")?, new("the recovery key")?);
-    let plan = Plan::of(args, &roll, (&keys.0.public(), &keys.1.public()))?;
+    let now = remote.now().await?;
+    let plan = Plan::of(args, &roll, (&keys.0.public(), &keys.1.public()), now)?;
     if args.dry_run {
         show(&plan, ui)?;
         return finish(&plan, None, ui).map(|()| Outcome::Done);

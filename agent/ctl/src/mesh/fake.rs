@@ -59,6 +59,8 @@ pub(crate) struct Fake {
     pub(crate) leaves_after: Cell<u32>,
 }
 
+/// The time of the mesh, which no clock of whoever runs the tests says.
+pub(crate) const NOW: WallTime = WallTime(1_000_000_000_000);
 /// The mesh's identity.
 pub(crate) const MESH: MeshId = MeshId(Hash([7; 32]));
 /// The operator's key.
@@ -281,6 +283,10 @@ impl Mesh for Fake {
 
     fn operator(&self) -> PublicKey {
         self.me.get()
+    }
+
+    async fn now(&self) -> Result<WallTime, CallError> {
+        Ok(NOW)
     }
 
     async fn who(&self) -> Result<Who, CallError> {

@@ -87,7 +87,7 @@ shapes! {
 
     /// `agentctl events`: one event on each line.
     Event {
-        /// When, RFC 3339, by the clock of the node that saw it.
+        /// When, RFC 3339, by the time of the mesh as the node that saw it had it.
         at: String,
         /// The node that saw it, by name, or by id when it is no member any more.
         seen_by: String,
@@ -111,7 +111,7 @@ shapes! {
     LogLine {
         /// The replica.
         slot: String,
-        /// When, RFC 3339, by the clock of its node.
+        /// When, RFC 3339, by the time of the mesh.
         at: String,
         /// `stdout` or `stderr`.
         stream: String,
@@ -166,7 +166,7 @@ shapes! {
         redeemer: String,
         /// How many servers may join by it.
         uses: u32,
-        /// When it ends, RFC 3339, by the clock of that node.
+        /// When it ends, RFC 3339, by the time of the mesh.
         expires: String,
     }
 
@@ -261,7 +261,7 @@ shapes! {
         fingerprint: String,
         /// Who made it an operator; null for the first one.
         appointed_by: Option<String>,
-        /// When, RFC 3339, by that operator's clock.
+        /// When, RFC 3339, by the time of the mesh as that operator had it.
         since: String,
     }
 
@@ -299,7 +299,7 @@ shapes! {
         running: bool,
         /// Who wrote the release: a public key, 64 hexadecimal digits.
         author: String,
-        /// When, RFC 3339, by the author's clock.
+        /// When, RFC 3339, by the time of the mesh as the author had it.
         written: String,
         /// Its services, by name.
         services: Vec<Service>,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use mesh_coordinator::catalogue::{
     Body, Catalogue, Entry, Invitation, Record, RecordKey, Run, Stamp,
 };
+use mesh_coordinator::clocks::Span;
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature, SlotId};
 use mesh_coordinator::time::WallTime;
@@ -172,9 +173,35 @@ fn a_used_token_lets_nobody_else_in_and_its_guest_again() {
     assert!(count(&store, &other, &third).unwrap(), "another token is counted apart");
 }
 
+const fn between(earliest: u64, latest: u64) -> Span {
+    Span { earliest: WallTime(earliest), latest: WallTime(latest) }
+}
+
 #[test]
 fn an_expired_token_lets_nobody_in() {
-    assert!(check_expiry(&invitation(1), WallTime(100)).is_ok());
-    let expired = check_expiry(&invitation(1), WallTime(101));
+    assert!(check_expiry(&invitation(1), between(100, 100)).is_ok());
+    let expired = check_expiry(&invitation(1), between(101, 101));
     assert!(matches!(expired, Err(JoinError::Expired { expired: 100, now: 101 })));
+    assert!(check_expiry(&invitation(1), between(100, 9_000)).is_ok(), "it is in doubt");
+    let ended = Invitation { expires: WallTime(0), ..invitation(1) };
+    assert!(check_expiry(&ended, between(0, 0)).is_err());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_neither_shortens_a_token_nor_lengthens_it() {
+    let peers = [8, 9].map(|n| NodeId::of(&keys(n).public()));
+    for off_ms in [3_600_000, -3_600_000, 31_536_000_000, -31_536_000_000] {
+        let mut door = door(|_| ());
+        let mesh = door.clock.wall();
+        door.clock = Clock::new(off_ms);
+        for peer in peers {
+            door.clock.hear(peer, mesh);
+        }
+        door.redeem(guest(10)).await.expect("there is a minute left");
+        for peer in peers {
+            door.clock.hear(peer, WallTime(mesh.0 + 61_000));
+        }
+        let refused = door.redeem(guest(11)).await.unwrap_err();
+        assert!(matches!(refused, JoinError::Expired { .. }), "{refused}");
+    }
 }

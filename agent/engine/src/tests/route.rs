@@ -33,6 +33,7 @@ fn facts() -> Fact {
         capacity: mesh_coordinator::spec::Reservation::default(),
         version: "0".to_owned(),
         restarting: false,
+        clock_off_ms: 0,
     })
 }
 

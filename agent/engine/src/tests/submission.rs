@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Body, Entry, RecordKey};
 use mesh_coordinator::id::{Hash, Incarnation, MeshId, PublicKey};
@@ -13,6 +14,7 @@ use mesh_store::Disk;
 use tokio::sync::mpsc;
 
 use super::world::{Author, Bench, Plan, at_once, service};
+use crate::Clock;
 
 fn image(author: &mut Author, number: usize) -> Entry {
     author.write(Body::Image { name: format!("image{number}"), digest: "sha256:0".to_owned() })
@@ -197,8 +199,24 @@ async fn questions_are_answered_from_what_holds() {
     assert!(bench.handle.record(RecordKey::App(slot.app)).await.is_some());
     // What is heard of a stranger changes nothing.
     let stranger = mesh_coordinator::id::NodeId::from_bytes([9; 10]);
-    let heard = peer::Event::Heard { node: stranger, incarnation: Incarnation(1) };
+    let heard = peer::Event::Heard { node: stranger, incarnation: Incarnation(1), wall: None };
     bench.peers.send(heard).await.unwrap();
     assert_eq!(bench.handle.overview().await.unwrap().nodes.len(), 1);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_clock_says_something_else_is_a_problem_for_people_and_no_other() {
+    let (plan, peer) = Plan::new().with_peer();
+    let mut bench = plan.start();
+    bench.place(service(1)).await;
+    for _ in 0..32 {
+        let wall = Some(Clock::new(3_600_000).wall());
+        let heard = peer::Event::Heard { node: peer, incarnation: Incarnation(1), wall };
+        bench.peers.send(heard).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let problems = bench.handle.overview().await.unwrap().problems;
+    assert!(problems.iter().any(|it| it.contains("no majority says which are right")));
     bench.stop().await;
 }

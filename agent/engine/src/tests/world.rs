@@ -199,6 +199,7 @@ impl Plan {
             capacity,
             version: "0".to_owned(),
             restarting: false,
+            clock_off_ms: 0,
         };
         let mesh = self.author.mesh;
         let node = node::Config { mesh, me, incarnation: Incarnation(1), facts, seed: 1 };
@@ -231,6 +232,7 @@ fn parts(log: &Log, tasks: &Tasks, directory: Arc<Live>, found: Vec<Found>) -> P
             layers: BTreeMap::from([(IMAGE.to_owned(), LAYERS.map(str::to_owned).to_vec())]),
             here: Mutex::new(BTreeSet::new()),
             rotten: Mutex::default(),
+            damaged: Mutex::default(),
             unusable: Mutex::default(),
         }),
         blobs: Arc::new(FakeBlobs {
@@ -323,7 +325,7 @@ impl Bench {
         let (silence, peers) = (CancellationToken::new(), self.peers.clone());
         let silent = silence.clone();
         self.tasks.spawn("heartbeats", async move {
-            let heard = peer::Event::Heard { node, incarnation: Incarnation(1) };
+            let heard = peer::Event::Heard { node, incarnation: Incarnation(1), wall: None };
             while !silent.is_cancelled() && peers.send(heard.clone()).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }

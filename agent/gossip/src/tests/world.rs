@@ -12,7 +12,7 @@ use mesh_coordinator::id::{Hash, Incarnation, MeshId, NodeId, PublicKey};
 use mesh_coordinator::spec::Reservation;
 use mesh_ports::directory::{Directory, Peer, Sealer, Standing};
 use mesh_ports::gossip::{Event, Events, FactCodec, Gossip as _};
-use mesh_telemetry::Tasks;
+use mesh_telemetry::{Refusals, Tasks};
 
 use crate::{AddressBook, Config, Handle, Medium, Ports, start};
 
@@ -47,6 +47,7 @@ fn presence(n: u8) -> Fact {
         capacity: Reservation::default(),
         version: "1".to_owned(),
         restarting: false,
+        clock_off_ms: 0,
     })
 }
 
@@ -199,6 +200,7 @@ pub(crate) struct Agent {
     pub(crate) beliefs: BTreeMap<NodeId, Belief>,
     pub(crate) log: Vec<Event>,
     pub(crate) book: Arc<Book>,
+    pub(crate) refusals: Refusals,
     events: Events,
     tasks: Tasks,
 }
@@ -236,7 +238,7 @@ pub(crate) fn ports(world: &Arc<World>, n: u8, book: &Arc<Book>) -> Ports {
                 port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port))).into_iter().collect()
             })
         }),
-        refusals: mesh_telemetry::Refusals::new(),
+        refusals: Refusals::new(),
     }
 }
 
@@ -252,10 +254,12 @@ impl Agent {
         n: u8,
     ) -> Self {
         let tasks = Tasks::new("gossip");
-        let (handle, events) = start(config, ports(world, n, &book), &tasks).await.unwrap();
+        let ports = ports(world, n, &book);
+        let refusals = ports.refusals.clone();
+        let (handle, events) = start(config, ports, &tasks).await.unwrap();
         handle.publish(presence(n)).await;
         let (beliefs, log) = (BTreeMap::new(), Vec::new());
-        Self { handle, n, beliefs, log, book, events, tasks }
+        Self { handle, n, beliefs, log, book, refusals, events, tasks }
     }
 
     /// Starts all of `members`, each told where the former ones are.
@@ -272,6 +276,11 @@ impl Agent {
     pub(crate) async fn stop(self) -> Arc<Book> {
         assert_eq!(self.tasks.stop(Duration::from_secs(5)).await, 0);
         Arc::clone(&self.book)
+    }
+
+    /// Whether a task ended that must not.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.tasks.stopping().is_cancelled()
     }
 
     /// Waits, without listening, until no more events fit the channel.

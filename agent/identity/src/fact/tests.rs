@@ -65,7 +65,13 @@ fn facts() -> Vec<Fact> {
         Fact::Claim(claim("exit code 1".to_owned(), "web")),
         Fact::Root(0),
         Fact::Root(u64::MAX),
-        Fact::Node(NodeFacts { name, capacity, version, restarting: true }),
+        Fact::Node(NodeFacts {
+            name,
+            capacity,
+            version,
+            restarting: true,
+            clock_off_ms: -3_600_000,
+        }),
     ];
     claims.into_iter().chain(votes).chain(rest).collect()
 }

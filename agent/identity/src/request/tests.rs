@@ -1,8 +1,7 @@
 //! A request is the operator's or nobody's.
 
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, SlotId, SlotIndex};
-use mesh_coordinator::time::WallTime;
-use mesh_ports::request::{Request, RequestCodec as _, RequestSigner as _};
+use mesh_ports::request::{Challenge, Request, RequestCodec as _, RequestSigner as _};
 
 use super::{Codec, REQUEST_LEN_MAX, RequestError, nonce, sign, verify};
 use crate::context;
@@ -22,7 +21,7 @@ fn request() -> Request {
         slot: Some(SlotId { app: AppUid([4; 16]), service, index: SlotIndex::Number(0) }),
         arguments: Hash([5; 32]),
         nonce: nonce().unwrap(),
-        expires: WallTime(6),
+        challenge: Challenge([6; 24]),
     }
 }
 

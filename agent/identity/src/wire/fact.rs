@@ -137,6 +137,7 @@ fn write_node(facts: &NodeFacts) -> v1::NodeFacts {
         capacity: Some(write_reservation(facts.capacity)),
         version: facts.version.clone(),
         restarting: facts.restarting,
+        clock_off_ms: facts.clock_off_ms,
     }
 }
 
@@ -149,5 +150,6 @@ fn read_node(facts: v1::NodeFacts) -> Result<NodeFacts, Fault> {
         capacity: read_reservation("capacity", facts.capacity)?,
         version: plain("version", facts.version)?,
         restarting: facts.restarting,
+        clock_off_ms: facts.clock_off_ms,
     })
 }

@@ -1,5 +1,7 @@
 //! The rules of claims one by one: what a node does with each, and that it does something else without it.
 
+mod unknown;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -65,6 +67,7 @@ impl Script {
             capacity,
             version: String::new(),
             restarting: false,
+            clock_off_ms: 0,
         };
         let services = BTreeMap::from([(service(), sample::service(NEW, replicas))]);
         let spec = AppSpec { name: "shop".parse().unwrap(), services };

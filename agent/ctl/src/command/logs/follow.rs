@@ -37,7 +37,7 @@ pub(super) async fn run<M: Mesh>(
     let mut followed: BTreeMap<Container, Followed> = BTreeMap::new();
     let mut streams: StreamMap<Container, Items<LogLine>> = StreamMap::new();
     let mut found = first;
-    let mut query = LogQuery { follow: true, ..args.query() };
+    let mut query = LogQuery { follow: true, ..args.query(mesh.now().await?) };
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.tick().await;
     loop {

@@ -62,7 +62,8 @@ pub(super) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         let mut bodies = Vec::new();
         if before.is_some_and(|it| it.role > role || !it.keep.is_empty()) {
             // What the operator has set up stays, as in a removal.
-            (wanted.keep, bodies) = Removal::of(wanted.key, &roll, intent::now())?.into_list();
+            let removal = Removal::of(wanted.key, &roll, mesh.now().await?)?;
+            (wanted.keep, bodies) = removal.into_list();
         }
         bodies.push(Body::Operator(wanted.clone()));
         let records = intent::write(mesh, bodies).await?;

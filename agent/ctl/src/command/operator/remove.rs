@@ -43,7 +43,7 @@ pub(super) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
             "agentctl operator ls",
         ));
     }
-    let removal = Removal::of(seat.key, &roll, intent::now())?;
+    let removal = Removal::of(seat.key, &roll, mesh.now().await?)?;
     let records = intent::write(mesh, removal.bodies.clone()).await?;
     let after = roll
         .foresee(&records)

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use mesh_coordinator::catalogue::{Body, Entry, KeptRecord, Record, RecordKey, Recovery, State};
 use mesh_coordinator::id::{Hash, PublicKey};
 use mesh_coordinator::name::{MeshName, OperatorName};
+use mesh_coordinator::time::WallTime;
 use mesh_identity::keys;
 
 use super::Args;
 use crate::command::operator::keep::Removal;
 use crate::failure::Failure;
-use crate::intent::{self, Author};
+use crate::intent::Author;
 use crate::roll::{Roll, Seat};
 use crate::target;
 
@@ -41,6 +42,7 @@ impl Plan {
         args: &Args,
         roll: &Roll,
         (root, next): (&PublicKey, &PublicKey),
+        now: WallTime,
     ) -> Result<Self, Failure> {
         let state = roll.state();
         let me = roll.me();
@@ -58,7 +60,7 @@ impl Plan {
         let mut tokens = Vec::new();
         let mut keep = BTreeSet::new();
         for former in state.former_roots.iter().chain([&old]) {
-            let (stays, ended) = Removal::of(*former, roll, intent::now())?.into_list();
+            let (stays, ended) = Removal::of(*former, roll, now)?.into_list();
             keep.extend(stays);
             tokens.extend(ended);
         }
@@ -76,7 +78,7 @@ impl Plan {
             recovery: *next,
             keep: keep.into_iter().collect(),
         };
-        let author = Author { mesh: roll.catalogue().mesh(), key: me, now: intent::now() };
+        let author = Author { mesh: roll.catalogue().mesh(), key: me, now };
         let parent = roll.catalogue().record(&RecordKey::Recovery);
         let record = author.follow(parent, Body::Recovery(recovery));
         let after = roll.foresee(std::slice::from_ref(&record));

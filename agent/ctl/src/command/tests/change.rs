@@ -8,7 +8,7 @@ use mesh_coordinator::fact::Phase;
 use mesh_coordinator::view::{NodeStatus, NodeView};
 
 use super::{run, run_with, with_hello};
-use crate::mesh::fake::{Fake, Fate, node};
+use crate::mesh::fake::{Fake, Fate, NOW, node};
 
 #[tokio::test(start_paused = true)]
 async fn scale_writes_a_number_and_waits_for_it() {
@@ -177,6 +177,7 @@ async fn a_token_is_a_line_to_paste() {
     assert_eq!(ran.out, "agent join 10.0.0.2:7443 --token mesh1-secret\n");
     let Body::Invitation(invitation) = fake.last().body else { panic!("no invitation") };
     assert_eq!(invitation.uses, 2);
+    assert_eq!(invitation.expires.0, NOW.0 + 3_600_000, "by the time of the mesh");
 }
 
 #[tokio::test(start_paused = true)]

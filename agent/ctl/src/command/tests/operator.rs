@@ -9,8 +9,8 @@ use mesh_coordinator::time::WallTime;
 use mesh_identity::keys::KeyPair;
 
 use super::{Ran, run, run_with, with_hello};
-use crate::intent::{Author, now};
-use crate::mesh::fake::{Fake, MESH, entry, node_key};
+use crate::intent::Author;
+use crate::mesh::fake::{Fake, MESH, NOW, entry, node_key};
 
 fn key(n: u8) -> PublicKey {
     KeyPair::from_seed(&[n; 32]).public()
@@ -176,7 +176,7 @@ async fn what_a_removed_operator_has_set_up_stays() {
     add(&fake, "cleo", "deployer", 51).await;
     add(&fake, "dan", "deployer", 52).await;
     run(&fake, "agentctl operator rm dan -y").await;
-    let lasting = WallTime(now().0 + 3_600_000);
+    let lasting = WallTime(NOW.0 + 3_600_000);
     for (n, expires) in [(61, lasting), (60, lasting), (62, WallTime(1))] {
         let redeemer = NodeId::of(&node_key(1));
         says(&fake, ben, Body::Invitation(Invitation { key: key(n), redeemer, expires, uses: 3 }));

@@ -10,8 +10,8 @@ use mesh_identity::keys::KeyPair;
 use super::Plan;
 use crate::command::recover::Args;
 use crate::failure::Failure;
-use crate::intent::{Author, now};
-use crate::mesh::fake::{Fake, MESH, OPERATOR, entry, node_key};
+use crate::intent::Author;
+use crate::mesh::fake::{Fake, MESH, NOW, OPERATOR, entry, node_key};
 use crate::roll::Roll;
 
 /// The recovery key of the mesh in memory.
@@ -57,7 +57,7 @@ async fn plan(
         yes: true,
     };
     let n = if me == RECOVERY { 100 } else { 102 };
-    Plan::of(&args, &roll, (&key(n), &key(n + 1)))
+    Plan::of(&args, &roll, (&key(n), &key(n + 1)), NOW)
 }
 
 fn kept(plan: &Plan, record: &Record) -> bool {
@@ -140,7 +140,7 @@ async fn join_tokens_of_the_old_root_end() {
     let fake = Fake::new();
     let token = |n: u8| {
         let redeemer = NodeId::of(&node_key(1));
-        let expires = WallTime(now().0 + 60_000);
+        let expires = WallTime(NOW.0 + 60_000);
         says(
             &fake,
             OPERATOR,
