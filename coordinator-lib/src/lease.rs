@@ -8,6 +8,7 @@
 
 mod book;
 mod claims;
+pub mod exclusive;
 mod mine;
 mod need;
 mod order;

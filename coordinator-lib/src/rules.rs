@@ -45,6 +45,20 @@ pub enum Rule {
     YieldServes,
     /// C12: what the catalogue does not want any more is stopped.
     StopUnwanted,
+    /// W1, W2: a witness answers no ballot below one that it has promised.
+    KeepPromise,
+    /// W2: no answer leaves before what it tells is on disk.
+    FlushFirst,
+    /// W4: a restarted witness takes what it may have granted for running.
+    Quarantine,
+    /// H1: a grant counts from the moment before it was asked for.
+    FromAsking,
+    /// H2: whoever becomes the holder goes on with the configuration of the highest value that was accepted.
+    AdoptHighest,
+    /// H5: a lease that lapsed never comes back.
+    LapseIsFinal,
+    /// X3: the witnesses change only by a majority of both sets.
+    BothMajorities,
     /// M1: the opinion of one observer moves nothing while another can be asked.
     SecondOpinion,
     /// M2: an observer that reaches no other one believes itself.

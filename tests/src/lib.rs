@@ -5,3 +5,4 @@ pub mod demo;
 pub mod e2e;
 pub mod lab;
 pub mod sim;
+pub mod walk;

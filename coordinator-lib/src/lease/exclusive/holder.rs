@@ -1,0 +1,478 @@
+//! One node's attempt to hold one slot, and its lease while it does.
+//!
+//! ```text
+//!   Idle ──seek──▶ Waiting ──time──▶ Preparing ──majority──▶ Holding ──first majority──▶ Acquired
+//!     ▲               ▲                  │ no majority          │ none          renewals │
+//!     │               └──────────────────┴──────────────────────┘                        │
+//!     └───────────────────────────── Lapsed, or released ◀───────────────────────────────┘
+//! ```
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::attempt::Attempt;
+use super::register::{
+    Answer, Ballot, Configuration, Holder, Key, Refusal, Request, Token, Value, WitnessId,
+};
+use super::session::{Outcome, Session};
+use super::timing::Timing;
+use crate::id::NodeId;
+use crate::prng::Prng;
+use crate::rules::{Rule, Rules};
+use crate::time::Reading;
+
+/// After a lost attempt the next one waits at least so long (H10): several round trips and flushes.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// And at most so long, doubled with every further loss.
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
+/// How often it is doubled.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// What a lease is told once.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Who wants the slot.
+    pub me: Holder,
+    /// Its witnesses when it was created.
+    pub first: Configuration,
+    /// How long things take and hold.
+    pub timing: Timing,
+    /// Where random choices begin.
+    pub seed: u64,
+    /// What a former life of this agent on the same boot still holds; `None` when it holds nothing.
+    pub resume: Option<Resume>,
+    /// Which rules hold.
+    pub rules: Rules,
+}
+
+/// What a former life of the agent holds, as its guard tells. Whoever is quick goes on with it: nobody else can have held the slot
+/// since, so the token and the container stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// By which token.
+    pub token: Token,
+    /// When the guard kills.
+    pub kill: Reading,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Motion {
+    /// The slot is held: the container may start. Its deadline was set before.
+    Acquired {
+        /// By this token.
+        token: Token,
+    },
+    /// H6: the guard is to know, without fail, when the container ends. Only ever later than before.
+    Deadline {
+        /// Of which lease.
+        token: Token,
+        /// SIGTERM when either clock is past it.
+        stop: Reading,
+        /// SIGKILL likewise.
+        kill: Reading,
+    },
+    /// The lease is over and does not come back (H5).
+    Lapsed {
+        /// Which.
+        token: Token,
+    },
+    /// Ask a witness.
+    Send {
+        /// Whom.
+        to: NodeId,
+        /// What.
+        request: Request,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Idle,
+    Waiting { until: Reading },
+    Preparing(Attempt),
+    Holding(Box<Holding>),
+}
+
+#[derive(Debug, Clone)]
+struct Holding {
+    session: Session,
+    /// H7: phase 1 of a higher ballot, while the lease goes on.
+    attempt: Option<Attempt>,
+    /// Before the first majority: when it is given up.
+    patience: Reading,
+}
+
+/// One slot, as one node that may run it sees it.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    setup: Setup,
+    prng: Prng,
+    state: State,
+    /// Who is asked first: the last configuration that anybody spoke of. A hint (H2).
+    hint: Configuration,
+    /// The highest counter that was heard of.
+    counter: u64,
+    losses: u32,
+    /// How many others are before this node in line.
+    rank: u32,
+}
+
+impl Lease {
+    /// A lease that nobody seeks yet.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            prng: Prng::new(setup.seed),
+            hint: setup.first.clone(),
+            setup,
+            state: State::Idle,
+            counter: 0,
+            losses: 0,
+            rank: 0,
+        }
+    }
+
+    /// The token, while the slot is held.
+    #[must_use]
+    pub fn token(&self, now: Reading) -> Option<Token> {
+        let State::Holding(holding) = &self.state else { return None };
+        let end = holding.session.end?;
+        (!now.may_be_past(end.over)).then_some(holding.session.value.token)
+    }
+
+    /// Until when the slot is held if nobody answers any more; `None` while it is not held.
+    #[must_use]
+    pub fn over(&self) -> Option<Reading> {
+        let State::Holding(holding) = &self.state else { return None };
+        holding.session.end.map(|end| end.over)
+    }
+
+    /// The configuration as far as it is known here.
+    #[must_use]
+    pub const fn configuration(&self) -> &Configuration {
+        &self.hint
+    }
+
+    /// Whether nothing is being done.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// When [`Lease::wake`] wants to be called, by whichever clock comes first; `None` while time changes nothing.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Reading> {
+        match &self.state {
+            State::Idle => None,
+            State::Waiting { until } => Some(*until),
+            State::Preparing(attempt) => Some(attempt.until),
+            State::Holding(holding) => {
+                let end = holding.session.end.map_or(holding.patience, |end| end.over);
+                let attempt = holding.attempt.as_ref().map(|attempt| attempt.until);
+                [Some(holding.session.next), Some(end), attempt].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// The slot is wanted by this node, which is the `rank`-th in line (from zero): each further one leaves the others some time (H10).
+    pub fn seek(&mut self, now: Reading, rank: u32) {
+        self.rank = rank;
+        if matches!(self.state, State::Idle) {
+            self.losses = 0;
+            self.state = State::Waiting { until: now + self.headstart() };
+        }
+    }
+
+    /// The slot is not wanted any more. What is held stays held.
+    pub fn give_up(&mut self) {
+        if !matches!(&self.state, State::Holding(holding) if holding.session.end.is_some()) {
+            self.state = State::Idle;
+        }
+    }
+
+    /// The container is gone for certain: the slot is free (H9).
+    pub fn release(&mut self, out: &mut Vec<Motion>) {
+        if let State::Holding(holding) = &self.state {
+            let token = holding.session.value.token;
+            let members = holding.session.value.configuration.members();
+            out.extend(members.map(|member| Motion::Send {
+                to: member.node,
+                request: Request::Release { token },
+            }));
+        }
+        self.state = State::Idle;
+    }
+
+    /// Other witnesses from now on. Returns whether the change has begun: it does not before the lease is held and the last one
+    /// is through, and not for an empty set.
+    pub fn change(
+        &mut self,
+        now: Reading,
+        next: BTreeSet<WitnessId>,
+        out: &mut Vec<Motion>,
+    ) -> bool {
+        self.lapse(now, out);
+        let State::Holding(holding) = &mut self.state else { return false };
+        if next.is_empty() || !holding.session.is_settled() || holding.attempt.is_some() {
+            return false;
+        }
+        holding.session.propose(now, next);
+        self.wake(now, out);
+        true
+    }
+
+    /// Time has passed.
+    pub fn wake(&mut self, now: Reading, out: &mut Vec<Motion>) {
+        self.lapse(now, out);
+        match &mut self.state {
+            State::Idle => {}
+            State::Waiting { until } => {
+                if now.may_be_past(*until) {
+                    self.prepare(now, out);
+                }
+            }
+            State::Preparing(attempt) => {
+                if now.may_be_past(attempt.until) {
+                    let busy = attempt.busy;
+                    self.lose(now, busy);
+                }
+            }
+            State::Holding(holding) => {
+                if holding.session.end.is_none() && now.may_be_past(holding.patience) {
+                    return self.lose(now, Duration::ZERO);
+                }
+                let is_late = |attempt: &Attempt| now.may_be_past(attempt.until);
+                if holding.attempt.as_ref().is_some_and(is_late) {
+                    holding.attempt = None;
+                }
+                if now.may_be_past(holding.session.next) {
+                    self.ask(now, out);
+                }
+            }
+        }
+    }
+
+    /// A witness answers. The transport has made sure that it is the node of `from`.
+    pub fn answer(&mut self, now: Reading, from: WitnessId, answer: Answer, out: &mut Vec<Motion>) {
+        self.lapse(now, out);
+        match answer {
+            Answer::Promise { ballot, accepted } => {
+                if let Some(attempt) = self.attempt(ballot) {
+                    attempt.promised(from, accepted);
+                    self.conclude(now, out);
+                }
+            }
+            Answer::Busy { ballot, remaining, .. } => {
+                if let Some(attempt) = self.attempt(ballot) {
+                    attempt.declined(from, remaining);
+                    self.conclude(now, out);
+                }
+            }
+            Answer::Granted { key, round } => self.granted(now, (from, key, round), out),
+            Answer::Refused { ballot, refusal, configuration } => {
+                self.learn(configuration);
+                self.refused(now, from, ballot, refusal, out);
+            }
+            Answer::Released { .. } => {}
+        }
+    }
+
+    /// H5.
+    fn lapse(&mut self, now: Reading, out: &mut Vec<Motion>) {
+        let State::Holding(holding) = &mut self.state else { return };
+        let Some(end) = holding.session.end.filter(|end| now.may_be_past(end.over)) else { return };
+        let token = holding.session.value.token;
+        out.push(Motion::Lapsed { token });
+        if self.setup.rules.hold(Rule::LapseIsFinal) {
+            self.state = State::Idle;
+        } else {
+            holding.session.end = None;
+            holding.patience = end.over + self.setup.timing.ttl;
+        }
+    }
+
+    /// Phase 1, with a ballot above all that was heard of.
+    fn prepare(&mut self, now: Reading, out: &mut Vec<Motion>) {
+        let attempt = self.begin(now, out);
+        self.state = State::Preparing(attempt);
+    }
+
+    fn begin(&mut self, now: Reading, out: &mut Vec<Motion>) -> Attempt {
+        self.counter = self.counter.saturating_add(1);
+        let ballot = Ballot { counter: self.counter, node: self.setup.me.node };
+        let mut attempt = Attempt::new(ballot, now + self.setup.timing.prepare());
+        let asked = attempt.ask(self.hint.members());
+        self.send_prepare(ballot, asked, out);
+        attempt
+    }
+
+    fn send_prepare(&self, ballot: Ballot, to: Vec<WitnessId>, out: &mut Vec<Motion>) {
+        let holder = self.setup.me;
+        out.extend(to.into_iter().map(|witness| Motion::Send {
+            to: witness.node,
+            request: Request::Prepare { ballot, holder },
+        }));
+    }
+
+    /// The phase 1 that is under way with this ballot.
+    fn attempt(&mut self, ballot: Ballot) -> Option<&mut Attempt> {
+        let attempt = match &mut self.state {
+            State::Idle | State::Waiting { .. } => None,
+            State::Preparing(attempt) => Some(attempt),
+            State::Holding(holding) => holding.attempt.as_mut(),
+        };
+        attempt.filter(|attempt| attempt.ballot == ballot)
+    }
+
+    /// H2: whether phase 1 is won or lost.
+    fn conclude(&mut self, now: Reading, out: &mut Vec<Motion>) {
+        let mut attempt = match &mut self.state {
+            State::Idle | State::Waiting { .. } => return,
+            State::Preparing(attempt) => attempt.clone(),
+            State::Holding(holding) => match holding.attempt.take() {
+                Some(attempt) => attempt,
+                None => return,
+            },
+        };
+        let adopts = self.setup.rules.hold(Rule::AdoptHighest);
+        let highest = attempt.highest().filter(|_| adopts);
+        let configuration = highest.map_or(&self.setup.first, |it| &it.value.configuration).clone();
+        let last = highest.map(|it| it.value.token);
+        let ballot = attempt.ballot;
+        if attempt.is_quorum(&configuration) {
+            self.hint = configuration.clone();
+            return self.win(now, Key { ballot, sub: 1 }, (configuration, last), out);
+        }
+        let members: BTreeSet<WitnessId> =
+            configuration.members().chain(self.hint.members()).collect();
+        let more = attempt.ask(members.into_iter());
+        self.send_prepare(ballot, more, out);
+        let (is_answered, busy) = (attempt.is_answered(), attempt.busy);
+        match &mut self.state {
+            State::Preparing(_) if is_answered => self.lose(now, busy),
+            State::Preparing(waiting) => *waiting = attempt,
+            State::Holding(holding) if !is_answered => holding.attempt = Some(attempt),
+            State::Idle | State::Waiting { .. } | State::Holding(_) => {}
+        }
+    }
+
+    /// H3, H7: phase 2 begins.
+    fn win(
+        &mut self,
+        now: Reading,
+        key: Key,
+        (configuration, last): (Configuration, Option<Token>),
+        out: &mut Vec<Motion>,
+    ) {
+        if let State::Holding(holding) = &mut self.state {
+            holding.session.rebase(now, key, configuration);
+        } else {
+            let mut patience = now + self.setup.timing.attempt * 3;
+            let resume = self.setup.resume.filter(|it| Some(it.token) == last);
+            let resume = resume.filter(|it| !now.may_be_past(it.kill));
+            if let Some(resume) = resume {
+                patience = resume.kill;
+            }
+            let token = resume.map_or(Token(key.ballot.counter), |resume| resume.token);
+            let value = Value { configuration, holder: self.setup.me, token };
+            let session = Session::new(now, key, value);
+            let holding = Holding { session, attempt: None, patience };
+            self.state = State::Holding(Box::new(holding));
+        }
+        self.ask(now, out);
+    }
+
+    fn ask(&mut self, now: Reading, out: &mut Vec<Motion>) {
+        let State::Holding(holding) = &mut self.state else { return };
+        let asked = holding.session.ask(now, &self.setup.timing);
+        let send = |(to, request): (WitnessId, Request)| Motion::Send { to: to.node, request };
+        out.extend(asked.into_iter().map(send));
+    }
+
+    fn granted(&mut self, now: Reading, grant: (WitnessId, Key, u64), out: &mut Vec<Motion>) {
+        let State::Holding(holding) = &mut self.state else { return };
+        let was_held = holding.session.end.is_some();
+        if !was_held && now.may_be_past(holding.patience) {
+            return self.lose(now, Duration::ZERO);
+        }
+        let outcome = holding.session.granted(now, grant, &self.setup.timing, self.setup.rules);
+        self.hint = holding.session.value.configuration.clone();
+        let token = holding.session.value.token;
+        if let (Outcome::Extended, Some(end)) = (outcome, holding.session.end) {
+            out.push(Motion::Deadline { token, stop: end.stop, kill: end.kill });
+            if !was_held {
+                self.losses = 0;
+                // The first grants are short.
+                holding.session.next = now;
+                out.push(Motion::Acquired { token });
+            }
+        }
+        if now.may_be_past(holding.session.next) {
+            self.ask(now, out);
+        }
+    }
+
+    fn refused(
+        &mut self,
+        now: Reading,
+        from: WitnessId,
+        ballot: Ballot,
+        refusal: Refusal,
+        out: &mut Vec<Motion>,
+    ) {
+        if let Refusal::Promised(promised) = refusal {
+            self.counter = self.counter.max(promised.counter);
+        }
+        if let Some(attempt) = self.attempt(ballot) {
+            attempt.declined(from, Duration::ZERO);
+            return self.conclude(now, out);
+        }
+        let State::Holding(holding) = &mut self.state else { return };
+        if holding.session.key.ballot != ballot {
+            return;
+        }
+        match refusal {
+            Refusal::Promised(promised) if promised > ballot => {
+                if holding.session.end.is_none() {
+                    self.lose(now, Duration::ZERO);
+                } else if holding.attempt.is_none() {
+                    let attempt = self.begin(now, out);
+                    if let State::Holding(holding) = &mut self.state {
+                        holding.attempt = Some(attempt);
+                    }
+                }
+            }
+            Refusal::Unaccepted => {
+                let key = holding.session.key;
+                let request = holding.session.tell(from, key);
+                out.extend(request.map(|request| Motion::Send { to: from.node, request }));
+            }
+            Refusal::Promised(_) | Refusal::Removed | Refusal::Stranger | Refusal::Unknown => {}
+        }
+    }
+
+    /// A later configuration than the one that was thought of.
+    fn learn(&mut self, configuration: Option<Configuration>) {
+        if let Some(heard) = configuration.filter(|heard| heard.version > self.hint.version) {
+            self.hint = heard;
+        }
+    }
+
+    /// H10: tries again, when the slot may be free and nobody else has tried for a while.
+    fn lose(&mut self, now: Reading, busy: Duration) {
+        let factor = 1 << self.losses.min(DOUBLINGS_MAX);
+        self.losses = self.losses.saturating_add(1);
+        let (min, max) = (BACKOFF_MIN, BACKOFF_MAX * factor);
+        let span = u64::try_from(max.saturating_sub(min).as_micros()).unwrap_or(u64::MAX);
+        let random = min + Duration::from_micros(self.prng.below(span));
+        let wait = if busy.is_zero() { random } else { busy + self.headstart() };
+        self.state = State::Waiting { until: now + wait };
+    }
+
+    /// How long the better ones in line are left alone: two round trips and flushes each, and not all at the same moment.
+    fn headstart(&mut self) -> Duration {
+        let jitter = Duration::from_micros(self.prng.below(50_000));
+        Duration::from_millis(300) * self.rank + jitter * self.rank.min(1)
+    }
+}

@@ -1,0 +1,348 @@
+//! A node's word on the slots that it witnesses.
+//!
+//! Rules W1 to W4. What was promised or accepted is on disk before anybody hears of it: such an answer can only leave inside
+//! [`Step::Persist`], whose `then` belongs to the writer. A lease itself is in memory; after a restart all that may still run is
+//! taken as running for as long as it could (W4).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::register::{
+    Accepted, Answer, Ballot, Holder, Key, Refusal, Register, Request, Token, Value, WitnessId,
+};
+use crate::id::{NodeId, SlotId};
+use crate::node::Ticket;
+use crate::rules::{Rule, Rules};
+use crate::time::Reading;
+
+/// What the catalogue says of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// It is wanted.
+    Wanted,
+    /// Its app was removed.
+    Removed,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Say this.
+    Answer {
+        /// To whom.
+        to: NodeId,
+        /// About which slot.
+        slot: SlotId,
+        /// What.
+        answer: Answer,
+    },
+    /// Write, flush, and say the rest only then. Later writes of one slot replace earlier ones and are written after them.
+    Persist {
+        /// Comes back in [`Witness::persisted`].
+        ticket: Ticket,
+        /// Which slot.
+        slot: SlotId,
+        /// What.
+        register: Register,
+        /// Who is told what afterwards.
+        then: Vec<(NodeId, Answer)>,
+    },
+}
+
+/// A lease that was granted here. In memory only.
+#[derive(Debug, Clone, Copy)]
+struct Granted {
+    holder: Holder,
+    token: Token,
+    until: Reading,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    register: Register,
+    granted: Option<Granted>,
+    /// The last write that is not known to be on disk.
+    unflushed: Option<Ticket>,
+}
+
+/// Who asks, and what about.
+struct Asked<'a> {
+    now: Reading,
+    from: NodeId,
+    slot: &'a SlotId,
+    home: Home,
+}
+
+/// One node as a witness.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    me: WitnessId,
+    rules: Rules,
+    slots: BTreeMap<SlotId, Slot>,
+    last: u64,
+    /// A write went wrong: what is on disk is unknown, so nothing is said any more.
+    is_broken: bool,
+}
+
+impl Witness {
+    /// A witness that starts with what is in its store. W4: what it may have granted holds for as long as it can.
+    #[must_use]
+    pub fn new(
+        now: Reading,
+        me: WitnessId,
+        rules: Rules,
+        registers: impl IntoIterator<Item = (SlotId, Register)>,
+    ) -> Self {
+        let slot = |register: Register| {
+            let ttl = register.ttl_max;
+            let held = register.accepted.as_ref().map(|it| (it.value.holder, it.value.token));
+            let held = held.filter(|(_, token)| Some(*token) > register.released);
+            let held = held.filter(|_| rules.hold(Rule::Quarantine));
+            let granted = held.map(|(holder, token)| Granted { holder, token, until: now + ttl });
+            Slot { register, granted, unflushed: None }
+        };
+        let slots = registers.into_iter().map(|(id, register)| (id, slot(register))).collect();
+        Self { me, rules, slots, last: 0, is_broken: false }
+    }
+
+    /// This witness.
+    #[must_use]
+    pub const fn id(&self) -> WitnessId {
+        self.me
+    }
+
+    /// What is kept of each slot.
+    pub fn registers(&self) -> impl Iterator<Item = (&SlotId, &Register)> {
+        self.slots.iter().map(|(id, slot)| (id, &slot.register))
+    }
+
+    /// Who holds a slot by this witness's word, with what token and for how long at most; `None` when nobody does.
+    #[must_use]
+    pub fn holder(&self, now: Reading, slot: &SlotId) -> Option<(Holder, Token, Duration)> {
+        let granted = self.slots.get(slot)?.granted?;
+        (!now.is_past(granted.until))
+            .then(|| (granted.holder, granted.token, now.until(granted.until)))
+    }
+
+    /// A write is on disk.
+    pub fn persisted(&mut self, ticket: Ticket) {
+        for slot in self.slots.values_mut() {
+            slot.unflushed = slot.unflushed.filter(|last| *last > ticket);
+        }
+    }
+
+    /// A write went wrong, so that it is unknown what a restart would find: nothing is said until then.
+    pub const fn fail(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Whether nothing is said any more.
+    #[must_use]
+    pub const fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Takes what a node asks of a slot. The transport has made sure of `from`.
+    pub fn handle(
+        &mut self,
+        now: Reading,
+        from: NodeId,
+        slot: &SlotId,
+        home: Home,
+        request: Request,
+        out: &mut Vec<Step>,
+    ) {
+        if self.is_broken {
+            return;
+        }
+        let asked = Asked { now, from, slot, home };
+        match request {
+            Request::Prepare { ballot, holder } => {
+                if ballot.node == from && holder.node == from {
+                    self.prepare(&asked, ballot, holder, out);
+                }
+            }
+            Request::Accept { key, round, value, ttl } => {
+                if key.ballot.node == from && value.holder.node == from {
+                    self.accept(&asked, (key, round), value, ttl, out);
+                }
+            }
+            Request::Renew { key, round, ttl } => {
+                if key.ballot.node == from {
+                    self.renew(&asked, (key, round), ttl, out);
+                }
+            }
+            Request::Release { token } => self.release(&asked, token, out),
+        }
+    }
+
+    /// W1: nothing is promised while somebody else holds the slot, so that nobody disturbs a healthy holder.
+    fn prepare(&mut self, asked: &Asked<'_>, ballot: Ballot, holder: Holder, out: &mut Vec<Step>) {
+        if let Some(refusal) = self.unfit(asked) {
+            return self.refuse(asked, ballot, refusal, out);
+        }
+        if let Some(busy) = self.busy(asked, ballot, &holder) {
+            return self.say(asked, busy, out);
+        }
+        let known = self.slots.get(asked.slot).map(|slot| slot.register.promised);
+        if let Some(promised) = known.filter(|promised| ballot.counter <= promised.counter) {
+            return self.refuse(asked, ballot, Refusal::Promised(promised), out);
+        }
+        let slot = self.slots.entry(asked.slot.clone()).or_insert_with(|| Slot::empty(ballot));
+        slot.register.promised = ballot;
+        let answer = Answer::Promise { ballot, accepted: slot.register.accepted.clone() };
+        self.write(asked, answer, out);
+    }
+
+    /// W2.
+    fn accept(
+        &mut self,
+        asked: &Asked<'_>,
+        (key, round): (Key, u64),
+        value: Value,
+        ttl: Duration,
+        out: &mut Vec<Step>,
+    ) {
+        let ballot = key.ballot;
+        if let Some(refusal) = self.unfit(asked) {
+            return self.refuse(asked, ballot, refusal, out);
+        }
+        if let Some(busy) = self.busy(asked, ballot, &value.holder) {
+            return self.say(asked, busy, out);
+        }
+        if !value.configuration.has(&self.me) || ttl > value.configuration.ttl {
+            return self.refuse(asked, ballot, Refusal::Stranger, out);
+        }
+        let slot = self.slots.entry(asked.slot.clone()).or_insert_with(|| Slot::empty(ballot));
+        let register = &mut slot.register;
+        let keeps = ballot == register.promised
+            || ballot.counter > register.promised.counter
+            || !self.rules.hold(Rule::KeepPromise);
+        let last = register.accepted.as_ref().map(|accepted| accepted.key);
+        let is_late = last.is_some_and(|last| key < last) || Some(value.token) <= register.released;
+        if !keeps || is_late {
+            let refusal = Refusal::Promised(register.promised);
+            return self.refuse(asked, ballot, refusal, out);
+        }
+        let is_known = last == Some(key);
+        register.promised = register.promised.max(ballot);
+        register.ttl_max = register.ttl_max.max(value.configuration.ttl);
+        slot.grant(asked.now, value.holder, value.token, ttl);
+        if !is_known {
+            slot.register.accepted = Some(Accepted { key, value });
+        }
+        let answer = Answer::Granted { key, round };
+        if is_known { self.say(asked, answer, out) } else { self.write(asked, answer, out) }
+    }
+
+    fn renew(
+        &mut self,
+        asked: &Asked<'_>,
+        (key, round): (Key, u64),
+        ttl: Duration,
+        out: &mut Vec<Step>,
+    ) {
+        let ballot = key.ballot;
+        if let Some(refusal) = self.unfit(asked) {
+            return self.refuse(asked, ballot, refusal, out);
+        }
+        let Some(slot) = self.slots.get_mut(asked.slot) else {
+            return self.refuse(asked, ballot, Refusal::Unaccepted, out);
+        };
+        let promised = slot.register.promised;
+        if ballot != promised && self.rules.hold(Rule::KeepPromise) {
+            return self.refuse(asked, ballot, Refusal::Promised(promised), out);
+        }
+        let accepted = slot.register.accepted.as_ref().filter(|accepted| accepted.key == key);
+        let fits = |accepted: &&Accepted| {
+            Some(accepted.value.token) > slot.register.released
+                && ttl <= accepted.value.configuration.ttl
+        };
+        let Some(value) = accepted.filter(fits).map(|accepted| accepted.value.clone()) else {
+            return self.refuse(asked, ballot, Refusal::Unaccepted, out);
+        };
+        slot.grant(asked.now, value.holder, value.token, ttl);
+        self.say(asked, Answer::Granted { key, round }, out);
+    }
+
+    /// W3. That it is over is written too, but nobody is unsafe if that is lost: it costs a wait.
+    fn release(&mut self, asked: &Asked<'_>, token: Token, out: &mut Vec<Step>) {
+        let Some(slot) = self.slots.get_mut(asked.slot) else { return };
+        let accepted = slot.register.accepted.as_ref().map(|accepted| &accepted.value);
+        let is_his = |value: &&Value| value.holder.node == asked.from && value.token == token;
+        if accepted.is_some_and(|value| is_his(&value)) {
+            slot.granted = None;
+            slot.register.released = slot.register.released.max(Some(token));
+            self.write(asked, Answer::Released { token }, out);
+        }
+    }
+
+    /// Why this witness has no word on the slot at all.
+    fn unfit(&self, asked: &Asked<'_>) -> Option<Refusal> {
+        match asked.home {
+            Home::Removed => Some(Refusal::Removed),
+            Home::Unknown => (!self.slots.contains_key(asked.slot)).then_some(Refusal::Unknown),
+            Home::Wanted => None,
+        }
+    }
+
+    /// The answer while somebody else holds the slot.
+    fn busy(&self, asked: &Asked<'_>, ballot: Ballot, asker: &Holder) -> Option<Answer> {
+        let (holder, token, remaining) = self.holder(asked.now, asked.slot)?;
+        let is_other = !asker.follows(&holder);
+        is_other.then_some(Answer::Busy { ballot, holder, token, remaining })
+    }
+
+    fn refuse(&mut self, asked: &Asked<'_>, ballot: Ballot, refusal: Refusal, out: &mut Vec<Step>) {
+        let slot = self.slots.get(asked.slot);
+        let accepted = slot.and_then(|slot| slot.register.accepted.as_ref());
+        let configuration = accepted.map(|accepted| accepted.value.configuration.clone());
+        self.say(asked, Answer::Refused { ballot, refusal, configuration }, out);
+    }
+
+    /// Answers. What the answer tells may be on its way to the disk still; then it waits for that.
+    fn say(&mut self, asked: &Asked<'_>, answer: Answer, out: &mut Vec<Step>) {
+        let slot = self.slots.get(asked.slot);
+        let waits = slot.is_some_and(|slot| slot.unflushed.is_some());
+        if waits && self.rules.hold(Rule::FlushFirst) {
+            return self.write(asked, answer, out);
+        }
+        out.push(Step::Answer { to: asked.from, slot: asked.slot.clone(), answer });
+    }
+
+    /// Answers when the register is on disk.
+    fn write(&mut self, asked: &Asked<'_>, answer: Answer, out: &mut Vec<Step>) {
+        self.last = self.last.saturating_add(1);
+        let ticket = Ticket(self.last);
+        let Some(slot) = self.slots.get_mut(asked.slot) else { return };
+        slot.unflushed = Some(ticket);
+        let mut then = vec![(asked.from, answer)];
+        if !self.rules.hold(Rule::FlushFirst) {
+            out.extend(then.drain(..).map(|(to, answer)| Step::Answer {
+                to,
+                slot: asked.slot.clone(),
+                answer,
+            }));
+        }
+        let register = slot.register.clone();
+        out.push(Step::Persist { ticket, slot: asked.slot.clone(), register, then });
+    }
+}
+
+impl Slot {
+    /// A slot that was never heard of before somebody tried to get it by `ballot`.
+    const fn empty(ballot: Ballot) -> Self {
+        let register =
+            Register { promised: ballot, accepted: None, released: None, ttl_max: Duration::ZERO };
+        Self { register, granted: None, unflushed: None }
+    }
+
+    /// Grants time. Messages overtake each other, so an earlier end of the same holder's never replaces a later one.
+    fn grant(&mut self, now: Reading, holder: Holder, token: Token, ttl: Duration) {
+        let before = self.granted.filter(|before| before.holder.node == holder.node);
+        let until = before.map_or(now + ttl, |before| before.until.later(now + ttl));
+        self.granted = Some(Granted { holder, token, until });
+    }
+}
