@@ -21,8 +21,8 @@ use crate::home::Home;
 const EXIT_PART_ENDED: u8 = 70;
 /// How long each phase of the shutdown may take.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long an announced restart gets to reach the others: a round of gossip at its usual interval.
-const ANNOUNCEMENT: Duration = Duration::from_millis(600);
+/// How many rounds of gossip an announced restart gets to reach the others: two and a part, since the first has begun.
+const ANNOUNCEMENT: f64 = 2.4;
 
 /// What ended the serving.
 enum End {
@@ -68,8 +68,8 @@ fn raise_file_limit() {
 
 async fn live(config: &Config) -> anyhow::Result<End> {
     let tasks = Tasks::new("agent");
-    let handle = match assembly::assemble(config, &tasks).await {
-        Ok(handle) => handle,
+    let (handle, directory) = match assembly::assemble(config, &tasks).await {
+        Ok(assembled) => assembled,
         Err(error) => {
             tasks.stop(GRACE).await;
             return Err(error);
@@ -82,7 +82,7 @@ async fn live(config: &Config) -> anyhow::Result<End> {
     let end = wait(&tasks).await?;
     if matches!(end, End::Restart) {
         handle.announce_restart().await;
-        tokio::time::sleep(ANNOUNCEMENT).await;
+        tokio::time::sleep(directory.gossip_interval().mul_f64(ANNOUNCEMENT)).await;
     }
     info!("stopping; containers go on");
     tasks.stop(GRACE).await;

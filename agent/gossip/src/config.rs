@@ -35,7 +35,7 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Where the other members reach this node. Port 0 stands for the port that [`Config::bind`] got.
     pub advertise: SocketAddr,
-    /// Time between two rounds, from [`INTERVAL_MIN`] to [`INTERVAL_MAX`]; 250 ms is the mesh's default.
+    /// Time between two rounds, from [`INTERVAL_MIN`] to [`INTERVAL_MAX`]; 500 ms is the default of a mesh of up to 100 nodes.
     pub interval: Duration,
     /// How long dead nodes and withdrawn facts are remembered; 15 minutes is the default. Longer makes digests grow with every
     /// restart in the mesh; a partition that lasts longer is healed by the address book.
