@@ -1,4 +1,9 @@
 //! One life of chitchat: an instance that runs until it is stopped or ends by itself.
+//!
+//! What a node says stands in its own part of what all keep, and only the node itself should write there. But chitchat takes from
+//! anybody what is said to be newer, even about this node itself: any member can put words there, take words back, and raise the
+//! version to the last number that there is, behind which the next word would overflow. So the version after the last own word is
+//! remembered, and whatever finds another one does not write ([`Tampered`]): this node begins a new life, whose part is its own again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -44,9 +49,15 @@ pub(crate) struct Plan {
     pub(crate) grace: Duration,
 }
 
+/// Somebody else wrote into what this node says. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tampered;
+
 /// A running instance.
 pub(crate) struct Chat {
     handle: ChitchatHandle,
+    /// The version of what this node says, after its own last word.
+    version: u64,
     /// Becomes ready with the reason when the instance ends.
     pub(crate) ended: Pin<Box<dyn Future<Output = String> + Send + Sync>>,
     pub(crate) began: Instant,
@@ -61,6 +72,10 @@ pub(crate) struct Survey {
     pub(crate) alive: BTreeSet<(NodeId, Incarnation)>,
     /// This node's own heartbeat.
     pub(crate) heartbeat: u64,
+    /// Somebody else wrote into what this node says.
+    pub(crate) is_tampered: bool,
+    /// Somebody else, or another agent, says that this life of this node is somewhere else too.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl Chat {
@@ -87,6 +102,8 @@ impl Chat {
             // A node that speaks V1 answers V0 with messages that may be too long, so V0 must never exist in a mesh.
             protocol_version: ProtocolVersion::V1,
         };
+        // Each fact has a key of its own, and raises the version by one.
+        let version = u64::try_from(facts.len())?;
         let handle = spawn_chitchat(config, facts, transport).await?;
         let watcher = handle.termination_watcher();
         let ended = Box::pin(async move {
@@ -94,7 +111,7 @@ impl Chat {
                 .await
                 .map_or_else(|error| format!("{error:#}"), |()| "it was stopped".to_owned())
         });
-        Ok(Self { handle, ended, began: Instant::now() })
+        Ok(Self { handle, version, ended, began: Instant::now() })
     }
 
     pub(crate) async fn live(&self) -> Live {
@@ -102,12 +119,25 @@ impl Chat {
     }
 
     /// Publishes `value` under `key`. Both must be ASCII: see [`keys`](crate::keys).
-    pub(crate) async fn set(&self, key: &str, value: &str) {
-        self.handle.with_chitchat(|chitchat| chitchat.self_node_state().set(key, value)).await;
+    pub(crate) async fn set(&mut self, key: &str, value: &str) -> Result<(), Tampered> {
+        self.write(|own| own.set(key, value)).await
     }
 
-    pub(crate) async fn delete(&self, key: &str) {
-        self.handle.with_chitchat(|chitchat| chitchat.self_node_state().delete(key)).await;
+    pub(crate) async fn delete(&mut self, key: &str) -> Result<(), Tampered> {
+        self.write(|own| own.delete(key)).await
+    }
+
+    async fn write(&mut self, act: impl Fn(&mut NodeState)) -> Result<(), Tampered> {
+        let expected = self.version;
+        let write = |chitchat: &mut Chitchat| {
+            let own = chitchat.self_node_state();
+            (!is_tampered(own, expected)).then(|| {
+                act(own);
+                own.max_version()
+            })
+        };
+        self.version = self.handle.with_chitchat(write).await.ok_or(Tampered)?;
+        Ok(())
     }
 
     /// Starts a handshake with whoever is at `address`.
@@ -116,7 +146,8 @@ impl Chat {
     }
 
     pub(crate) async fn survey(&self) -> Survey {
-        self.handle.with_chitchat(survey).await
+        let expected = self.version;
+        self.handle.with_chitchat(|chitchat| survey(chitchat, expected)).await
     }
 
     /// Ends the instance without waiting for it.
@@ -140,7 +171,16 @@ pub(crate) fn read_id(id: &ChitchatId) -> Option<(NodeId, Incarnation)> {
     Some((id.node_id.parse().ok()?, Incarnation(id.generation_id)))
 }
 
-fn survey(chitchat: &mut Chitchat) -> Survey {
+/// Whether `own` is not what it was after this node's own last word: whoever changes it raises one of the two numbers.
+fn is_tampered(own: &NodeState, expected: u64) -> bool {
+    own.max_version() != expected || own.last_gc_version() > expected
+}
+
+fn survey(chitchat: &mut Chitchat, expected: u64) -> Survey {
+    let me = chitchat.self_chitchat_id().clone();
+    let is_same_life = |id: &ChitchatId| {
+        id.node_id == me.node_id && id.generation_id == me.generation_id && *id != me
+    };
     let lives = chitchat.node_states().keys().filter_map(|id| {
         let (node, life) = read_id(id)?;
         Some((node, life, id.gossip_advertise_addr))
@@ -148,6 +188,8 @@ fn survey(chitchat: &mut Chitchat) -> Survey {
     Survey {
         lives: lives.collect(),
         alive: chitchat.live_nodes().filter_map(read_id).collect(),
+        is_elsewhere: chitchat.node_states().keys().any(is_same_life),
+        is_tampered: is_tampered(chitchat.self_node_state(), expected),
         heartbeat: chitchat.self_node_state().heartbeat().into(),
     }
 }

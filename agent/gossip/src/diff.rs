@@ -4,11 +4,15 @@
 //! says only what differs. Of a node's lives only the highest that it proved counts; of its facts only those that it signed; of
 //! nodes only members. Everything about this node itself is left out: any member can make it up.
 //!
+//! A value that its node did not sign changes nothing: what the node itself said under that key in this life still holds, until
+//! it says something else or begins another life, as it does when it finds that somebody wrote in its name.
+//!
 //! A life is proved by a fact that the node signed in it. Without that any member could say that another one lives on in a life
 //! that is higher than all to come, and nobody would hear that node's claims again. Every agent says what its node has as soon as
 //! it begins, so a proof is never long in coming.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chitchat::{ChitchatId, NodeState, VersionedValue};
@@ -25,7 +29,7 @@ use crate::keys::{self, FACTS_MAX};
 #[derive(Debug, Clone, Copy)]
 struct Told {
     version: u64,
-    /// `None` when the value was refused.
+    /// What stands there; `None` when the value was refused and the node has signed none before it in this life.
     fact: Option<FactKey>,
 }
 
@@ -33,6 +37,8 @@ struct Told {
 #[derive(Debug)]
 struct Seen {
     life: Incarnation,
+    /// Where that life is. It never moves: whoever says that it is somewhere else as well is not that node.
+    address: SocketAddr,
     up: bool,
     /// All facts must be told again: the node was down, or begins a new life.
     again: bool,
@@ -42,6 +48,9 @@ struct Seen {
     told_life: Incarnation,
     told: BTreeMap<String, Told>,
 }
+
+/// The life of a member that counts: whose, where, which, and what is said in it.
+type Best<'a> = (Peer, SocketAddr, Incarnation, &'a NodeState);
 
 /// The memory of what was told.
 pub(crate) struct Diff {
@@ -78,8 +87,8 @@ impl Diff {
         if may_fall {
             self.fall(&best, &mut events);
         }
-        for (peer, life, state) in best.into_values() {
-            self.look_at(&peer, life, state, &mut events);
+        for best in best.into_values() {
+            self.look_at(best, &mut events);
         }
         events
     }
@@ -88,7 +97,7 @@ impl Diff {
     fn best_lives<'a>(
         &mut self,
         live: &'a BTreeMap<ChitchatId, NodeState>,
-    ) -> BTreeMap<NodeId, (Peer, Incarnation, &'a NodeState)> {
+    ) -> BTreeMap<NodeId, Best<'a>> {
         let mut best = BTreeMap::new();
         let mut unproved = BTreeMap::new();
         for (id, state) in live {
@@ -96,8 +105,8 @@ impl Diff {
                 continue;
             };
             let former = self.seen.get(&node).is_some_and(|seen| life < seen.life);
-            let lower = best.get(&node).is_some_and(|(_, other, _)| life < *other);
-            if former || lower {
+            let lower = best.get(&node).is_some_and(|(_, _, other, _)| life <= *other);
+            if former || lower || self.is_elsewhere(live, id, (node, life)) {
                 continue;
             }
             let Some(peer) = self.directory.peer(node) else { continue };
@@ -105,13 +114,27 @@ impl Diff {
             let version = state.max_version();
             let looked = self.unproved.get(&(node, life)) == Some(&version);
             if is_known || (!looked && self.is_proved(&peer, life, state)) {
-                best.insert(node, (peer, life, state));
+                best.insert(node, (peer, id.gossip_advertise_addr, life, state));
             } else {
                 unproved.insert((node, life), version);
             }
         }
         self.unproved = unproved;
         best
+    }
+
+    /// Whether `id` says that a life whose facts are known already is somewhere else.
+    fn is_elsewhere(
+        &self,
+        live: &BTreeMap<ChitchatId, NodeState>,
+        id: &ChitchatId,
+        (node, life): (NodeId, Incarnation),
+    ) -> bool {
+        let seen = self.seen.get(&node).filter(|seen| seen.life == life);
+        seen.is_some_and(|seen| {
+            let known = ChitchatId::new(Arc::clone(&id.node_id), life.0, seen.address);
+            seen.address != id.gossip_advertise_addr && live.contains_key(&known)
+        })
     }
 
     /// Whether `peer` signed something in this life. Few are tried, since whoever makes up lives can make up facts as well.
@@ -141,11 +164,7 @@ impl Diff {
         }
     }
 
-    fn fall(
-        &mut self,
-        best: &BTreeMap<NodeId, (Peer, Incarnation, &NodeState)>,
-        events: &mut Vec<Event>,
-    ) {
+    fn fall(&mut self, best: &BTreeMap<NodeId, Best<'_>>, events: &mut Vec<Event>) {
         for (node, seen) in &mut self.seen {
             if seen.up && !best.contains_key(node) {
                 seen.up = false;
@@ -154,15 +173,10 @@ impl Diff {
         }
     }
 
-    fn look_at(
-        &mut self,
-        peer: &Peer,
-        life: Incarnation,
-        state: &NodeState,
-        events: &mut Vec<Event>,
-    ) {
+    fn look_at(&mut self, (peer, address, life, state): Best<'_>, events: &mut Vec<Event>) {
         let seen = self.seen.entry(peer.node).or_insert_with(|| Seen {
             life,
+            address,
             up: false,
             again: true,
             read: (0, 0),
@@ -174,6 +188,7 @@ impl Diff {
             seen.up = false;
             seen.read = (0, 0);
         }
+        seen.address = address;
         if !seen.up {
             seen.up = true;
             seen.again = true;
@@ -187,7 +202,7 @@ impl Diff {
         }
         seen.read = now;
         let (facts, refusals) = (self.facts.as_ref(), &self.refusals);
-        let reader = Reader { peer, life, facts, refusals };
+        let reader = Reader { peer: &peer, life, facts, refusals };
         reader.read(state, seen, events);
     }
 }
@@ -208,7 +223,11 @@ impl Reader<'_> {
         let values = state.key_values_including_deleted().filter(|(_, value)| !value.is_deleted());
         for (key, value) in values.take(FACTS_MAX) {
             let known = before.get(key).filter(|told| !again && told.version == value.version);
-            let told = known.copied().unwrap_or_else(|| self.open(key, value, events));
+            let told = known.copied().unwrap_or_else(|| {
+                let told = self.open(key, value, events);
+                let stood = before.get(key).filter(|_| seen.told_life == self.life);
+                Told { fact: told.fact.or_else(|| stood?.fact), ..told }
+            });
             seen.told.insert(key.to_owned(), told);
         }
         let node = self.peer.node;

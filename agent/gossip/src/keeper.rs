@@ -14,6 +14,7 @@ use chitchat::transport::Transport;
 use mesh_coordinator::fact::{Fact, FactKey};
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_coordinator::prng::Prng;
+use mesh_telemetry::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
@@ -184,16 +185,19 @@ impl Keeper {
         }
         let sealed = self.seal(&fact);
         self.own.insert(key, fact);
-        if let (Some((key, value)), Some(chat)) = (sealed, &self.chat) {
-            chat.set(&key, &value).await;
+        if let (Some((key, value)), Some(chat)) = (sealed, &mut self.chat)
+            && chat.set(&key, &value).await.is_err()
+        {
+            self.clear_name();
         }
     }
 
     async fn withdraw(&mut self, key: FactKey) {
         if self.own.remove(&key).is_some()
-            && let Some(chat) = &self.chat
+            && let Some(chat) = &mut self.chat
+            && chat.delete(&keys::to_text(key)).await.is_err()
         {
-            chat.delete(&keys::to_text(key)).await;
+            self.clear_name();
         }
     }
 
@@ -253,6 +257,14 @@ impl Keeper {
         self.delay();
     }
 
+    /// Another member wrote in this node's name. What this node says in another life is its own again: peers follow the highest
+    /// life that was proved, and only this node can prove one.
+    fn clear_name(&mut self) {
+        let words = "it wrote in this node's name, which therefore begins a new life";
+        self.ports.refusals.refuse(Reason::FactSignature, "a member", words);
+        self.fail("another member wrote in this node's name");
+    }
+
     /// Puts the next start off, the longer the more often it failed: whoever makes gossip fail would do so again at once.
     fn delay(&mut self) {
         let wait = self.config.interval.saturating_mul(1 << self.timing.n_short.min(16));
@@ -271,6 +283,9 @@ impl Keeper {
         self.timing.heart = (survey.heartbeat, n_still);
         if n_still > ROUNDS_TO_SETTLE {
             return self.fail("its heart stands still");
+        }
+        if survey.is_tampered {
+            return self.clear_name();
         }
         self.learn(&survey);
         self.contact(&survey);
@@ -291,6 +306,9 @@ impl Keeper {
             } else if self.ports.directory.peer(node).is_some() {
                 self.shared.addresses.tell(node, address, life);
             }
+        }
+        if survey.is_elsewhere {
+            self.alarm(own_life);
         }
         if let Some(life) = self.road.link.as_ref().and_then(|link| link.rumour()) {
             self.alarm(life);

@@ -5,7 +5,7 @@
 //! [`FactCodec`](mesh_ports::gossip::FactCodec) made, so that a later release can change the form and still read this one.
 
 use mesh_coordinator::fact::{Fact, FactKey};
-use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::id::{Incarnation, NodeId, SlotIndex};
 use mesh_ports::directory::Peer;
 use mesh_ports::gossip::FactCodec;
 
@@ -34,6 +34,8 @@ pub(crate) enum FactError {
     Codec(String),
     #[error("the fact stands under another fact's key")]
     Moved,
+    #[error("the slot belongs to another node")]
+    Foreign,
 }
 
 /// The text under which `key` stands.
@@ -91,7 +93,19 @@ pub(crate) fn open(
     let key = parse(key).ok_or(FactError::Key)?;
     let sealed = value.strip_prefix(VERSION).ok_or(FactError::Version)?;
     let fact = codec.open(node, incarnation, sealed).map_err(FactError::Codec)?;
-    if fact.key() == key { Ok(fact) } else { Err(FactError::Moved) }
+    if fact.key() != key {
+        Err(FactError::Moved)
+    } else if is_foreign(node.node, &fact) {
+        Err(FactError::Foreign)
+    } else {
+        Ok(fact)
+    }
+}
+
+/// Whether `fact` claims what only another node than `node` can hold: believed, it would keep that node from starting its own.
+fn is_foreign(node: NodeId, fact: &Fact) -> bool {
+    let Fact::Claim(claim) = fact else { return false };
+    matches!(claim.slot.index, SlotIndex::Node(owner) if owner != node)
 }
 
 fn check(value: &str) -> Result<(), FactError> {

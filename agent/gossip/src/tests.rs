@@ -1,15 +1,14 @@
 //! Whole meshes of a few agents, on real sockets of the loopback interface.
 
+mod forgery;
 pub(crate) mod world;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chitchat::{ChitchatConfig, ChitchatId, FailureDetectorConfig, ProtocolVersion};
 use mesh_coordinator::fact::Fact;
 use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
 use mesh_ports::directory::Peer;
@@ -335,57 +334,6 @@ async fn a_second_agent_with_the_same_identity_raises_the_alarm() {
     let mut clone = Agent::start(&world, 1).await;
     agents[0].until("its twin", |agent| agent.handle.counters().twins == 1).await;
     clone.until("its peers", |agent| agent.sees(2) && agent.sees(3)).await;
-}
-
-/// Starts chitchat itself, as a hostile member might, with a key that makes every peer of it panic. It would make itself panic too
-/// if that were not caught.
-async fn start_saboteur(memory: &Memory) -> chitchat::ChitchatHandle {
-    let address = SocketAddr::from(([10, 0, 0, 99], 7_000));
-    let interval = Duration::from_millis(40);
-    let config = ChitchatConfig {
-        chitchat_id: ChitchatId::new(node(9).to_string(), 1, address),
-        cluster_id: MESH.to_string(),
-        gossip_interval: interval,
-        listen_addr: address,
-        seed_nodes: vec!["10.0.0.1:7000".to_owned()],
-        failure_detector_config: FailureDetectorConfig::default(),
-        marked_for_deletion_grace_period: Duration::from_secs(60),
-        catchup_callback: None,
-        extra_liveness_predicate: None,
-        protocol_version: ProtocolVersion::V1,
-    };
-    let handle = chitchat::spawn_chitchat(config, Vec::new(), &memory.0).await.unwrap();
-    let sabotage = |chitchat: &mut chitchat::Chitchat| {
-        let set = AssertUnwindSafe(|| chitchat.self_node_state().set("é", "1"));
-        assert!(catch_unwind(set).is_err());
-    };
-    handle.with_chitchat(sabotage).await;
-    handle
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_in_chitchat_costs_a_life_and_no_fact() {
-    let world = World::of(&[1, 2, 9]);
-    let memory = Memory::default();
-    let mut agents = Vec::new();
-    for n in [1, 2] {
-        let address = SocketAddr::from(([10, 0, 0, n], 7_000));
-        let medium = Medium::Memory(memory.clone());
-        let config =
-            crate::Config { bind: address, advertise: address, medium, ..config(&world, n) };
-        agents.push(Agent::start_with(&world, config, Arc::default(), n).await);
-        world.admit(n, address.to_string());
-    }
-    agents[0].handle.publish(vote(0, 1)).await;
-    until_all_meet(&mut agents).await;
-    let life = agents[0].handle.incarnation();
-    let saboteur = start_saboteur(&memory).await;
-    agents[0].until("a fault", |agent| agent.handle.counters().respawns > 0).await;
-    saboteur.abort();
-    drop(saboteur);
-    agents[0].until("a new life", |agent| agent.handle.incarnation() > life).await;
-    let again = |agent: &Agent| agent.life(1) > life && agent.facts(1) == [vote(0, 1)];
-    agents[1].until("its fact again", again).await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chitchat::{ChitchatId, NodeState};
-use mesh_coordinator::fact::Fact;
-use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::fact::{Claim, Fact};
+use mesh_coordinator::id::{AppUid, Incarnation, Revision, SlotId, SlotIndex};
 use mesh_ports::gossip::{Event, FactCodec as _};
 use mesh_telemetry::{Reason, Refusals};
 
@@ -143,13 +143,12 @@ fn a_removed_member_is_taken_back_once() {
 }
 
 #[test]
-fn a_fact_that_does_not_verify_is_counted_once_and_takes_its_forerunner_with_it() {
+fn a_fact_that_does_not_verify_is_counted_once_and_its_forerunner_stands() {
     let mut script = Script::new(&[1, 2]);
     script.says(2, 5, &Fact::Root(1));
     assert_eq!(script.step().len(), 2);
     let forged = Eyes::new(&script.world, 3).seal(Incarnation(5), &Fact::Root(2));
     script.state(2, 5).set("r", format!("1{forged}"));
-    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1))]);
     assert_eq!(script.step(), []);
     script.says(2, 5, &vote(0, 1));
     assert_eq!(script.step(), [published(2, 5, vote(0, 1))]);
@@ -158,6 +157,50 @@ fn a_fact_that_does_not_verify_is_counted_once_and_takes_its_forerunner_with_it(
         1,
         "an unchanged value is not opened again"
     );
+    script.state(2, 5).delete("r");
+    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1))], "until it is taken back");
+    // What stood in an earlier life says nothing of the next one.
+    script.says(2, 6, &Fact::Root(3));
+    script.state(2, 6).set(keys::to_text(vote(0, 1).key()), format!("1{forged}"));
+    let news = [up(2, 6), published(2, 6, Fact::Root(3)), withdrawn(2, 5, &vote(0, 1))];
+    assert_eq!(script.step(), news);
+}
+
+#[test]
+fn nobody_claims_what_only_another_node_can_hold() {
+    let mut script = Script::new(&[1, 2, 3]);
+    let claim = |owner| {
+        let (app, service) = (AppUid([1; 16]), "web".parse().unwrap());
+        let slot = SlotId { app, service, index: SlotIndex::Node(owner) };
+        Fact::Claim(Claim::intent(slot, Revision { number: 1, id: 1 }, 0))
+    };
+    script.says(2, 5, &Fact::Root(1));
+    assert_eq!(script.step().len(), 2);
+    script.says(2, 5, &claim(node(2)));
+    script.says(2, 5, &claim(node(3)));
+    script.says(2, 5, &claim(node(1)));
+    assert_eq!(script.step(), [published(2, 5, claim(node(2)))]);
+    assert_eq!(script.refusals.count(Reason::FactSignature), 2);
+}
+
+#[test]
+fn a_life_that_is_said_to_be_somewhere_else_as_well_is_not_heard_there() {
+    let mut script = Script::new(&[1, 2]);
+    script.says(2, 5, &Fact::Root(1));
+    script.says(2, 5, &vote(0, 1));
+    assert_eq!(script.step().len(), 3);
+    // Another member repeats one true fact of it under another address, below and above the true one, and leaves the others out.
+    let (id, state) = script.live.first_key_value().unwrap();
+    let (name, mut partial) = (Arc::clone(&id.node_id), state.clone());
+    partial.delete(&keys::to_text(vote(0, 1).key()));
+    partial.set_max_version(u64::MAX);
+    for address in [[1, 1, 1, 1], [255, 255, 255, 255]] {
+        let elsewhere = ChitchatId::new(Arc::clone(&name), 5, (address, 1).into());
+        script.live.insert(elsewhere, partial.clone());
+    }
+    assert_eq!(script.step(), []);
+    script.says(2, 5, &Fact::Root(2));
+    assert_eq!(script.step(), [published(2, 5, Fact::Root(2))], "it is still heard");
 }
 
 #[test]
@@ -170,7 +213,7 @@ fn a_fact_of_another_life_or_place_is_refused() {
     assert_eq!(script.step().len(), 2);
     script.state(2, 5).set("r", of_former_life);
     script.state(2, 5).set(keys::to_text(vote(1, 1).key()), of_other_key);
-    assert_eq!(script.step(), [withdrawn(2, 5, &Fact::Root(1))]);
+    assert_eq!(script.step(), []);
     assert_eq!(script.refusals.count(Reason::FactSignature), 2);
 }
 
