@@ -1,4 +1,4 @@
-//! Reads along what an HTTP/2 connection says, to notice that the other end does not speak it.
+//! Reads along what an HTTP/2 connection says, to notice that the other end does not speak it, or asks for too much.
 //!
 //! The HTTP library ends such a connection by itself and tells nobody why. But it tells the other end: the last thing that it
 //! writes is a GOAWAY frame with the reason.
@@ -6,8 +6,14 @@
 /// What a client begins with.
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The type of a frame that begins a call.
+const HEADERS: u8 = 1;
+
 /// The type of a frame that ends the connection.
 const GOAWAY: u8 = 7;
+
+/// How many bytes say how long a frame is and of which type.
+const HEAD_LEN: usize = 9;
 
 /// What this side writes, frame by frame.
 #[derive(Debug, Default)]
@@ -61,6 +67,49 @@ impl Written {
     }
 }
 
+/// What a client writes, as far as it begins calls.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    /// Bytes that are no part of what is looked at.
+    skip: usize,
+    head: Vec<u8>,
+    has_left: bool,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { skip: PREFACE.len(), head: Vec::with_capacity(HEAD_LEN), has_left: false }
+    }
+}
+
+impl Calls {
+    /// Whether the client said that it ends the connection.
+    pub(crate) const fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Reads what was written next. Returns how many calls that began.
+    pub(crate) fn read(&mut self, mut bytes: &[u8]) -> usize {
+        let mut n_begun = 0_usize;
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip = self.skip.saturating_sub(skipped);
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let missing = HEAD_LEN.saturating_sub(self.head.len()).min(bytes.len());
+            let (head, rest) = bytes.split_at_checked(missing).unwrap_or_default();
+            self.head.extend_from_slice(head);
+            bytes = rest;
+            if let [a, b, c, kind, _, _, _, _, _] = *self.head.as_slice() {
+                n_begun = n_begun.saturating_add(usize::from(kind == HEADERS));
+                self.has_left |= kind == GOAWAY;
+                self.skip = length([a, b, c]);
+                self.head.clear();
+            }
+        }
+        n_begun
+    }
+}
+
 fn length([a, b, c]: [u8; 3]) -> usize {
     usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX)
 }
@@ -82,7 +131,7 @@ const fn fault(code: u32) -> Option<&'static str> {
 mod tests {
     //! However the bytes are cut, the reason is found, and only there.
 
-    use super::{PREFACE, Written};
+    use super::{Calls, PREFACE, Written};
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -107,6 +156,19 @@ mod tests {
             assert_eq!(found, Some("it breaks the rules of HTTP/2"), "{cut}");
             let after = [PREFACE.as_slice(), &bytes].concat();
             assert_eq!(read(Written::by_client(), &after, cut), found, "{cut}");
+        }
+    }
+
+    #[test]
+    fn calls_are_counted_wherever_the_bytes_are_cut() {
+        let frames = [frame(4, b""), frame(1, b"get"), frame(0, &frame(1, b"")), frame(1, b"")];
+        let bytes = [PREFACE.as_slice(), &frames.concat()].concat();
+        for cut in 1..=bytes.len() {
+            let mut calls = Calls::default();
+            let n_begun: usize = bytes.chunks(cut).map(|chunk| calls.read(chunk)).sum();
+            assert_eq!((n_begun, calls.has_left()), (2, false), "{cut}");
+            calls.read(&goaway(0));
+            assert!(calls.has_left());
         }
     }
 

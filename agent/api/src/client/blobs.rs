@@ -12,6 +12,7 @@ use mesh_coordinator::prng::Prng;
 use mesh_ports::peer::{Blobs, FetchError};
 use mesh_proto::v1;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::PeerPool;
 
@@ -23,6 +24,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a peer may be silent in the middle of a blob before the next one goes on.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a peer must bring in that time: one that drips goes on for ever without ever being silent.
+const STALL_LEN_MIN: usize = 16 << 10;
 
 /// Pieces that the receiver has not taken yet.
 const PIECES: usize = 8;
@@ -95,9 +99,12 @@ impl Read {
             return false;
         };
         let mut pieces = answer.into_inner();
+        let mut patience = Patience::default();
         loop {
-            match tokio::time::timeout(STALL_TIMEOUT, pieces.message()).await {
+            let asked = Instant::now();
+            match tokio::time::timeout(patience.left(), pieces.message()).await {
                 Ok(Ok(Some(piece))) => {
+                    patience.spend(asked.elapsed(), piece.data.len());
                     let length = u64::try_from(piece.data.len()).unwrap_or(u64::MAX);
                     self.offset = self.offset.saturating_add(length);
                     if self.sender.send(Ok(piece.data)).await.is_err() {
@@ -117,10 +124,66 @@ impl Read {
     }
 }
 
+/// How long is still waited for a peer. The time that this node takes to keep what arrived does not count.
+struct Patience {
+    left: Duration,
+    n_bytes: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { left: STALL_TIMEOUT, n_bytes: 0 }
+    }
+}
+
+impl Patience {
+    const fn left(&self) -> Duration {
+        self.left
+    }
+
+    /// A piece took `waited` to come. Whoever has brought enough is waited for as long again.
+    fn spend(&mut self, waited: Duration, length: usize) {
+        self.n_bytes = self.n_bytes.saturating_add(length);
+        if self.n_bytes >= STALL_LEN_MIN {
+            *self = Self::default();
+        } else {
+            self.left = self.left.saturating_sub(waited);
+        }
+    }
+}
+
 /// Spreads the load; without random numbers the order is the directory's.
 fn shuffle(nodes: &mut [NodeId]) {
     let mut seed = [0; 8];
     if getrandom::fill(&mut seed).is_ok() {
         Prng::new(u64::from_be_bytes(seed)).shuffle(nodes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A peer that drips is left, one that is slow is not.
+
+    use std::time::Duration;
+
+    use super::{Patience, STALL_LEN_MIN, STALL_TIMEOUT};
+
+    #[test]
+    fn a_peer_that_drips_is_left_in_time() {
+        let mut patience = Patience::default();
+        for _piece in 0..10 {
+            patience.spend(Duration::from_secs(1), 1);
+        }
+        assert_eq!(patience.left(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_peer_on_a_slow_line_is_waited_for() {
+        let mut patience = Patience::default();
+        for _piece in 0..100 {
+            patience.spend(Duration::from_secs(4), STALL_LEN_MIN / 2);
+            assert!(patience.left() >= Duration::from_secs(6));
+        }
+        assert_eq!(patience.left(), STALL_TIMEOUT);
     }
 }

@@ -10,13 +10,24 @@ use mesh_ports::directory::RecordCodec;
 use mesh_proto::v1;
 use mesh_proto::v1::join_client::JoinClient;
 use mesh_proto::v1::peer_client::PeerClient;
+use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::Error;
 use crate::convert::{MESSAGE_LEN_MAX, message, value};
 use crate::dial::{self, Dial, Names};
+
+/// The longest catalogue that is read. A mesh of a thousand apps has a few megabytes of records; an agent that says more is broken,
+/// or not what it was, and must not fill this host's memory.
+const CATALOGUE_LEN_MAX: usize = 256 << 20;
+
+/// How long a catalogue may take as a whole, on however slow a line: silence alone ends nobody who drips.
+const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a piece costs beside its records, so that empty ones have an end too.
+const PIECE_LEN: usize = 64;
 
 /// The most records that prove a removal: it and a chain of operators.
 const FAREWELL_MAX: usize = 128;
@@ -50,13 +61,8 @@ pub async fn join(
     let mut client = JoinClient::new(link.channel);
     let answer = tokio::time::timeout(timeout, client.join(offer)).await.map_err(silent)?;
     let mut pieces = answer.map_err(failed)?.into_inner();
-    let (mut records, mut rejected) = (Vec::new(), Vec::new());
     // The limit is for silence, not for the whole: checking a large catalogue takes a slow host a while.
-    while let Some(piece) =
-        tokio::time::timeout(timeout, pieces.message()).await.map_err(silent)?.map_err(failed)?
-    {
-        records.extend(message::open(piece.records, codec, &mut rejected)?);
-    }
+    let (records, mut rejected) = read(&mut pieces, codec, timeout, address).await?;
     match rejected.pop() {
         None => Ok(Admitted { records }),
         Some(bad) => {
@@ -95,13 +101,35 @@ pub async fn catalogue(
         }
         Err(status) => return Err(failed(status)),
     };
+    read(&mut pieces, codec, timeout, address).await.map(|(records, _forged)| records)
+}
+
+/// Reads a catalogue, piece by piece. `timeout` is how long the agent at `address` may be silent.
+async fn read(
+    pieces: &mut Streaming<v1::JoinPiece>,
+    codec: &dyn RecordCodec,
+    timeout: Duration,
+    address: &str,
+) -> Result<(Vec<Entry>, Vec<Rejected>), Error> {
+    let unreachable =
+        |reason: &str| Error::Unreachable { tried: vec![(address.to_owned(), reason.to_owned())] };
     let (mut records, mut rejected) = (Vec::new(), Vec::new());
-    while let Some(piece) =
-        tokio::time::timeout(timeout, pieces.message()).await.map_err(silent)?.map_err(failed)?
-    {
+    let mut room = CATALOGUE_LEN_MAX;
+    let end = Instant::now() + CATALOGUE_TIMEOUT;
+    loop {
+        let until = end.min(Instant::now() + timeout);
+        let next = tokio::time::timeout_at(until, pieces.message()).await;
+        let next = next.map_err(|_elapsed| unreachable("does not answer"))?;
+        let Some(piece) = next.map_err(|status| Error::of(&status, address))? else {
+            return Ok((records, rejected));
+        };
+        let length = piece.records.iter().map(|record| record.bytes.len()).sum::<usize>();
+        room = room.checked_sub(length.saturating_add(PIECE_LEN)).ok_or_else(|| {
+            let reason = "the agent sends more records than a mesh can have".to_owned();
+            Error::Server { reason }
+        })?;
         records.extend(message::open(piece.records, codec, &mut rejected)?);
     }
-    Ok(records)
 }
 
 /// Asks an agent for the proof that this node was removed. What does not open is returned apart.

@@ -21,7 +21,14 @@ use tonic::transport::server::Connected;
 use super::gate::is_stranger;
 use super::registry::Place;
 use super::watch::Whose;
-use crate::http2::{PREFACE, Written};
+use crate::http2::{Calls, PREFACE, Written};
+
+/// What a stranger may say on one connection: an offer to join holds one record and is shorter by half. Each byte may have to be
+/// kept until a message is whole, so this bounds what strangers can make an agent keep.
+const STRANGER_BYTES_MAX: usize = 128 << 10;
+
+/// The calls of a stranger on one connection: it asks to be admitted, once or a few times. Each takes memory until it ends.
+const STRANGER_CALLS_MAX: usize = 32;
 
 /// Whose connection a request came over; in the request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +55,33 @@ impl Owner {
     }
 }
 
+/// What is left to a stranger of what it may say.
+struct Allowance {
+    calls: Calls,
+    n_calls: usize,
+    n_bytes: usize,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        let calls = Calls::default();
+        Self { calls, n_calls: STRANGER_CALLS_MAX, n_bytes: STRANGER_BYTES_MAX }
+    }
+
+    /// Takes off what was read; what is overdrawn when nothing is left.
+    fn spend(&mut self, words: &[u8]) -> Option<(Reason, &'static str)> {
+        let left = self.n_calls.checked_sub(self.calls.read(words));
+        let Some(n_calls) = left else {
+            return Some((Reason::Stranger, "it makes more calls than it takes to join"));
+        };
+        let Some(n_bytes) = self.n_bytes.checked_sub(words.len()) else {
+            return Some((Reason::MessageTooLong, "a stranger says more than it takes to join"));
+        };
+        (self.n_calls, self.n_bytes) = (n_calls, n_bytes);
+        None
+    }
+}
+
 /// One connection. Its place is given back when it is dropped.
 pub(super) struct Connection {
     tls: TlsStream<TcpStream>,
@@ -57,9 +91,13 @@ pub(super) struct Connection {
     deadline: Option<Pin<Box<Sleep>>>,
     /// How long a stranger may stay once the preface is there; `None` for whom is known.
     stay: Option<Duration>,
+    /// What a stranger may still say; `None` for whom is known.
+    allowance: Option<Allowance>,
     /// How much of the preface has arrived.
     n_read: usize,
     written: Written,
+    /// The other end is gone, or it was counted why this one ends the connection.
+    is_told: bool,
     place: Place,
 }
 
@@ -78,10 +116,17 @@ impl Connection {
             closed: Box::pin(place.close().clone().cancelled_owned()),
             deadline: Some(Box::pin(tokio::time::sleep(preface))),
             stay,
+            allowance: stay.map(|_limit| Allowance::new()),
             n_read: 0,
             written: Written::by_server(),
+            is_told: false,
             place,
         }
+    }
+
+    fn refuse(&mut self, reason: Reason, words: &str) {
+        self.is_told = true;
+        self.owner.refuse(reason, words);
     }
 
     /// Ready with an error when the connection must end; wakes the task when that comes.
@@ -96,20 +141,39 @@ impl Connection {
         self.deadline = None;
         let standing = self.owner.standing();
         if self.n_read < PREFACE.len() {
-            self.owner.refuse(Reason::TooSlow, "a connection on which nothing was said");
+            self.refuse(Reason::TooSlow, "a connection on which nothing was said");
             return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
         if is_stranger(&standing) {
             // A member that was removed has been told so, and that was counted.
             if standing == Standing::Unknown {
-                self.owner
-                    .refuse(Reason::TooSlow, "a stranger that stays longer than it takes to join");
+                self.refuse(Reason::TooSlow, "a stranger that stays longer than it takes to join");
             }
             return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
-        // The stranger has become a member meanwhile.
-        self.place.belongs_to(self.owner.caller.key, standing);
+        self.is_known_now(standing);
         Poll::Pending
+    }
+
+    /// The stranger has become a member meanwhile.
+    fn is_known_now(&mut self, standing: Standing) {
+        self.allowance = None;
+        self.place.belongs_to(self.owner.caller.key, standing);
+    }
+
+    /// Ends what a stranger goes on to say beyond what it may.
+    fn note_spent(&mut self, words: &[u8]) -> io::Result<()> {
+        let Some((reason, detail)) = self.allowance.as_mut().and_then(|left| left.spend(words))
+        else {
+            return Ok(());
+        };
+        let standing = self.owner.standing();
+        if is_stranger(&standing) {
+            self.refuse(reason, detail);
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.is_known_now(standing);
+        Ok(())
     }
 
     /// Compares the first words with those that HTTP/2 begins with. Until all of them are there, the other end has said nothing.
@@ -120,7 +184,7 @@ impl Connection {
         }
         let length = words.len().min(expected.len());
         if words.get(..length) != expected.get(..length) {
-            self.owner.refuse(Reason::MessageMalformed, "it does not speak HTTP/2");
+            self.refuse(Reason::MessageMalformed, "it does not speak HTTP/2");
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.n_read = self.n_read.saturating_add(length);
@@ -128,6 +192,17 @@ impl Connection {
             self.deadline = self.stay.map(|left| Box::pin(tokio::time::sleep(left)));
         }
         Ok(())
+    }
+}
+
+/// A stranger that neither leaves nor answers is left by the HTTP library, which tells nobody.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let has_left = self.allowance.as_ref().is_some_and(|left| left.calls.has_left());
+        let is_told = self.is_told || has_left || self.place.close().is_cancelled();
+        if !is_told && self.owner.standing() == Standing::Unknown {
+            self.owner.refuse(Reason::TooSlow, "a stranger that does not answer");
+        }
     }
 }
 
@@ -151,8 +226,9 @@ impl AsyncRead for Connection {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.tls).poll_read(cx, buf);
         let words = buf.filled().get(before..).unwrap_or_default();
-        if let Err(garbage) = self.note_read(words) {
-            return Poll::Ready(Err(garbage));
+        self.is_told |= matches!(&result, Poll::Ready(read) if read.is_err() || words.is_empty());
+        if let Err(end) = self.note_read(words).and_then(|()| self.note_spent(words)) {
+            return Poll::Ready(Err(end));
         }
         if !words.is_empty() && self.deadline.is_some() {
             // The deadline may be new, and somebody must wait for it.
@@ -177,7 +253,7 @@ impl AsyncWrite for Connection {
         if let Poll::Ready(Ok(length)) = &result
             && let Some(fault) = self.written.read(buf.get(..*length).unwrap_or_default())
         {
-            self.owner.refuse(Reason::MessageMalformed, fault);
+            self.refuse(Reason::MessageMalformed, fault);
         }
         result
     }

@@ -1,8 +1,12 @@
 //! Every attack is refused and counted once, and the agent goes on.
 
 mod connections;
+mod floods;
 mod messages;
+mod numbers;
 mod orders;
+mod strangers;
+mod traps;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

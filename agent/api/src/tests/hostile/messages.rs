@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use mesh_coordinator::catalogue::Role;
-use mesh_coordinator::id::{PublicKey, Signature};
+use mesh_coordinator::fact::Claim;
+use mesh_coordinator::id::{PublicKey, Revision, Signature, SlotId, SlotIndex};
+use mesh_coordinator::message::Message;
 use mesh_identity::keys::KeyPair;
+use mesh_ports::peer::{Event, Peers as _};
 use mesh_proto::v1;
 use mesh_proto::v1::envelope::Message as Said;
 use mesh_proto::v1::join_client::JoinClient;
@@ -22,7 +25,7 @@ use super::Siege;
 use crate::convert::value;
 use crate::tests::fakes::digest_of;
 use crate::tests::security::channel;
-use crate::tests::world::{entry, keys};
+use crate::tests::world::{entry, keys, slot};
 
 fn records(records: Vec<v1::SignedRecord>) -> v1::Envelope {
     v1::Envelope { message: Some(Said::Records(v1::Records { records })) }
@@ -113,6 +116,53 @@ async fn what_cannot_be_decoded_is_refused() {
     let mut client = Wire::new(raw);
     client.why(v1::WhyRequest { slot: None }).await.unwrap_err();
     siege.held(Reason::MessageMalformed).await;
+}
+
+/// Brackets that are opened and never closed, in a field that nobody knows: read by a function that calls itself for each, they
+/// would end the process.
+#[tokio::test]
+async fn what_is_nested_without_end_is_refused() {
+    let mut siege = Siege::new().await;
+    let operator = siege.world.operator(100, Role::Admin);
+    let raw = channel(siege.agent(), &operator).await;
+    // The length of the message in the first bytes, and for each bracket the byte 0x7b: all of it is text.
+    let message = ["\u{0}\u{0}\u{f}\u{7f}\u{7f}", &"{".repeat(0x000f_7f7f)].concat();
+    for path in ["mesh.v1.Operator/Submit", "mesh.v1.Join/Join", "mesh.v1.Peer/Deliver"] {
+        let request = Request::post(format!("http://agent.mesh/{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(message.clone()));
+        let answer = raw.clone().oneshot(request.unwrap()).await.unwrap();
+        let status = answer.headers().get("grpc-status").unwrap().to_str().unwrap().to_owned();
+        if path.contains("Operator") || path.contains("Join") {
+            assert_eq!(status, "13", "{path}");
+            siege.held(Reason::MessageMalformed).await;
+        } else {
+            assert_eq!(status, "7", "who may not call is not read: {path}");
+            siege.held(Reason::Role).await;
+        }
+    }
+    let member = channel(siege.agent(), &siege.world.agents[1].keys).await;
+    let record = v1::SignedRecord { bytes: message.into_bytes(), signature: vec![0; 64] };
+    deliver(&member, records(vec![record])).await.unwrap();
+    siege.held(Reason::RecordSignature).await;
+}
+
+#[tokio::test]
+async fn who_claims_the_slot_of_another_node_is_not_heard() {
+    let mut siege = Siege::new().await;
+    let liar = siege.world.agents[1].id;
+    let claim = |owner| {
+        let slot = SlotId { index: SlotIndex::Node(owner), ..slot(0) };
+        Message::Announce(Claim::intent(slot, Revision { number: 1, id: 1 }, 0))
+    };
+    let to = siege.agent().id;
+    siege.world.agents[1].peers.send(to, claim(to));
+    siege.held(Reason::FactSignature).await;
+    siege.world.agents[1].peers.send(to, claim(liar));
+    let said = Event::Said { from: liar, message: claim(liar) };
+    let heard = siege.world.agents[0].until(|event| matches!(event, Event::Said { .. })).await;
+    assert_eq!(heard, said, "its own is heard, and nothing before it");
 }
 
 #[tokio::test]
