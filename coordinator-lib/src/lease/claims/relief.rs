@@ -134,9 +134,10 @@ impl Claims {
         let any = !is_current || mine.claim.yielding;
         let ready = |rival: &Contender<'_>| rival.claim.phase == Phase::Ready;
         let better = |rival: &Contender<'_>| outranks(rival, &me);
+        // One that is later than the catalogue's may be made up, or its record is still on its way.
         let later = |rival: &Contender<'_>| {
             let (its, own) = (rival.claim.revision, mine.claim.revision);
-            its > own || (its == own && better(rival))
+            its.number <= current.number && (its > own || (its == own && better(rival)))
         };
         let (leaving, staying) = self.rivals(world, &key.0, current);
         let (leaving, staying) =

@@ -23,6 +23,9 @@ pub(super) const RANK_DELAY: Duration = Duration::from_millis(300);
 const RANK_DELAY_STEPS_MAX: u32 = 8;
 /// How long a claimant listens for objections before it starts (C4). Several round trips of a local network.
 pub(super) const INTENT: Duration = Duration::from_millis(100);
+/// How long the holder of a slot that takes ports of its node may go on with an old definition when its turn has come. It lets go
+/// as soon as it hears of the new one; one that never does must not keep the slot for ever.
+pub(super) const MAKE_ROOM_MAX: Duration = Duration::from_secs(30);
 /// How many nodes fetch an image ahead of time, beside the holder.
 pub(super) const PREFETCH_RANKS: usize = 2;
 
@@ -88,9 +91,10 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) -> bool {
         let now = world.now;
+        let mut room = Duration::ZERO;
         if need == Need::Replacement && spec.host_ports().next().is_some() {
             self.make_room(now, slot, current, out);
-            return true;
+            room = MAKE_ROOM_MAX;
         }
         let mut ranked = self.ranked(slot, spec, current, places);
         if !world.rules.hold(Rule::Spread) {
@@ -111,7 +115,7 @@ impl Claims {
         let Wait { since, news } = *wait;
         let Some(position) = position else { return possible };
         let steps = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
-        let delay = RANK_DELAY.saturating_mul(steps) + news;
+        let delay = RANK_DELAY.saturating_mul(steps) + news + room;
         let due = if world.rules.hold(Rule::RankDelay) { since + delay } else { since };
         if !world.warm || !world.settled {
             return possible;
