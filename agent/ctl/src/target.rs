@@ -198,8 +198,17 @@ fn pick<'a, T>(
     known: Vec<Known<'a, T>>,
     command: &str,
 ) -> Result<&'a T, Failure> {
-    if let Some(exact) = known.iter().find(|one| one.name == text || one.id == text) {
-        return Ok(exact.of);
+    let exact: Vec<_> = known.iter().filter(|one| one.name == text || one.id == text).collect();
+    match exact.as_slice() {
+        [one] => return Ok(one.of),
+        [] => {}
+        several => {
+            let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
+            return Err(Failure::usage(
+                format!("{text} is the name of several: {}", listed(&ids)),
+                format!("say which one by its id; {command} shows them"),
+            ));
+        }
     }
     let is_long = text.len() >= ID_PREFIX_LEN_MIN;
     let by_id: Vec<_> = known.iter().filter(|one| is_long && one.id.starts_with(text)).collect();

@@ -24,6 +24,19 @@ async fn a_node_is_found_by_name_and_by_the_beginning_of_its_id() {
     assert!(node(&overview, &begin(2)).is_err());
 }
 
+/// Each joined on one side of a split.
+#[tokio::test]
+async fn a_name_that_two_nodes_have_names_neither() {
+    let mut overview = Fake::new().overview().await.unwrap();
+    for view in overview.nodes.iter_mut().take(2) {
+        view.name = "twin".parse().unwrap();
+    }
+    let message = node(&overview, "twin").unwrap_err().message().unwrap();
+    assert!(message.contains("the name of several"), "{message}");
+    let id = overview.nodes[1].id;
+    assert_eq!(node(&overview, &id.to_string()).unwrap().id, id);
+}
+
 #[tokio::test]
 async fn what_is_unknown_is_listed_or_guessed() {
     let overview = Fake::new().overview().await.unwrap();
