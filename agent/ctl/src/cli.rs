@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The form of the output.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORM")]
+    #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORM")]
     pub(crate) output: Format,
     /// Which context of the configuration file, one for each mesh; the current one if not given.
     #[arg(
@@ -82,7 +82,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: agentctl status")]
     Status,
     /// List nodes.
-    #[command(after_help = "Example: agentctl nodes")]
+    #[command(after_help = command::nodes::HELP)]
     Nodes,
     /// Explain why a replica is where it is.
     Why(command::why::Args),

@@ -134,9 +134,10 @@ fn from_path(path: &Path, name: Option<AppName>, wanted: &Wanted) -> Result<Read
     Ok(Read { manifest: loaded.manifest, warnings })
 }
 
-/// Finds what the images' names mean, and gives each service its revision.
+/// Finds what the images' names mean, and gives each service its revision. `typed` is what `place` was pointed at.
 pub(crate) async fn resolve<M: Mesh>(
     manifest: Manifest,
+    typed: &str,
     before: Option<&Release>,
     mesh: &M,
 ) -> Result<AppSpec, Failure> {
@@ -164,6 +165,7 @@ pub(crate) async fn resolve<M: Mesh>(
         // Without the names of the mesh there is no suggestion, and that is all.
         known.extend(roll::image_names(mesh).await.unwrap_or_default().into_keys());
     }
+    let app = manifest.name.clone();
     let resolved = manifest.resolve(
         |name| digests.get(name).cloned(),
         before.map(|release| &release.spec),
@@ -177,14 +179,19 @@ pub(crate) async fn resolve<M: Mesh>(
         let list = names.join(", ");
         let first = names.first().copied().unwrap_or_default();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let hint = target::nearest(first, &known)
-            .map_or_else(String::new, |name| format!(": did you mean {name}?"));
-        Failure::usage(
-            format!("{which} {list} {verb} not on the mesh{hint}"),
-            format!(
-                "docker save {first} -o image.tar && agentctl image push image.tar; agentctl image ls shows what is there"
+        let text = format!("{which} {list} {verb} not on the mesh");
+        let push = format!("docker save {first} -o image.tar && agentctl image push image.tar");
+        match target::nearest(first, &known) {
+            Some(near) if typed == first => Failure::usage(
+                format!("{text}: did you mean {near}?"),
+                format!("agentctl place {near} --name {app}; or push it: {push}"),
             ),
-        )
+            Some(near) => Failure::usage(
+                format!("{text}: did you mean {near}?"),
+                format!("write `image: {near}` in {typed}; or push it: {push}"),
+            ),
+            None => Failure::usage(text, format!("{push}; agentctl image ls shows what is there")),
+        }
     })
 }
 

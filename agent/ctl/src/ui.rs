@@ -3,10 +3,13 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use comfy_table::{Cell, Color, ContentArrangement, Table};
 use serde::Serialize;
 
+pub(crate) use self::table::{Cell, Table, cell, table};
 use crate::failure::Failure;
+use crate::terminal;
+
+mod table;
 
 /// A terminal that claims to be narrower does not know how wide it is (a serial line says 0): one letter to a line helps nobody.
 const WIDTH_MIN: u16 = 20;
@@ -14,8 +17,10 @@ const WIDTH_MIN: u16 = 20;
 /// In which form reads are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// For people; a narrow terminal gets the columns that matter most.
     Text,
+    /// For people, with all columns.
+    Wide,
     /// For programs; `agentctl json` describes every document.
     Json,
 }
@@ -132,21 +137,27 @@ impl Ui {
     }
 
     /// Prints a table that fits the terminal.
-    pub(crate) fn table(&mut self, table: &mut Table) -> Result<(), Failure> {
-        match self.screen.width {
-            Some(width) => {
-                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width)
+    pub(crate) fn table(&mut self, table: &Table) -> Result<(), Failure> {
+        let room = self.room();
+        table.lines(room).iter().try_for_each(|line| self.line(line))
+    }
+
+    /// Prints a line of text that is broken between words where the terminal ends, and goes on below column `indent`. Not for what
+    /// somebody may copy.
+    pub(crate) fn prose(&mut self, text: impl AsRef<str>, indent: usize) -> Result<(), Failure> {
+        let text = text.as_ref();
+        match self.room() {
+            None => self.line(text),
+            Some(room) => {
+                let lines = table::broken(text, room, &" ".repeat(indent));
+                lines.iter().try_for_each(|line| self.line(line))
             }
-            None => table.set_content_arrangement(ContentArrangement::Disabled),
-        };
-        // `line` takes colours out again where they do not belong.
-        table.enforce_styling();
-        table.style_text_only();
-        let text = table.trim_fmt();
-        for line in text.lines() {
-            self.line(line.trim_end())?;
         }
-        Ok(())
+    }
+
+    /// How wide what is printed may be; `None` where nobody looks, or everything is asked for.
+    fn room(&self) -> Option<usize> {
+        self.screen.width.map(usize::from).filter(|_| self.format != Format::Wide)
     }
 
     /// Asks for leave to replace or stop something that can be started again. A script has it: whoever wrote it has decided.
@@ -195,19 +206,7 @@ impl Ui {
 }
 
 fn terminal_width() -> Option<u16> {
-    Table::new().width().filter(|width| *width >= WIDTH_MIN)
-}
-
-/// An empty table with these columns.
-pub(crate) fn table(columns: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(columns.iter().map(Cell::new));
-    let n_columns = columns.len();
-    for column in table.column_iter_mut().take(n_columns) {
-        column.set_padding((0, 2));
-    }
-    table
+    Some(terminal::size().columns).filter(|width| *width >= WIDTH_MIN)
 }
 
 /// How a value is to be looked at.
@@ -221,17 +220,6 @@ pub(crate) enum Mood {
     Bad,
     /// Not worth a colour.
     Plain,
-}
-
-/// A cell in the colour of its mood.
-pub(crate) fn cell(text: impl Into<String>, mood: Mood) -> Cell {
-    let cell = Cell::new(text.into());
-    match mood {
-        Mood::Good => cell.fg(Color::Green),
-        Mood::Busy => cell.fg(Color::Yellow),
-        Mood::Bad => cell.fg(Color::Red),
-        Mood::Plain => cell,
-    }
 }
 
 #[cfg(test)]
@@ -277,13 +265,18 @@ pub(crate) mod capture {
     impl Captured {
         /// A place to write to, in which every question gets this answer; `None` is a script with nobody to ask.
         pub(crate) fn ui(&self, format: Format, answer: Option<bool>) -> Ui {
+            self.ui_at(None, format, answer)
+        }
+
+        /// The same in front of a terminal that is so wide.
+        pub(crate) fn ui_at(&self, width: Option<u16>, format: Format, answer: Option<bool>) -> Ui {
             Ui {
                 out: Box::new(self.out.clone()),
                 err: Box::new(self.err.clone()),
                 format,
                 quiet: false,
                 asks: answer.map_or(Asks::Nobody, Asks::Script),
-                screen: Screen { colour: false, live: false, width: None },
+                screen: Screen { colour: false, live: false, width },
             }
         }
     }

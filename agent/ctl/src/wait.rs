@@ -67,16 +67,14 @@ pub(crate) async fn until_ready<M: Mesh>(
         if let Some(state) = state {
             progress.now(state.to_string());
             if state.open.is_empty() && state.leaving.is_empty() {
-                return Ok(Rollout {
-                    ready: state.ready,
-                    wanted: state.wanted,
-                    faults: Vec::new(),
-                });
+                let State { ready, wanted, old, .. } = state;
+                return Ok(Rollout { ready, wanted, old, faults: Vec::new() });
             }
             let is_hopeless = troubles.is_hopeless(&state);
             if is_hopeless || begun.elapsed() >= goal.timeout {
                 drop(progress);
-                return conclude(mesh, state, is_hopeless, goal.timeout).await;
+                let timeout = (!is_hopeless).then_some(goal.timeout);
+                return Ok(conclude(mesh, state, &troubles, timeout).await);
             }
         } else if begun.elapsed() >= goal.timeout {
             return Err(Failure::failed(format!(
@@ -121,24 +119,30 @@ fn look(
     Ok(Some(state(&services)))
 }
 
+/// What is wrong with what is not ready; `timeout` is how long it was waited for, if that is why it ends.
 async fn conclude<M: Mesh>(
     mesh: &M,
     state: State,
-    hopeless: bool,
-    timeout: Duration,
-) -> Result<Rollout, Failure> {
+    troubles: &Troubles,
+    timeout: Option<Duration>,
+) -> Rollout {
     let mut faults = Vec::new();
     for open in state.open {
-        let reason = match open.node {
-            Some(_) if open.detail.is_empty() => "not ready yet".to_owned(),
-            Some(_) => open.detail,
-            None => unplaced(mesh, &open.slot).await,
+        let (node, reason) = match (troubles.last(&open.slot), open.node) {
+            (Some((node, reason)), _) => (Some(node), reason),
+            (None, Some(node)) if open.detail.is_empty() => {
+                (Some(node), "not ready yet".to_owned())
+            }
+            (None, Some(node)) => (Some(node), open.detail),
+            (None, None) if open.serves_old => {
+                (None, "not begun yet; what ran before serves".to_owned())
+            }
+            (None, None) => (None, unplaced(mesh, &open.slot).await),
         };
-        faults.push(Fault { slot: open.name, node: open.node, reason });
+        faults.push(Fault { slot: open.name, node, reason });
     }
-    if faults.is_empty() && !hopeless {
-        let timeout = humantime::format_duration(timeout);
-        let reason = format!("still runs after {timeout}");
+    if let Some(timeout) = timeout.filter(|_| faults.is_empty()) {
+        let reason = format!("still runs after {}", humantime::format_duration(timeout));
         let faults_of = state.leaving.into_iter().map(|(slot, node)| Fault {
             slot,
             node: Some(node),
@@ -146,7 +150,7 @@ async fn conclude<M: Mesh>(
         });
         faults.extend(faults_of);
     }
-    Ok(Rollout { ready: state.ready, wanted: state.wanted, faults })
+    Rollout { ready: state.ready, wanted: state.wanted, old: state.old, faults }
 }
 
 /// Why nobody took a slot.
@@ -160,9 +164,13 @@ async fn unplaced<M: Mesh>(mesh: &M, slot: &SlotId) -> String {
     if refusals.is_empty() {
         return "no node has taken it".to_owned();
     }
-    let one =
-        |(reasons, nodes): (&String, &Vec<&str>)| format!("{}: {reasons}", target::listed(nodes));
-    let all: Vec<String> = refusals.iter().map(one).collect();
+    let all: Vec<String> = refusals
+        .into_iter()
+        .map(|(reasons, mut nodes)| {
+            nodes.sort_unstable();
+            format!("{}: {reasons}", target::listed(&nodes))
+        })
+        .collect();
     format!("no node can hold it: {}", all.join("; "))
 }
 

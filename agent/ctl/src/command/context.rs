@@ -5,7 +5,6 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use comfy_table::{Cell, Table};
 use mesh_coordinator::name::MeshName;
 use mesh_identity::keys;
 use mesh_identity::operator::{self, Context, ContextError, Contexts};
@@ -16,7 +15,7 @@ use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::output::json;
 use crate::target;
-use crate::ui::{Ui, table};
+use crate::ui::{Cell, Table, Ui, table};
 
 /// Stands for standard input or output where a file is expected.
 const PIPE: &str = "-";
@@ -152,7 +151,7 @@ fn list(path: &Path, ui: &mut Ui) -> Result<Outcome, Failure> {
         let list = contexts.all().iter().map(|one| document(one, &contexts)).collect();
         ui.json(&json::Contexts { contexts: list })?;
     } else {
-        ui.table(&mut rows(&contexts))?;
+        ui.table(&rows(&contexts))?;
         if let Some(newcomer) = contexts.newcomer() {
             ui.note(format!("a key of {} waits for its mesh: agentctl login", newcomer.name))?;
         }
@@ -161,7 +160,8 @@ fn list(path: &Path, ui: &mut Ui) -> Result<Outcome, Failure> {
 }
 
 fn rows(contexts: &Contexts) -> Table {
-    let mut table = table(&["CONTEXT", "MESH", "OPERATOR", "FINGERPRINT OF THE KEY", "AGENTS"]);
+    let columns = &["CONTEXT", "MESH", "OPERATOR", "FINGERPRINT OF THE KEY", "AGENTS"];
+    let mut table = table(columns).spare(&["AGENTS", "FINGERPRINT OF THE KEY"]);
     for context in contexts.all() {
         let star = if contexts.current() == Some(&context.name) { " *" } else { "" };
         let mesh: String = context.mesh.to_string().chars().take(12).collect();

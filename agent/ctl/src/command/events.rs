@@ -32,7 +32,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
                     ui.json_line(&event)?;
                 } else {
                     let json::Event { at, seen_by, severity, subject, text } = event;
-                    ui.line(format!("{at}  {severity:<7}  {seen_by}: {subject}: {text}"))?;
+                    ui.prose(format!("{at}  {severity:<7}  {seen_by}: {subject}: {text}"), 4)?;
                 }
             }
             Happened::Silent { node, reason } => {

@@ -67,7 +67,7 @@ async fn list<M: Mesh>(mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
     } else if images.is_empty() {
         ui.line("no image is here yet: agentctl image push ARCHIVE")?;
     } else {
-        ui.table(&mut text::images(&images))?;
+        ui.table(&text::images(&images))?;
     }
     Ok(Outcome::Done)
 }

@@ -179,11 +179,16 @@ async fn admitted_by<M: Mesh>(
 fn meaning(node: &NodeView, destroyed: bool) -> String {
     let name = &node.name;
     let mut text = format!(
-        "{name} ({}) is no member any more: its key is refused for good, and to come back it joins with a new one.",
+        "{name} ({}) will be no member any more: its key is refused for good, and to come back it has to join with a new one.",
         node.id
     );
     if node.n_claims > 0 {
-        text.push_str(&format!("\nIt holds {} replicas, which move without being asked first; agentctl drain {name} avoids that.", node.n_claims));
+        let replicas =
+            if node.n_claims == 1 { "replica, which moves" } else { "replicas, which move" };
+        text.push_str(&format!(
+            "\nIt holds {} {replicas} only after it has gone; without a gap: agentctl drain {name} first.",
+            node.n_claims
+        ));
     }
     if destroyed {
         text.push_str("\nYou assert that its host is destroyed: if it still runs somewhere, exclusive apps can run twice.");

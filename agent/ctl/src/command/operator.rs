@@ -4,7 +4,6 @@ mod add;
 pub(super) mod keep;
 mod remove;
 
-use comfy_table::{Cell, Table};
 use mesh_coordinator::catalogue::Role;
 use mesh_identity::keys;
 
@@ -12,7 +11,7 @@ use crate::failure::{Failure, Outcome};
 use crate::mesh::Mesh;
 use crate::output::{json, of};
 use crate::roll::{Roll, Seat};
-use crate::ui::{Mood, Ui, cell, table};
+use crate::ui::{Cell, Mood, Table, Ui, cell, table};
 
 /// Look after those who may give orders, and their roles.
 #[derive(Debug, clap::Subcommand)]
@@ -78,13 +77,14 @@ async fn list<M: Mesh>(args: &ListArgs, mesh: &M, ui: &mut Ui) -> Result<Outcome
         let operators = seats.iter().map(|seat| document(seat, &roll)).collect();
         ui.json(&json::Operators { operators })?;
     } else {
-        ui.table(&mut rows(&seats, &roll))?;
+        ui.table(&rows(&seats, &roll))?;
     }
     Ok(Outcome::Done)
 }
 
 fn rows(seats: &[Seat], roll: &Roll) -> Table {
-    let mut table = table(&["OPERATOR", "ROLE", "FINGERPRINT OF THE KEY", "APPOINTED BY", "SINCE"]);
+    let columns = &["OPERATOR", "ROLE", "FINGERPRINT OF THE KEY", "APPOINTED BY", "SINCE"];
+    let mut table = table(columns).spare(&["SINCE", "APPOINTED BY"]);
     for seat in seats {
         let you = if seat.key == roll.me() { " (you)" } else { "" };
         let (role, mood) = if seat.removed {

@@ -64,7 +64,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     let uid = app.map_or_else(|| new_uid(&name, &overview), |app| app.uid);
     let release = current_release(uid, mesh).await?;
     let scales = scales(app, mesh).await?;
-    let spec = manifest::resolve(read.manifest, release.as_ref(), mesh).await?;
+    let spec = manifest::resolve(read.manifest, &args.app, release.as_ref(), mesh).await?;
     let known = Known {
         overview: &overview,
         release: release.as_ref(),
@@ -108,11 +108,28 @@ async fn carry_out<M: Mesh>(
         conclude(&plan, rollout.as_ref(), mesh, ui).await?;
     }
     finish(ui, &plan, Some(stored), rollout.as_ref())?;
-    if outcome == Outcome::Done && !args.waiting.detach {
-        let name = &plan.spec.name;
-        ui.next(format!("agentctl logs -f {name}; agentctl ps {name}"))?;
+    if !args.waiting.detach {
+        what_now(&plan, rollout.as_ref(), ui)?;
     }
     Ok(outcome)
+}
+
+/// Says what to type next, above all to whoever waited in vain.
+fn what_now(plan: &Plan, rollout: Option<&Rollout>, ui: &mut Ui) -> Result<(), Failure> {
+    let name = &plan.spec.name;
+    let Some(Rollout { old, .. }) = rollout.filter(|end| !end.faults.is_empty()) else {
+        return ui.next(format!("agentctl logs -f {name}; agentctl ps {name}"));
+    };
+    ui.next(if *old > 0 {
+        format!(
+            "mend it and place it again, or place the earlier file to go back; agentctl ps {name} shows what serves. \
+             The mesh goes on trying"
+        )
+    } else {
+        format!(
+            "mend it and place it again, or remove it: agentctl rm {name}. The mesh goes on trying"
+        )
+    })
 }
 
 fn goal<'a>(plan: &'a Plan, args: &Args) -> Goal<'a> {
@@ -148,9 +165,12 @@ async fn conclude<M: Mesh>(
     let version = plan.version;
     let line = match rollout {
         None => format!("{name} v{version} is placed; not waiting. agentctl ps {name}"),
-        Some(Rollout { ready, wanted, .. }) => {
+        Some(Rollout { ready, wanted, old: 0, .. }) => {
             format!("{name} v{version}: {ready} of {wanted} replicas ready")
         }
+        Some(Rollout { ready, wanted, old, .. }) => format!(
+            "{name} v{version}: {ready} of {wanted} replicas ready; {old} of an earlier release serve"
+        ),
     };
     ui.line(line)?;
     let overview = mesh.overview().await?;

@@ -16,7 +16,11 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// List apps; with an app, its replicas.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: agentctl ps blog")]
+#[command(
+    after_help = "READY 0/2 (+2 old) means: none of 2 replicas of the current release is ready, and 2 of an earlier one still serve.\n\
+    A narrow terminal shows the columns that matter most; -o wide shows all, and so does a pipe.\n\n\
+    Example: agentctl ps blog"
+)]
 pub(crate) struct Args {
     /// Only this app, with its replicas.
     #[arg(add = complete::of(Kind::App(Which::All)))]
@@ -54,17 +58,17 @@ async fn show<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<(), Failure
     if apps.is_empty() {
         ui.line("no app is placed yet: agentctl place DIR")?;
     } else {
-        ui.table(&mut text::services(&apps))?;
+        ui.table(&text::services(&apps))?;
     }
     if !leaving.is_empty() {
         ui.line("")?;
         ui.line("still going, though nobody wants them any more:")?;
-        ui.table(&mut text::replicas(leaving))?;
+        ui.table(&text::replicas(leaving))?;
     }
     if let Some(app) = one {
         ui.line("")?;
         let slots = app.services.iter().flat_map(|service| &service.slots);
-        ui.table(&mut text::replicas(slots))?;
+        ui.table(&text::replicas(slots))?;
     }
     Ok(())
 }

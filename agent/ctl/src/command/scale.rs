@@ -198,6 +198,7 @@ fn merged(before: Rollout, after: Rollout) -> Rollout {
     Rollout {
         ready: before.ready + after.ready,
         wanted: before.wanted + after.wanted,
+        old: before.old + after.old,
         faults: before.faults.into_iter().chain(after.faults).collect(),
     }
 }

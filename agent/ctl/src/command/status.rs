@@ -16,7 +16,7 @@ pub(crate) async fn run<M: Mesh>(mesh: &M, ui: &mut Ui) -> Result<Outcome, Failu
         ui.json(&document)?;
     } else {
         for line in lines(&document) {
-            ui.line(line)?;
+            ui.prose(line, 12)?;
         }
     }
     Ok(Outcome::Done)

@@ -29,9 +29,14 @@ impl Ran {
 
 /// Runs a line; every question is answered with `answer`, and with none there is nobody to ask.
 async fn run_with(fake: &Fake, answer: Option<bool>, line: &str) -> Ran {
+    run_at(fake, (None, answer), line).await
+}
+
+/// Runs a line in front of a terminal that is so wide, with an answer to every question.
+async fn run_at(fake: &Fake, (width, answer): (Option<u16>, Option<bool>), line: &str) -> Ran {
     let captured = Captured::default();
     let cli = Cli::try_parse_from(line.split_whitespace()).expect("the line is well formed");
-    let mut ui = captured.ui(cli.global.output, answer);
+    let mut ui = captured.ui_at(width, cli.global.output, answer);
     let code = match on_mesh(fake, &mut ui, cli.command).await {
         Ok(outcome) => outcome.code(),
         Err(failure) => {

@@ -39,7 +39,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     ))?;
     section(ui, "claims", "none: nobody holds it", &text::claims(&why.slot))?;
     ui.line("\nnodes, in the order in which they would get it if it were free now")?;
-    ui.table(&mut text::candidates(&why))?;
+    ui.table(&text::candidates(&why))?;
     section(ui, "last decisions", "none yet", &text::decisions(&why))?;
     Ok(Outcome::Done)
 }
@@ -49,5 +49,5 @@ fn section(ui: &mut Ui, title: &str, none: &str, lines: &[String]) -> Result<(),
     if lines.is_empty() {
         ui.line(format!("  {none}"))?;
     }
-    lines.iter().try_for_each(|line| ui.line(line))
+    lines.iter().try_for_each(|line| ui.prose(line, 6))
 }

@@ -104,6 +104,17 @@ pub(crate) fn n_ended(service: &ServiceView) -> u32 {
     u32::try_from(service.slots.iter().filter(is_ended).count()).unwrap_or(u32::MAX)
 }
 
+/// How many slots are served by a replica of an earlier definition, and by none of the current one yet.
+pub(crate) fn n_old(service: &ServiceView) -> u32 {
+    let serves =
+        |claim: &&ClaimView| claim.phase == Phase::Ready && claim.node_status != NodeStatus::Down;
+    let is_old = |slot: &&SlotView| {
+        let mut serving = slot.claims.iter().filter(serves).peekable();
+        slot.wanted && serving.peek().is_some() && serving.all(|claim| !claim.current)
+    };
+    u32::try_from(service.slots.iter().filter(is_old).count()).unwrap_or(u32::MAX)
+}
+
 /// The name of a node, or its id when it is no member.
 pub(crate) fn node_name(overview: &Overview, id: NodeId) -> String {
     let node = overview.nodes.iter().find(|node| node.id == id);

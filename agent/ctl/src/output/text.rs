@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use comfy_table::{Cell, Table};
 use mesh_coordinator::fact::Phase;
 use mesh_coordinator::spec::{PublishMode, PublishedPort};
 use mesh_coordinator::view::{
@@ -11,7 +10,7 @@ use mesh_coordinator::view::{
 use mesh_ports::runtime::Image;
 
 use super::of;
-use crate::ui::{Mood, cell, table};
+use crate::ui::{Cell, Mood, Table, cell, table};
 
 /// The longest image name that is shown whole in a table of apps.
 const IMAGE_LEN_MAX: usize = 40;
@@ -22,8 +21,8 @@ const ID_SHOWN: usize = 8;
 /// A table of services, one line each.
 pub(crate) fn services(apps: &[&AppView]) -> Table {
     let columns =
-        ["SERVICE", "IMAGE", "READY", "NODES", "PORTS", "BOUND", "LAST FAILOVER", "RELEASE"];
-    let mut table = table(&columns);
+        &["SERVICE", "IMAGE", "READY", "NODES", "PORTS", "BOUND", "LAST FAILOVER", "RELEASE"];
+    let mut table = table(columns).spare(&["BOUND", "RELEASE", "LAST FAILOVER", "IMAGE"]);
     for app in apps {
         for service in &app.services {
             table.add_row(service_row(app, service));
@@ -34,17 +33,15 @@ pub(crate) fn services(apps: &[&AppView]) -> Table {
 
 fn service_row(app: &AppView, service: &ServiceView) -> Vec<Cell> {
     let ended = of::n_ended(service);
-    let ready = match ended {
-        0 => format!("{}/{}", service.n_ready, service.n_wanted),
-        n => format!("{}/{}, {n} ended", service.n_ready, service.n_wanted),
-    };
-    let mood = match (app.running, service.n_ready.saturating_add(ended)) {
+    let serving = service.n_ready.saturating_add(ended).saturating_add(of::n_old(service));
+    let mood = match (app.running, serving) {
         (false, _) => Mood::Plain,
         (true, 0) if service.n_wanted > 0 => Mood::Bad,
+        (true, _) if of::n_old(service) > 0 => Mood::Busy,
         (true, ready) if ready < service.n_wanted => Mood::Busy,
         (true, _) => Mood::Good,
     };
-    let ready = if app.running { ready } else { "stopped".to_owned() };
+    let ready = if app.running { ready(service) } else { "stopped".to_owned() };
     let last = of::last_failover(service).map_or_else(
         || "-".to_owned(),
         |millis| of::seconds(Duration::from_millis(u64::from(millis))),
@@ -61,10 +58,25 @@ fn service_row(app: &AppView, service: &ServiceView) -> Vec<Cell> {
     ]
 }
 
+/// How many replicas are ready of those that are wanted, and what else there is that counts.
+fn ready(service: &ServiceView) -> String {
+    let mut ready = format!("{}/{}", service.n_ready, service.n_wanted);
+    // An update that has not come far is no outage.
+    let old = of::n_old(service);
+    if old > 0 {
+        ready.push_str(&format!(" (+{old} old)"));
+    }
+    let ended = of::n_ended(service);
+    if ended > 0 {
+        ready.push_str(&format!(", {ended} ended"));
+    }
+    ready
+}
+
 /// A table of replicas.
 pub(crate) fn replicas<'a>(slots: impl IntoIterator<Item = &'a SlotView>) -> Table {
-    let mut table =
-        table(&["REPLICA", "NODE", "STATE", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"]);
+    let columns = &["REPLICA", "NODE", "STATE", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"];
+    let mut table = table(columns).spare(&["FAILOVER", "RESTARTS", "REVISION"]);
     for slot in slots {
         if slot.claims.is_empty() {
             table.add_row(vec![
@@ -149,9 +161,10 @@ fn shortened(image: &str) -> String {
 
 /// A table of nodes.
 pub(crate) fn nodes(nodes: &[NodeView]) -> Table {
-    let mut table = table(&[
+    let columns = &[
         "NODE", "ID", "STATE", "REPLICAS", "CPU", "MEMORY", "LABELS", "VERSION", "HEARD", "ADDRESS",
-    ]);
+    ];
+    let mut table = table(columns).spare(&["VERSION", "ID", "LABELS", "HEARD", "ADDRESS"]);
     for node in nodes {
         table.add_row(node_row(node));
     }
@@ -202,10 +215,7 @@ pub(crate) fn degraded(overview: &Overview) -> Vec<String> {
             service.n_ready.saturating_add(of::n_ended(service)) < service.n_wanted
         };
         for service in app.services.iter().filter(short) {
-            lines.push(format!(
-                "{}/{} {}/{}",
-                app.name, service.name, service.n_ready, service.n_wanted
-            ));
+            lines.push(format!("{}/{} {}", app.name, service.name, ready(service)));
         }
     }
     lines
@@ -213,7 +223,8 @@ pub(crate) fn degraded(overview: &Overview) -> Vec<String> {
 
 /// A table of the nodes as places for a slot.
 pub(crate) fn candidates(why: &Why) -> Table {
-    let mut table = table(&["RANK", "NODE", "HOLDS", "OTHERS", "SCORE", "WHY NOT"]);
+    let columns = &["RANK", "NODE", "HOLDS", "OTHERS", "SCORE", "WHY NOT"];
+    let mut table = table(columns).spare(&["SCORE", "OTHERS"]);
     for candidate in &why.candidates {
         table.add_row(candidate_row(why, candidate));
     }

@@ -11,6 +11,8 @@ pub(crate) struct Rollout {
     pub(crate) ready: u32,
     /// How many there should be.
     pub(crate) wanted: u32,
+    /// How many of the others are served by an earlier definition.
+    pub(crate) old: u32,
     /// What is wrong with the others.
     pub(crate) faults: Vec<Fault>,
 }
@@ -63,9 +65,11 @@ impl Rollout {
         for fault in &self.faults {
             let node = fault.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
             ui.warn(format!("{}{node}: {}", fault.slot, fault.reason))?;
-            let look = if fault.node.is_some() { "logs" } else { "why" };
-            ui.warn(format!("  look: agentctl {look} {}", fault.slot))?;
         }
-        Ok(())
+        let first = |is_placed| self.faults.iter().find(|fault| fault.node.is_some() == is_placed);
+        let tried = first(true).map(|fault| format!("agentctl logs {}", fault.slot));
+        let open = first(false).map(|fault| format!("agentctl why {}; agentctl nodes", fault.slot));
+        let looks: Vec<String> = tried.into_iter().chain(open).collect();
+        if looks.is_empty() { Ok(()) } else { ui.warn(format!("look: {}", looks.join("; "))) }
     }
 }

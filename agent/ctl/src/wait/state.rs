@@ -13,8 +13,11 @@ use crate::output::of;
 
 /// A replica that gave up is only counted as lost when nobody else took its slot within this time.
 const LOST_AFTER: Duration = Duration::from_secs(6);
-/// A replica that gave up somewhere, or was started again several times, gets so long to become ready after all, on that node
-/// or on another: long enough for an image to arrive there, short enough for somebody who waits at a prompt.
+/// The same when it was tried in vain before: every node that could has given up. Shorter than nodes wait until they try again.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(3);
+/// A slot for which a replica gave up somewhere, or was started again several times, gets so long to become ready after all, on that
+/// node or on another: long enough for an image to arrive there, short enough for somebody who waits at a prompt. Nodes try again
+/// for ever, so a new attempt does not begin this time anew.
 const HOPELESS_AFTER: Duration = Duration::from_secs(20);
 /// So many starts in a row are no accident any more.
 const RESTARTS_MANY: u32 = 3;
@@ -24,6 +27,8 @@ const RESTARTS_MANY: u32 = 3;
 pub(super) struct State {
     pub(super) ready: u32,
     pub(super) wanted: u32,
+    /// How many slots are served by an earlier definition only.
+    pub(super) old: u32,
     /// Slots that are wanted and not ready.
     pub(super) open: Vec<Open>,
     /// What still has to go, as slot and node: replicas of old definitions until they are released, and those of slots that are not
@@ -45,48 +50,59 @@ pub(super) struct Open {
     pub(super) name: String,
     pub(super) node: Option<String>,
     pub(super) detail: String,
-    trouble: Option<Trouble>,
+    /// Whether an earlier definition still serves.
+    pub(super) serves_old: bool,
+    /// Whether nobody works on it: no claim holds it.
+    is_abandoned: bool,
+    /// Where it was tried in vain, and what came of it.
+    in_vain: Option<(String, String)>,
 }
 
-/// Why a slot may never become ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    /// Nobody works on it: no claim holds it.
-    Abandoned,
-    /// It was tried in vain, and is tried again.
-    Struggling,
-}
-
-impl Trouble {
-    /// How long it may last.
-    const fn patience(self) -> Duration {
-        match self {
-            Self::Abandoned => LOST_AFTER,
-            Self::Struggling => HOPELESS_AFTER,
-        }
-    }
-}
-
-/// Since when slots are in trouble.
+/// What is remembered of a slot as long as it is not ready.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(BTreeMap<SlotId, Instant>);
+struct Record {
+    /// Since when nobody works on it.
+    abandoned: Option<Instant>,
+    /// Since when it has been tried in vain; and the last place and reason.
+    struggling: Option<(Instant, (String, String))>,
+}
+
+/// What has gone wrong with slots that are not ready.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(BTreeMap<SlotId, Record>);
 
 impl Troubles {
     /// Whether no slot that is still open can be hoped for any longer.
     pub(super) fn is_hopeless(&mut self, state: &State) -> bool {
         let now = Instant::now();
-        let troubled = |slot: &SlotId| {
-            state.open.iter().any(|open| open.trouble.is_some() && open.slot == *slot)
-        };
-        self.0.retain(|slot, _| troubled(slot));
+        self.0.retain(|slot, _| state.open.iter().any(|open| open.slot == *slot));
         let mut hopeless = !state.open.is_empty();
         for open in &state.open {
-            hopeless &= open.trouble.is_some_and(|trouble| {
-                let since = *self.0.entry(open.slot.clone()).or_insert(now);
-                now.duration_since(since) >= trouble.patience()
-            });
+            hopeless &= self.0.entry(open.slot.clone()).or_default().judge(open, now);
         }
         hopeless
+    }
+
+    /// Where a slot was last tried in vain, and what came of it: it may just be tried once more, which tells nobody anything.
+    pub(super) fn last(&self, slot: &SlotId) -> Option<(String, String)> {
+        Some(self.0.get(slot)?.struggling.as_ref()?.1.clone())
+    }
+}
+
+impl Record {
+    fn judge(&mut self, open: &Open, now: Instant) -> bool {
+        self.abandoned = open.is_abandoned.then(|| self.abandoned.unwrap_or(now));
+        if let Some(last) = &open.in_vain {
+            let since = self.struggling.take().map_or(now, |(since, _)| since);
+            self.struggling = Some((since, last.clone()));
+        }
+        let lost_after = if self.struggling.is_some() { GIVEN_UP_AFTER } else { LOST_AFTER };
+        let is_lost = self.abandoned.is_some_and(|at| now.duration_since(at) >= lost_after);
+        let is_hopeless = self
+            .struggling
+            .as_ref()
+            .is_some_and(|(at, _)| now.duration_since(*at) >= HOPELESS_AFTER);
+        is_lost || is_hopeless
     }
 }
 
@@ -123,7 +139,8 @@ pub(super) fn state(services: &[&ServiceView]) -> State {
         let name = |claim: &ClaimView| (slot.name.clone(), claim.node_name.to_string());
         heard(slot).filter(is_old).map(name)
     });
-    State { ready, wanted, leaving: leaving.collect(), open: open.collect() }
+    let old = services.iter().map(|service| of::n_old(service)).sum();
+    State { ready, wanted, old, leaving: leaving.collect(), open: open.collect() }
 }
 
 /// Whether the slot is as it should be: a process that ended and must not be started again is so for good.
@@ -140,20 +157,16 @@ fn heard(slot: &SlotView) -> impl Iterator<Item = &ClaimView> {
 fn open(slot: &SlotView) -> Open {
     let current = || heard(slot).filter(|claim| claim.current);
     let in_vain =
-        |claim: &ClaimView| claim.phase == Phase::Failed || claim.restarts >= RESTARTS_MANY;
-    let trouble = if !current().any(|claim| claim.phase.holds()) {
-        Some(Trouble::Abandoned)
-    } else if current().any(in_vain) {
-        Some(Trouble::Struggling)
-    } else {
-        None
-    };
+        current().find(|claim| claim.phase == Phase::Failed || claim.restarts >= RESTARTS_MANY);
     let shown = current().find(|claim| claim.phase.holds()).or_else(|| current().next());
+    let node = |claim: &ClaimView| claim.node_name.to_string();
     Open {
         slot: slot.slot.clone(),
         name: slot.name.clone(),
-        node: shown.map(|claim| claim.node_name.to_string()),
+        node: shown.map(node),
         detail: shown.and_then(say).unwrap_or_default(),
-        trouble,
+        serves_old: heard(slot).any(|claim| !claim.current && claim.phase == Phase::Ready),
+        is_abandoned: !current().any(|claim| claim.phase.holds()),
+        in_vain: in_vain.map(|claim| (node(claim), say(claim).unwrap_or_default())),
     }
 }

@@ -88,10 +88,59 @@ fn a_process_that_ended_for_good_is_settled() {
     assert_eq!((state.open.len(), state.ready, state.wanted), (0, 1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn nodes_that_try_again_for_ever_are_not_waited_for_for_ever() {
+    let mut troubles = super::Troubles::default();
+    let begun = tokio::time::Instant::now();
+    let failed = || ClaimView {
+        detail: "no such program".to_owned(),
+        ..claim(Phase::Failed, NodeStatus::Alive, true)
+    };
+    let trying = || claim(Phase::Starting, NodeStatus::Alive, true);
+    // Each node gives up for a while and then begins anew, and nothing is left of what it had found out.
+    let rounds = (0..20).map(|round| if round % 4 == 0 { failed() } else { trying() });
+    let end = async {
+        for one in rounds {
+            let state = state(&[&service(vec![one])]);
+            if troubles.is_hopeless(&state) {
+                return Some((begun.elapsed(), troubles.last(&state.open[0].slot).unwrap().1));
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        None
+    };
+    let (after, reason) = end.await.expect("it is given up");
+    assert!(after <= Duration::from_secs(22), "{after:?}");
+    assert_eq!(reason, "gave up: no such program");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_is_claimed_again_is_waited_for() {
+    let mut troubles = super::Troubles::default();
+    for _ in 0..20 {
+        for claims in [Vec::new(), vec![claim(Phase::Starting, NodeStatus::Alive, true)]] {
+            assert!(!troubles.is_hopeless(&state(&[&service(claims)])));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_definition_serves_is_counted() {
+    let old = || claim(Phase::Ready, NodeStatus::Alive, false);
+    let both = vec![old(), claim(Phase::Starting, NodeStatus::Alive, true)];
+    assert_eq!(state(&[&service(both)]).old, 1);
+    let renewed = vec![old(), claim(Phase::Ready, NodeStatus::Alive, true)];
+    assert_eq!(state(&[&service(renewed)]).old, 0);
+    let lost = vec![claim(Phase::Ready, NodeStatus::Down, false)];
+    assert_eq!(state(&[&service(lost)]).old, 0);
+}
+
 #[test]
 fn faults_make_the_outcome() {
     let fault = Fault { slot: "blog/web/0".to_owned(), node: None, reason: String::new() };
-    let end = |ready, faults: &[Fault]| Rollout { ready, wanted: 2, faults: faults.to_vec() };
+    let end =
+        |ready, faults: &[Fault]| Rollout { ready, wanted: 2, old: 0, faults: faults.to_vec() };
     assert_eq!(end(2, &[]).outcome(), Outcome::Done);
     assert_eq!(end(1, std::slice::from_ref(&fault)).outcome(), Outcome::Partly);
     assert_eq!(end(0, &[fault]).outcome(), Outcome::Failed);

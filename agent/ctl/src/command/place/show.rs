@@ -1,12 +1,11 @@
 //! A plan for people.
 
-use comfy_table::Cell;
 use mesh_coordinator::view::Overview;
 
 use crate::failure::Failure;
 use crate::output::of;
 use crate::plan::{Action, Plan, Step, count};
-use crate::ui::{Mood, Ui, cell, table};
+use crate::ui::{Cell, Mood, Ui, cell, table};
 
 /// Prints what is going to happen.
 pub(super) fn plan(plan: &Plan, overview: &Overview, ui: &mut Ui) -> Result<(), Failure> {
@@ -22,7 +21,7 @@ pub(super) fn plan(plan: &Plan, overview: &Overview, ui: &mut Ui) -> Result<(), 
     for step in &plan.steps {
         table.add_row(row(step, overview.nodes.len()));
     }
-    ui.table(&mut table)?;
+    ui.table(&table)?;
     if plan.starts {
         ui.line("the app was stopped and is started")?;
     }

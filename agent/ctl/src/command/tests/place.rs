@@ -101,6 +101,17 @@ async fn an_image_that_is_missing_is_named_with_the_way_to_push_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_misspelt_image_is_answered_with_the_line_that_was_meant() {
+    let ran = run(&Fake::new(), "agentctl place helo:1 --name shop").await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("did you mean hello:1?"), "{}", ran.err);
+    assert!(ran.err.contains("next: agentctl place hello:1 --name shop"), "{}", ran.err);
+    let manifest = Manifest::new(&BLOG.replace("hello:1", "helo:1"));
+    let ran = manifest.place(&Fake::new(), "").await;
+    assert!(ran.err.contains("next: write `image: hello:1` in "), "{}", ran.err);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_needs_a_name() {
     assert_snapshot!(run(&Fake::new(), "agentctl place hello:1").await.all());
 }

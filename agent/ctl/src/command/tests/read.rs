@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use mesh_coordinator::view::NodeStatus;
 
-use super::{run, with_hello};
+use super::{run, run_at, with_hello};
 use crate::mesh::fake::{Fake, Fate};
 
 #[tokio::test(start_paused = true)]
@@ -32,6 +32,21 @@ async fn nodes_show_what_they_have() {
     fake.nodes.borrow_mut()[1].status = NodeStatus::Down;
     run(&fake, "agentctl drain gamma").await;
     assert_snapshot!(run(&fake, "agentctl nodes").await.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_narrow_terminal_gets_the_columns_that_matter_most() {
+    let fake = with_hello().await;
+    fake.nodes.borrow_mut()[1].status = NodeStatus::Down;
+    let mut shown = String::new();
+    for line in ["agentctl nodes", "agentctl ps hello", "agentctl why hello/hello/0"] {
+        let ran = run_at(&fake, (Some(72), None), line).await;
+        assert!(ran.out.lines().all(|line| line.chars().count() <= 72), "{}", ran.out);
+        shown.push_str(&ran.out);
+        let all = run_at(&fake, (Some(72), None), &format!("{line} -o wide")).await.out;
+        assert_eq!(all, run(&fake, line).await.out, "as on a pipe");
+    }
+    assert_snapshot!(shown);
 }
 
 #[tokio::test(start_paused = true)]
