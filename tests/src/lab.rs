@@ -21,6 +21,8 @@ mod load;
 mod need;
 pub(crate) mod net;
 pub(crate) mod process;
+mod server;
+pub(crate) mod service;
 pub(crate) mod shell;
 mod wait;
 
@@ -40,6 +42,7 @@ pub use self::http::Page;
 pub use self::load::{Load, Tally};
 pub use self::need::missing;
 pub use self::process::Container;
+pub use self::server::{Server, Shown, Window};
 pub use self::wait::{Deadline, pause, until};
 
 /// How long a lab waits for what a mesh does by itself within seconds, on a machine that is busy with something else.

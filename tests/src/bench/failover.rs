@@ -81,7 +81,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) {
         for (what, how, mut times, result, load) in measured {
             report.heading(&format!("failover: {what}"));
             let result = result.and(patient.next().map_or(Ok(()), |swarm| {
-                let swarm = swarm.join().map_err(|_| anyhow!("the measurement panicked"))?;
+                let swarm = swarm.join().map_err(|_panic| anyhow!("the measurement panicked"))?;
                 times.default = swarm?;
                 Ok(())
             }));

@@ -9,8 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::{Lab, PATIENCE, until};
 
-/// A mesh whose agents have the image of the apps.
+/// A mesh whose agents have the image of the apps; without agents, an empty lab.
 pub(crate) fn mesh_with_image(n: usize) -> Result<Lab> {
+    if n == 0 {
+        return Lab::new(0);
+    }
     let lab = Lab::with_mesh(n)?;
     push_image(&lab)?;
     Ok(lab)

@@ -1,5 +1,7 @@
 //! What one does every day, and that it leaves nothing behind.
 
+mod screen;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +14,7 @@ use serde_json::Value;
 
 use super::apps::{App, serves_on};
 use super::{Group, Story, nothing};
-use crate::lab::{Follower, Lab, PATIENCE, pause, until};
+use crate::lab::{Answer, Follower, Lab, PATIENCE, pause, until};
 
 pub(super) const GROUP: Group = Group {
     name: "every day",
@@ -21,6 +23,8 @@ pub(super) const GROUP: Group = Group {
         Story { name: "a placed app serves on every host", run: placed_app_serves },
         Story { name: "logs and exec work from any agent for any replica", run: logs_and_exec },
         Story { name: "every question is answered by every agent", run: any_agent },
+        Story { name: "tables fit the terminal, and a pipe gets all of them", run: screen::fits },
+        Story { name: "place of what can never run ends, says why and what to do", run: hopeless },
         Story { name: "agentctl asks another agent when the first is dead", run: dead_first },
         Story { name: "a stranger's key is refused", run: stranger },
         Story { name: "resources and constraints are respected", run: limits_of_nodes },
@@ -160,6 +164,45 @@ fn any_agent(lab: &mut Lab) -> Result<()> {
         }
         lab.ctl_at(host, &["rm", "--yes", "asked"])?.done()?;
     }
+    Ok(())
+}
+
+/// What nobody can run is not waited for until the timeout, and what ran before serves on.
+fn hopeless(lab: &mut Lab) -> Result<()> {
+    let soon = |told: &Answer| told.took < Duration::from_secs(40);
+    let app = App::new("doomed", 2, Some(8088)).with("entrypoint: [/nonsense]");
+    let path = app.write(lab)?;
+    let told = lab.ctl(&["place", "--yes", &path])?;
+    ensure!(told.code == 1 && soon(&told), "{told:?}");
+    ensure!(told.err.contains("gave up") && told.err.contains("/nonsense"), "why: {told:?}");
+    ensure!(told.err.contains("agentctl rm doomed"), "what to do: {told:?}");
+    lab.ctl(&["rm", "--yes", "doomed"])?.done()?;
+
+    let good = App::new("doomed", 2, Some(8088));
+    good.place(lab)?;
+    app.write(lab)?;
+    let told = lab.ctl(&["place", "--yes", &path])?;
+    ensure!(told.code == 1 && soon(&told), "{told:?}");
+    ensure!(told.err.contains("gave up") && told.err.contains("to go back"), "{told:?}");
+    ensure!(told.out.contains("2 of an earlier release serve"), "what serves: {told:?}");
+    let shown = lab.ctl(&["ps", "doomed"])?.done()?;
+    ensure!(shown.out.contains("0/2 (+2 old)"), "what serves: {shown:?}");
+    serves_on(lab, &[1, 2, 3], 8088)?;
+    good.place(lab)?;
+
+    let app = App::new("doomed", 1, None)
+        .deployed("placement: {constraints: [\"node.labels.disk == ssd\"]}\n");
+    good.remove(lab)?;
+    let told = lab.ctl(&["place", "--yes", &app.write(lab)?])?;
+    ensure!(told.code == 1 && soon(&told), "{told:?}");
+    ensure!(told.err.contains("no node can hold it: n1, n2, n3"), "why: {told:?}");
+    lab.ctl(&["rm", "--yes", "doomed"])?.done()?;
+
+    let told = lab.ctl(&["place", "helo:1", "--name", "doomed"])?;
+    ensure!(
+        told.code == 2 && told.err.contains("agentctl place hello:1 --name doomed"),
+        "{told:?}"
+    );
     Ok(())
 }
 

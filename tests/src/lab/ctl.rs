@@ -228,19 +228,31 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn typed_at(&self, host: usize, args: &[&str], keys: &str) -> Result<Answer> {
-        let begun = Instant::now();
         let agent = format!("--agent=10.77.0.{host}:7420");
         let args: Vec<&str> = [agent.as_str()].into_iter().chain(args.iter().copied()).collect();
-        let inner = self.command(Person::Founder, &args);
+        self.at_terminal("", &args, keys)
+    }
+
+    /// Runs agentctl at a terminal with so many columns, with more of an environment. What it prints is as the terminal gets it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn seen_at(&self, columns: usize, more: &str, args: &[&str]) -> Result<Answer> {
+        self.at_terminal(&format!("stty columns {columns}; export TERM=xterm {more};"), args, "")
+    }
+
+    fn at_terminal(&self, before: &str, args: &[&str], keys: &str) -> Result<Answer> {
+        let begun = Instant::now();
+        let inner = self.command(Person::Founder, args);
         let words = std::iter::once(inner.get_program()).chain(inner.get_args());
         let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let mut command = Command::new("script");
-        command.args(["-qec", &line, "/dev/null"]);
+        command.args(["-qec", &format!("{before} {line}"), "/dev/null"]);
         command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run script")?;
         child.stdin.take().context("no input")?.write_all(keys.as_bytes())?;
-        Ok(Answer::of(&args, &child.wait_with_output()?, begun))
+        Ok(Answer::of(args, &child.wait_with_output()?, begun))
     }
 
     /// A person makes a key, `admin` lets it in, and the person finds the mesh: each types what the other one's agentctl printed.
