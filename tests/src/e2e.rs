@@ -58,6 +58,7 @@ const GROUPS: &[Group] = &[
     keys::GROUP,
     strangers::GROUP,
     clocks::GROUP,
+    clocks::TWO,
     faults::GROUP,
     containers::GROUP,
     nemesis::GROUP,

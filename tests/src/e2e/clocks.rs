@@ -17,6 +17,13 @@ pub(super) const GROUP: Group = Group {
     ],
 };
 
+/// Two nodes, of which none can say who is right.
+pub(super) const TWO: Group = Group {
+    name: "two clocks that differ",
+    n_hosts: 2,
+    stories: &[Story { name: "of two nodes an hour apart neither refuses the other", run: apart }],
+};
+
 /// An hour, in seconds.
 const HOUR: i64 = 3_600;
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -31,14 +38,14 @@ fn behind(lab: &mut Lab) -> Result<()> {
     off(lab, -HOUR, "the wall clock of n2 is 1 h behind the mesh's", [6, 7])
 }
 
-/// Restarts an agent with a clock that is so many seconds off.
-fn set_clock(lab: &mut Lab, host: usize, seconds: i64) -> Result<()> {
+/// Restarts an agent, of a mesh of `n`, with a clock that is so many seconds off.
+fn set_clock(lab: &mut Lab, n: u64, host: usize, seconds: i64) -> Result<()> {
     let one = lab.host_mut(host)?;
     one.settings.insert("MESH_WALL_CLOCK_OFFSET".to_owned(), seconds.to_string());
     one.stop_agent()?;
     one.start(&["run"])?;
     lab.until_serving(host)?;
-    lab.until_alive_at(host, 3)
+    lab.until_alive_at(host, n)
 }
 
 /// What a host's agent finds wrong.
@@ -68,16 +75,17 @@ fn token_at(lab: &Lab, host: usize, more: &[&str]) -> Result<String> {
 
 /// A new host joins by a token, and leaves again.
 fn comes_and_goes(lab: &mut Lab, host: usize, token: &str) -> Result<()> {
+    let n = lab.n_alive()?;
     lab.join_with(host, token)?;
-    lab.until_alive(4)?;
+    lab.until_alive(n + 1)?;
     lab.ctl(&["node", "rm", "--yes", &format!("n{host}")])?.done()?;
     lab.power_off(host)?;
-    lab.until_alive(3)
+    lab.until_alive(n)
 }
 
 /// Commands in all replicas, and their logs, through every agent.
 fn asked(lab: &Lab, app: &str, n: usize) -> Result<()> {
-    for host in 1..=3 {
+    for host in 1..=n {
         until(PATIENCE, &format!("host {host} knows of all replicas"), || {
             let claims = lab.claims(Some(host), app)?;
             Ok(claims.iter().filter(|claim| claim.serves()).count() == n)
@@ -96,7 +104,7 @@ fn asked(lab: &Lab, app: &str, n: usize) -> Result<()> {
 }
 
 fn off(lab: &mut Lab, seconds: i64, warning: &str, newcomers: [usize; 2]) -> Result<()> {
-    set_clock(lab, OFF, seconds)?;
+    set_clock(lab, 3, OFF, seconds)?;
     for host in 1..=3 {
         until(PATIENCE, &format!("host {host} knows whose clock is off, and of no other"), || {
             let found = problems(lab, host)?;
@@ -131,7 +139,7 @@ fn off(lab: &mut Lab, seconds: i64, warning: &str, newcomers: [usize; 2]) -> Res
     lab.power_on(OFF)?;
     lab.until_alive(3)?;
     app.remove(lab)?;
-    set_clock(lab, OFF, 0)?;
+    set_clock(lab, 3, OFF, 0)?;
     agree(lab)
 }
 
@@ -149,7 +157,7 @@ fn desk(lab: &mut Lab) -> Result<()> {
     app.place(lab)?;
     for (seconds, newcomer) in [(YEAR, 8), (-YEAR, 9)] {
         for host in 1..=3 {
-            set_clock(lab, host, seconds)?;
+            set_clock(lab, 3, host, seconds)?;
         }
         agree(lab)?;
         asked(lab, "timeless", 3)?;
@@ -159,7 +167,33 @@ fn desk(lab: &mut Lab) -> Result<()> {
         ensure!(refusals(lab)? == [0; 3], "somebody was refused: {:?}", refusals(lab)?);
     }
     for host in 1..=3 {
-        set_clock(lab, host, 0)?;
+        set_clock(lab, 3, host, 0)?;
+    }
+    app.remove(lab)
+}
+
+fn apart(lab: &mut Lab) -> Result<()> {
+    let app = App::new("timeless", 2, None);
+    app.place(lab)?;
+    for (seconds, newcomers) in [(HOUR, [4, 5]), (-HOUR, [6, 7])] {
+        set_clock(lab, 2, OFF, seconds)?;
+        for host in 1..=2 {
+            until(PATIENCE, &format!("host {host} knows that nobody knows"), || {
+                let doubts = "the nodes' wall clocks are 1 h apart, and no majority says which";
+                Ok(problems(lab, host)?.iter().any(|problem| problem.contains(doubts)))
+            })?;
+            for index in 0..2 {
+                let slot = format!("timeless/web/{index}");
+                lab.ctl_at(host, &["exec", &slot, "--", "/hello", "health"])?.done()?;
+            }
+            lab.ctl_at(host, &["logs", "timeless"])?.done()?;
+        }
+        // Each is made by the clock of one node and redeemed by that of the other.
+        for ((made, redeemed), newcomer) in [(1, "n2"), (2, "n1")].into_iter().zip(newcomers) {
+            let token = token_at(lab, made, &["--node", redeemed, "--ttl", "5m"])?;
+            lab.add_host(newcomer)?;
+            comes_and_goes(lab, newcomer, &token)?;
+        }
     }
     app.remove(lab)
 }

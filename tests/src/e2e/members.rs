@@ -22,6 +22,10 @@ pub(super) const GROUP: Group = Group {
             name: "a node that was cut off when it was removed stops when it is back",
             run: removed_afar,
         },
+        Story {
+            name: "a join whose answer was lost is made up for with the same token",
+            run: again,
+        },
         Story { name: "an agent that was off for a year rejoins", run: year_off },
     ],
 };
@@ -141,6 +145,23 @@ fn removed_afar(lab: &mut Lab) -> Result<()> {
     }
     lab.until_alive(3)?;
     app.remove(lab)
+}
+
+fn again(lab: &mut Lab) -> Result<()> {
+    lab.add_host(5)?;
+    let token = lab.token()?;
+    let host = lab.host(5)?;
+    let name = host.name();
+    let join = ["join", "--no-run", "--token", &token, "--node-name", &name];
+    host.agent(&join)?;
+    // The mesh has admitted it, and it does not know: the answer, which it would have stored, was lost.
+    fs::remove_file(host.data().join("mesh.json"))?;
+    fs::remove_dir_all(host.data().join("store"))?;
+    lab.join_with(5, &token)?;
+    lab.until_alive(4)?;
+    lab.ctl(&["node", "rm", "--yes", "n5"])?.done()?;
+    lab.power_off(5)?;
+    lab.until_alive(3)
 }
 
 fn year_off(lab: &mut Lab) -> Result<()> {
