@@ -194,12 +194,13 @@ fn replaced(lab: &mut Lab) -> Result<()> {
         let pid = host.agent_pid()?;
         host.replace_program(lab.programs(), b"another build")?;
         host.signal(Signal::SIGHUP)?;
-        pause(Duration::from_secs(1));
+        let installed = fs::metadata(host.program())?.len();
+        // First it says in gossip that it restarts.
+        until(PATIENCE, &format!("host {number} runs the new build"), || {
+            Ok(fs::metadata(format!("/proc/{pid}/exe"))?.len() == installed)
+        })?;
         lab.until_serving(number)?;
         ensure!(lab.host(number)?.agent_pid()? == pid, "the agent's process is another");
-        let program = fs::metadata(format!("/proc/{pid}/exe"))?.len();
-        let installed = fs::metadata(lab.host(number)?.program())?.len();
-        ensure!(program == installed, "host {number} still runs the old build");
         serves_on(lab, &[number], 8091)?;
     }
     let (tally, reason) = load.stop()?;
