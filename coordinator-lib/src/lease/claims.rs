@@ -28,8 +28,8 @@ pub(crate) const STARTS_MAX: usize = 4;
 /// So far apart are the numbers with which two lives of an agent begin to count what they say of claims. An incarnation is a time
 /// in milliseconds or one more than the last, and in neither a million things are said.
 const SEQS_PER_LIFE: u64 = 1 << 20;
-/// How long a released replica still answers, so that everybody has heard of the release: two rounds of gossip and more.
-pub(crate) const DRAIN: Duration = Duration::from_millis(800);
+/// How long a released replica still answers, so that everybody has heard of the release directly and forwards to it no more.
+const DRAIN: Duration = Duration::from_millis(800);
 
 /// What the claims see of the world.
 #[derive(Debug, Clone, Copy)]
