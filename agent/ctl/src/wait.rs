@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::progress::Progress;
 pub(crate) use self::rollout::{Fault, Rollout};
-use self::state::{State, Troubles, say, state};
+use self::state::{Calm, State, Troubles, say, state};
 use crate::failure::Failure;
 use crate::mesh::{CallError, Mesh};
 use crate::target;
@@ -56,7 +56,7 @@ pub(crate) async fn until_ready<M: Mesh>(
 ) -> Result<Rollout, Failure> {
     let begun = Instant::now();
     let mut seen = BTreeMap::new();
-    let mut troubles = Troubles::default();
+    let (mut troubles, mut calm) = (Troubles::default(), Calm::default());
     let progress = Progress::start(ui, "waiting for the mesh");
     let mut patience = Patience::new();
     loop {
@@ -66,7 +66,8 @@ pub(crate) async fn until_ready<M: Mesh>(
         };
         if let Some(state) = state {
             progress.now(state.to_string());
-            if state.open.is_empty() && state.leaving.is_empty() {
+            let is_calm = calm.has_come(&state);
+            if is_calm && state.open.is_empty() && state.leaving.is_empty() {
                 let State { ready, wanted, old, .. } = state;
                 return Ok(Rollout { ready, wanted, old, faults: Vec::new() });
             }

@@ -173,6 +173,10 @@ async fn conclude<M: Mesh>(
         ),
     };
     ui.line(line)?;
+    if rollout.is_some_and(|end| end.ready == 0 && !end.faults.is_empty()) {
+        // What does not run has no failover.
+        return Ok(());
+    }
     let overview = mesh.overview().await?;
     show::bounds(&overview, plan, ui)
 }

@@ -19,6 +19,8 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(3);
 /// node or on another: long enough for an image to arrive there, short enough for somebody who waits at a prompt. Nodes try again
 /// for ever, so a new attempt does not begin this time anew.
 const HOPELESS_AFTER: Duration = Duration::from_secs(20);
+/// What was started again has to stay ready for so long: without a health check a start alone makes a replica ready.
+const CALM_FOR: Duration = Duration::from_secs(2);
 /// So many starts in a row are no accident any more.
 const RESTARTS_MANY: u32 = 3;
 
@@ -29,6 +31,8 @@ pub(super) struct State {
     pub(super) wanted: u32,
     /// How many slots are served by an earlier definition only.
     pub(super) old: u32,
+    /// How often those of the current definition were started again.
+    pub(super) restarts: u32,
     /// Slots that are wanted and not ready.
     pub(super) open: Vec<Open>,
     /// What still has to go, as slot and node: replicas of old definitions until they are released, and those of slots that are not
@@ -75,7 +79,10 @@ impl Troubles {
     /// Whether no slot that is still open can be hoped for any longer.
     pub(super) fn is_hopeless(&mut self, state: &State) -> bool {
         let now = Instant::now();
-        self.0.retain(|slot, _| state.open.iter().any(|open| open.slot == *slot));
+        // What ends as soon as it is ready has been tried in vain all the same.
+        let settled =
+            self.0.iter_mut().filter(|(slot, _)| state.open.iter().all(|open| open.slot != **slot));
+        settled.for_each(|(_, record)| record.abandoned = None);
         let mut hopeless = !state.open.is_empty();
         for open in &state.open {
             hopeless &= self.0.entry(open.slot.clone()).or_default().judge(open, now);
@@ -103,6 +110,20 @@ impl Record {
             .as_ref()
             .is_some_and(|(at, _)| now.duration_since(*at) >= HOPELESS_AFTER);
         is_lost || is_hopeless
+    }
+}
+
+/// How long nothing has been started again.
+#[derive(Debug, Default)]
+pub(super) struct Calm(Option<(u32, Instant)>);
+
+impl Calm {
+    /// Whether what is ready now can be believed to stay so.
+    pub(super) fn has_come(&mut self, state: &State) -> bool {
+        let now = Instant::now();
+        let since = self.0.filter(|(restarts, _)| *restarts == state.restarts);
+        let (_, since) = *self.0.insert(since.unwrap_or((state.restarts, now)));
+        state.restarts == 0 || now.duration_since(since) >= CALM_FOR
     }
 }
 
@@ -140,7 +161,9 @@ pub(super) fn state(services: &[&ServiceView]) -> State {
         heard(slot).filter(is_old).map(name)
     });
     let old = services.iter().map(|service| of::n_old(service)).sum();
-    State { ready, wanted, old, leaving: leaving.collect(), open: open.collect() }
+    let current = slots.iter().flat_map(|slot| heard(slot)).filter(|claim| claim.current);
+    let restarts = current.map(|claim| claim.restarts).sum();
+    State { ready, wanted, old, restarts, leaving: leaving.collect(), open: open.collect() }
 }
 
 /// Whether the slot is as it should be: a process that ended and must not be started again is so for good.

@@ -125,6 +125,25 @@ async fn a_slot_that_is_claimed_again_is_waited_for() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_ends_as_soon_as_it_is_ready_is_not_ready() {
+    let ready = |restarts| {
+        state(&[&service(vec![ClaimView {
+            restarts,
+            ..claim(Phase::Ready, NodeStatus::Alive, true)
+        }])])
+    };
+    let mut calm = super::Calm::default();
+    assert!(calm.has_come(&ready(0)), "nobody waits for what went well");
+    for restarts in 1..5 {
+        assert!(!calm.has_come(&ready(restarts)));
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert!(!calm.has_come(&ready(restarts)));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(calm.has_come(&ready(4)));
+}
+
 #[test]
 fn what_an_earlier_definition_serves_is_counted() {
     let old = || claim(Phase::Ready, NodeStatus::Alive, false);
