@@ -198,6 +198,12 @@ fn hopeless(lab: &mut Lab) -> Result<()> {
     ensure!(told.err.contains("no node can hold it: n1, n2, n3"), "why: {told:?}");
     lab.ctl(&["rm", "--yes", "doomed"])?.done()?;
 
+    // Without a health check it is ready for a moment, again and again.
+    let told = lab.ctl(&["place", "hello:1", "--name", "doomed", "--", "nonsense"])?;
+    ensure!(told.code == 1 && soon(&told), "{told:?}");
+    ensure!(told.err.contains("ended with exit code 2"), "why: {told:?}");
+    lab.ctl(&["rm", "--yes", "doomed"])?.done()?;
+
     let told = lab.ctl(&["place", "helo:1", "--name", "doomed"])?;
     ensure!(
         told.code == 2 && told.err.contains("agentctl place hello:1 --name doomed"),
