@@ -19,8 +19,10 @@ use nix::unistd::Pid;
 
 use crate::sys;
 
+mod bound;
 mod mounts;
 
+pub(crate) use self::bound::Ceiling;
 pub(crate) use self::mounts::Mount;
 
 /// Where the kernel's control groups are.
@@ -168,14 +170,6 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
 }
 
-/// What all containers of a node together may take; `None` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ceiling {
-    pub(crate) memory: Option<u64>,
-    /// Processes and threads.
-    pub(crate) processes: Option<u64>,
-}
-
 /// One group, in every hierarchy.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
@@ -276,42 +270,6 @@ impl Group {
     pub(crate) fn was_out_of_memory(&self) -> bool {
         let file = if self.unified { "memory.events" } else { "memory.oom_control" };
         self.keyed("memory", file, "oom_kill").is_some_and(|count| count > 0)
-    }
-
-    /// How often a process or thread of it was refused because there were too many.
-    pub(crate) fn refused_processes(&self) -> u64 {
-        self.keyed("pids", "pids.events", "max").unwrap_or(0)
-    }
-
-    /// The most processes and threads that it may have; `None` when nothing limits them.
-    pub(crate) fn processes_max(&self) -> Option<u64> {
-        self.number("pids", "pids.max")
-    }
-
-    /// The most processes and threads that it may have, if it has as many; `None` when there is room.
-    pub(crate) fn crowd(&self) -> Option<u64> {
-        let limit = self.processes_max()?;
-        (self.number("pids", "pids.current")? >= limit).then_some(limit)
-    }
-
-    /// Sees to it that all its processes together do not take more than this of the host.
-    ///
-    /// # Errors
-    /// When the kernel refuses; on version 1 also when they take more already.
-    pub(crate) fn bound(&self, ceiling: Ceiling) -> io::Result<()> {
-        let memory = if self.unified { "memory.max" } else { "memory.limit_in_bytes" };
-        let ceilings =
-            [("memory", memory, ceiling.memory), ("pids", "pids.max", ceiling.processes)];
-        for (controller, file, most) in ceilings {
-            let (Some(place), Some(most)) = (self.place(controller), most) else { continue };
-            // The kernel rounds to pages.
-            let is_set =
-                self.number(controller, file).is_some_and(|set| set.abs_diff(most) < 1 << 16);
-            if !is_set {
-                fs::write(place.join(file), most.to_string())?;
-            }
-        }
-        Ok(())
     }
 
     /// What its processes use now. `memory` leaves out what the kernel could drop at once (inactive pages of files), as

@@ -58,8 +58,9 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
 
     let parent = tree.group(&plan.cgroup_parent);
     if let Err(error) = parent.bound(capacity::ceiling(&parent)) {
-        // Each container still has its own limits, and the agent goes last when memory is short.
-        let (Ok(()) | Err(_)) = writeln!(io::stderr(), "limit all containers together: {error}");
+        // Each container still has its own limits, and the agent goes last when memory is short. The next start tries again.
+        let (Ok(()) | Err(_)) =
+            writeln!(io::stderr(), "all containers together are not limited: {error}");
     }
     let group = tree.group(&plan.cgroup);
     // What a shim left that was killed before it could say what it had started.
