@@ -221,7 +221,7 @@ pub(crate) mod file {
     pub(crate) const LOCK: &str = "lock";
     pub(crate) const UPPER: &str = "upper";
     pub(crate) const WORK: &str = "work";
-    pub(crate) use crate::shim::LOGS;
+    pub(crate) const LOGS: &str = "log";
     pub(crate) const MERGED: &str = "rootfs";
     pub(crate) const BUNDLE: &str = "bundle";
     pub(crate) const OCI: &str = "oci";

@@ -35,7 +35,7 @@ mod supervise;
 mod user;
 
 pub(crate) use self::inside::Root;
-pub(crate) use self::keeper::{LOGS, dropped, path as log_path};
+pub(crate) use self::keeper::{dropped, path as log_path};
 pub(crate) use self::program::install;
 pub(crate) use self::rootfs::unmount;
 

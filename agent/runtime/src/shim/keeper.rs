@@ -23,6 +23,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub(crate) const KEEP: &str = "MESH_SHIM_KEEP";
 /// Tells the shim that its container has ended.
 pub(crate) const ENDED: &str = "MESH_SHIM_ENDED";
 
-/// The directory of the log, in the container's.
-pub(crate) const LOGS: &str = "log";
+/// Tells the program the directory of the log.
+pub(crate) const KEEP_IN: &str = "MESH_SHIM_KEEP_IN";
 
 /// Longer lines are split.
 pub(crate) const LINE_LEN_MAX: usize = 16 * 1024;
@@ -67,7 +68,7 @@ pub(crate) struct Sources {
 
 /// Writes the container's output to the log in `dir` until the container ends.
 pub(crate) fn keep(dir: &Path, limits: Limits, sources: Sources) -> io::Result<()> {
-    let mut log = Log::open(dir, limits)?;
+    let mut log = Log::open(dir, limits);
     let Sources { init, streams } = sources;
     let mut streams = streams.map(|stream| Some(File::from(stream)));
     let mut buffer = vec![0; READ_LEN];
@@ -141,25 +142,35 @@ pub(crate) struct Log {
     batch: Vec<u8>,
     /// The beginnings of lines, by stream.
     partial: [Vec<u8>; 2],
+    /// Whether the file ends within a line.
+    torn: bool,
     /// Bytes that the disk did not take and of which the log does not tell yet.
     lost: u64,
+    /// How much of the batch, at its beginning, tells of them.
+    notice: usize,
 }
 
 impl Log {
-    /// Goes on with the log in `dir`.
-    pub(crate) fn open(dir: &Path, limits: Limits) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let file = append(dir)?;
-        let size = file.metadata()?.len();
-        Ok(Self {
+    /// Goes on with the log in `dir`; where there is none and cannot be one now, it begins as soon as there can.
+    pub(crate) fn open(dir: &Path, limits: Limits) -> Self {
+        let mut log = Self {
             dir: dir.to_path_buf(),
             limits,
-            file: Some(file),
-            size,
+            file: None,
+            size: 0,
             batch: Vec::new(),
             partial: [Vec::new(), Vec::new()],
+            torn: false,
             lost: 0,
-        })
+            notice: 0,
+        };
+        log.reopen();
+        log
+    }
+
+    fn reopen(&mut self) {
+        let Ok((file, size, torn)) = append(&self.dir) else { return };
+        (self.file, self.size, self.torn) = (Some(file), size, torn);
     }
 
     /// Takes a piece of the output of a stream.
@@ -199,13 +210,17 @@ impl Log {
         let stream = STREAMS.get(stream).copied().unwrap_or_default();
         // The time, the stream, the mark, three spaces and the end of the line.
         let len = time.len() + stream.len() + text.len() + 5;
-        let full = self.size + count(self.batch.len() + len) > self.limits.bytes_max;
-        if full {
+        if !self.has_room(self.notice(time).len() + len) {
             self.flush();
             self.rotate();
         }
         if count(len) > self.limits.bytes_max {
             return;
+        }
+        let notice = self.notice(time);
+        if !notice.is_empty() && self.has_room(notice.len() + len) {
+            self.notice = notice.len();
+            self.batch.extend_from_slice(notice.as_bytes());
         }
         let (Ok(()) | Err(_)) = write!(self.batch, "{time} {stream} {mark} ");
         self.batch.extend_from_slice(text);
@@ -215,29 +230,65 @@ impl Log {
         }
     }
 
+    /// Whether the file holds so much more, with the end of a torn line.
+    fn has_room(&self, len: usize) -> bool {
+        let more = self.batch.len() + usize::from(self.torn) + len;
+        self.size.saturating_add(count(more)) <= self.limits.bytes_max
+    }
+
+    /// The line that tells of what was lost, to begin a batch with; empty when there is nothing to tell.
+    fn notice(&self, time: &str) -> String {
+        if self.lost == 0 || !self.batch.is_empty() {
+            return String::new();
+        }
+        let [_, stderr] = STREAMS;
+        let lost = self.lost;
+        format!(
+            "{time} {stderr} F mesh: {lost} bytes of output before this were lost: disk full?\n"
+        )
+    }
+
     /// Writes what was gathered.
     pub(crate) fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
         }
         if self.file.is_none() {
-            self.file = append(&self.dir).ok();
+            self.reopen();
         }
-        let batch = std::mem::take(&mut self.batch);
-        let len = count(batch.len());
-        let written = self.file.as_mut().is_some_and(|file| file.write_all(&batch).is_ok());
+        let mut batch = std::mem::take(&mut self.batch);
+        let notice = std::mem::take(&mut self.notice);
+        if self.torn {
+            self.size += count(self.put(b"\n"));
+        }
+        let written = if self.torn { 0 } else { self.put(&batch) };
         // On a full disk too the size is what was meant to be written, so that rotation makes room.
-        self.size += len;
-        self.batch = batch;
-        self.batch.clear();
-        if !written {
-            self.lost = self.lost.saturating_add(len);
-        } else if self.lost > 0 {
-            let lost = std::mem::take(&mut self.lost);
-            let text = format!("mesh: {lost} bytes of output before this were lost: disk full?");
-            self.line(&now(), 1, 'F', text.as_bytes());
-            self.flush();
+        self.size += count(batch.len());
+        if notice > 0 && written >= notice {
+            self.lost = 0;
         }
+        self.lost = self.lost.saturating_add(count(batch.len() - written.max(notice)));
+        batch.clear();
+        self.batch = batch;
+    }
+
+    /// Writes to the file what it takes; returns how much that is.
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let Some(file) = &mut self.file else { return 0 };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match file.write(rest) {
+                Ok(0) => break,
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_full) => break,
+            }
+        }
+        let written = bytes.len() - rest.len();
+        if let Some(last) = bytes.get(..written).and_then(<[u8]>::last) {
+            self.torn = *last != b'\n';
+        }
+        written
     }
 
     /// Writes what never got its line end.
@@ -255,6 +306,7 @@ impl Log {
     fn rotate(&mut self) {
         self.file = None;
         self.size = 0;
+        self.torn = false;
         let older = self.limits.files_max.saturating_sub(1);
         let oldest = path(&self.dir, older);
         if let Ok(metadata) = fs::metadata(&oldest) {
@@ -273,8 +325,16 @@ impl Log {
     }
 }
 
-fn append(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path(dir, 0))
+/// The newest file, its size, and whether it ends within a line.
+fn append(dir: &Path) -> io::Result<(File, u64, bool)> {
+    fs::create_dir_all(dir)?;
+    let file = OpenOptions::new().create(true).append(true).read(true).open(path(dir, 0))?;
+    let size = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if let Some(before) = size.checked_sub(1) {
+        file.read_exact_at(&mut last, before)?;
+    }
+    Ok((file, size, last != [b'\n']))
 }
 
 fn count(len: usize) -> u64 {
@@ -318,7 +378,7 @@ fn stamp(since: Duration) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
-/// The program. Its arguments are the shim's; the last is the directory of the container.
+/// The program. Its arguments are the shim's.
 #[cfg(keeper)]
 fn main() -> std::process::ExitCode {
     let Err(error) = run();
@@ -334,7 +394,7 @@ fn run() -> io::Result<std::convert::Infallible> {
     let missing = || io::Error::from(ErrorKind::InvalidInput);
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let [name, args @ ..] = words.as_slice() else { return Err(missing()) };
-    let dir = args.last().ok_or_else(missing)?;
+    let dir = std::env::var_os(KEEP_IN).ok_or_else(missing)?;
     let told = std::env::var(KEEP).map_err(|_| missing())?;
     let numbers: Option<Vec<u64>> = told.split(',').map(|word| word.parse().ok()).collect();
     let numbers = numbers.ok_or_else(missing)?;
@@ -343,7 +403,7 @@ fn run() -> io::Result<std::convert::Infallible> {
     };
     let sources = Sources { init: take(init)?, streams: [take(stdout)?, take(stderr)?] };
     let files_max = u32::try_from(files_max).map_err(io::Error::other)?;
-    keep(&Path::new(dir).join(LOGS), Limits { bytes_max, files_max }, sources)?;
+    keep(Path::new(&dir), Limits { bytes_max, files_max }, sources)?;
     // The descriptor, so that it is the very program that began, whatever lies in its place now.
     let mut shim = std::process::Command::new(format!("/proc/self/fd/{program}"));
     Err(shim.arg0(name).args(args).env_clear().env(ENDED, "1").exec())

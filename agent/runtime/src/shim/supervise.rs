@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::execve;
 
-use super::keeper::{self, KEEP, Limits, Log, Sources};
+use super::keeper::{self, KEEP, KEEP_IN, Limits, Log, Sources};
 use super::run::Run;
 use crate::cgroup::{Group, Tree};
 use crate::record::{self, Plan, State, StoredExit, VERSION, file};
@@ -27,13 +27,14 @@ pub(super) fn to_the_end(dir: &Path, plan: &Plan, run: Run) -> io::Result<()> {
     }
     let init = sys::pidfd_open(state.init.pid)?;
     let sources = Sources { init, streams: [stdout, stderr] };
+    let logs = dir.join(file::LOGS);
     if let Some(program) = &plan.keeper {
         // Only a failure comes back, and what is done here then is the same, in more memory.
-        let Err(error) = become_keeper(program, plan, &sources, &lock);
+        let Err(error) = become_keeper(program, (&logs, limits(plan)), &sources, &lock);
         let (Ok(()) | Err(_)) = writeln!(io::stderr(), "cannot run {}: {error}", program.display());
     }
     sys::trim_memory();
-    keeper::keep(&dir.join(file::LOGS), limits(plan), sources)?;
+    keeper::keep(&logs, limits(plan), sources)?;
     finish(dir, plan, &state)
 }
 
@@ -50,7 +51,7 @@ fn limits(plan: &Plan) -> Limits {
 /// Runs another program in this process, which keeps its children, its number and its lock.
 fn become_keeper(
     program: &Path,
-    plan: &Plan,
+    (logs, limits): (&Path, Limits),
     sources: &Sources,
     lock: &File,
 ) -> io::Result<std::convert::Infallible> {
@@ -61,11 +62,13 @@ fn become_keeper(
     }
     let fds = [sources.init.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), own.as_raw_fd()];
     let fds = fds.map(|fd| fd.to_string()).join(",");
-    let Limits { bytes_max, files_max } = limits(plan);
-    let told = CString::new(format!("{KEEP}={fds},{bytes_max},{files_max}"))?;
+    let Limits { bytes_max, files_max } = limits;
+    let mut place = OsString::from(format!("{KEEP_IN}="));
+    place.push(logs);
     let text = |text: OsString| CString::new(text.into_vec());
     let args = std::env::args_os().map(text).collect::<Result<Vec<_>, _>>()?;
-    Ok(execve(&text(program.as_os_str().to_owned())?, &args, &[told])?)
+    let told = [text(format!("{KEEP}={fds},{bytes_max},{files_max}").into())?, text(place)?];
+    Ok(execve(&text(program.as_os_str().to_owned())?, &args, &told)?)
 }
 
 fn finish(dir: &Path, plan: &Plan, state: &State) -> io::Result<()> {
@@ -96,8 +99,7 @@ fn tell_of_refusals(dir: &Path, plan: &Plan, group: &Group) {
     } else {
         format!("mesh: {refused} processes or threads beyond its limit{limit} were refused\n")
     };
-    if let Ok(mut log) = Log::open(&dir.join(file::LOGS), limits(plan)) {
-        log.write(STDERR, text.as_bytes());
-        log.finish();
-    }
+    let mut log = Log::open(&dir.join(file::LOGS), limits(plan));
+    log.write(STDERR, text.as_bytes());
+    log.finish();
 }
