@@ -262,11 +262,12 @@ impl Images for Store {
         let (wanted, opening) = (digest.clone(), Arc::clone(&inner));
         let (file, _) = blocking(move || opening.blobs.open(&wanted)).await?;
         let (sender, pieces) = mpsc::channel(PIECES_LEN);
-        // The reader compares the digest, so an error only has to end the stream early.
+        // The reader compares the digest, so an error only has to end the stream early. It ends after the judgement: who has
+        // read all of a damaged blob does not find it here again.
         drop(spawn_blocking(move || {
-            let mut file = Hashing::new(file, u64::MAX);
-            match pipe::send(&mut file, &sender) {
-                Ok(true) => inner.blobs.judge(&digest, &file.finish().0),
+            let mut bytes = Hashing::new(&file, u64::MAX);
+            match pipe::send(&mut bytes, &sender) {
+                Ok(true) => inner.blobs.judge(&digest, &file, &bytes.finish().0),
                 Ok(false) => {}
                 Err(error) => warn!(%digest, error = %Chain(&error), "a blob cannot be read"),
             }

@@ -4,8 +4,9 @@
 //! right and synced.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -153,13 +154,14 @@ impl Blobs {
             )));
         }
         let mut bytes = Vec::new();
-        file.take(DOCUMENT_LEN_MAX)
+        (&file)
+            .take(DOCUMENT_LEN_MAX)
             .read_to_end(&mut bytes)
             .map_err(|error| host(format!("read {digest}"), error))?;
         if Digest::of(&bytes) == *digest {
             return Ok(bytes);
         }
-        self.remove_damaged(digest)?;
+        self.remove_damaged(digest, &file)?;
         Err(ImageError::Missing(digest.to_string()))
     }
 
@@ -176,19 +178,19 @@ impl Blobs {
     /// Reads a whole blob and removes it if it is damaged. Returns whether it is right.
     pub(super) fn check(&self, digest: &Digest) -> Result<bool, ImageError> {
         let (file, _) = self.open(digest)?;
-        let mut file = Hashing::new(BufReader::new(file), u64::MAX);
-        drain(&mut file).map_err(|error| host(format!("read {digest}"), error))?;
-        let is_right = file.finish().0 == *digest;
+        let mut bytes = Hashing::new(BufReader::new(&file), u64::MAX);
+        drain(&mut bytes).map_err(|error| host(format!("read {digest}"), error))?;
+        let is_right = bytes.finish().0 == *digest;
         if !is_right {
-            self.remove_damaged(digest)?;
+            self.remove_damaged(digest, &file)?;
         }
         Ok(is_right)
     }
 
-    /// Removes a blob whose bytes turned out to be those of `found`, if that is another one.
-    pub(super) fn judge(&self, digest: &Digest, found: &Digest) {
+    /// Removes a blob whose bytes, as read from `file`, turned out to be those of `found`, if that is another one.
+    pub(super) fn judge(&self, digest: &Digest, file: &File, found: &Digest) {
         if digest != found
-            && let Err(error) = self.remove_damaged(digest)
+            && let Err(error) = self.remove_damaged(digest, file)
         {
             warn!(error = %Chain(&error), "a damaged blob stays");
         }
@@ -199,19 +201,30 @@ impl Blobs {
         std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Removes a blob that was found damaged; what is missing is fetched again when it is needed.
-    pub(super) fn remove_damaged(&self, digest: &Digest) -> Result<(), ImageError> {
+    /// Removes a blob that was found damaged in `file`; what is missing is fetched again when it is needed. Another file that
+    /// has got its name meanwhile is a good copy, and stays.
+    pub(super) fn remove_damaged(&self, digest: &Digest, file: &File) -> Result<(), ImageError> {
+        let attempt = || format!("remove the damaged {digest}");
+        let path = self.path(digest);
+        // So that nothing gets the name between the look and the removal.
+        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            looked => Some(looked.map_err(|error| host(attempt(), error))?),
+        };
+        let read = file.metadata().map_err(|error| host(attempt(), error))?;
+        if there.as_ref().is_some_and(|there| !is_same(there, &read)) {
+            return Ok(());
+        }
         warn!(%digest, "a blob was damaged on this node's disk, and is removed");
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         if damaged.len() < DAMAGED_MAX {
             damaged.insert(digest.clone());
         }
         drop(damaged);
-        match fs::remove_file(self.path(digest)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(host(format!("remove the damaged {digest}"), error))
-            }
-            Ok(()) | Err(_) => Ok(()),
+        match there {
+            Some(_) => fs::remove_file(path).map_err(|error| host(attempt(), error)),
+            None => Ok(()),
         }
     }
 
@@ -229,6 +242,11 @@ impl Blobs {
         all.sort();
         Ok(all)
     }
+}
+
+/// Whether both are of one file.
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// Makes the names in a directory survive a crash.

@@ -120,14 +120,14 @@ impl Layers {
         fs::set_permissions(temporary.path(), Permissions::from_mode(0o755))
             .map_err(|error| host(attempt(), error))?;
         let (file, size) = blobs.open(blob)?;
-        let mut raw = BufReader::with_capacity(BUFFER_LEN, Hashing::new(file, u64::MAX));
+        let mut raw = BufReader::with_capacity(BUFFER_LEN, Hashing::new(&file, u64::MAX));
         let what = format!("the layer {blob}");
         let outcome = unpack_into(temporary.path(), &mut raw, unpacked_len_max(size), &what);
         // Damaged bytes may have caused any error above, and the whole blob must be read to know.
         drain(&mut raw).map_err(|error| host(format!("read {blob}"), error))?;
         let (found, _) = raw.into_inner().finish();
         if found != *blob {
-            blobs.remove_damaged(blob)?;
+            blobs.remove_damaged(blob, &file)?;
             return Err(ImageError::Digest {
                 expected: blob.to_string(),
                 found: found.to_string(),

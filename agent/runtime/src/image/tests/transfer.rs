@@ -6,6 +6,7 @@ use mesh_ports::runtime::{ImageError, Images};
 
 use super::bench::{Bench, build, feed, is_root};
 use crate::image::build::{File, Format};
+use crate::image::digest::Digest;
 
 fn image() -> (Vec<u8>, String) {
     // Larger than one piece, so that a blob arrives in several.
@@ -121,14 +122,30 @@ async fn a_damaged_layer_is_found_by_serving_it() {
             break;
         }
     }
-    for _look in 0..1000 {
-        if !here.blob(&layer).exists() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
     assert!(matches!(here.store.read_blob(&layer).await, Err(ImageError::Missing(_))));
     assert_eq!(here.store.damaged(), [layer]);
+}
+
+/// More pieces than wait for a reader, so that the blob is judged only when the test has taken them.
+#[tokio::test]
+async fn a_good_copy_that_came_while_a_damaged_one_was_served_stays() {
+    let bench = Bench::new();
+    let good = vec![b'x'; 1 << 20];
+    let digest = Digest::of(&good).to_string();
+    bench.store.put_blob(&digest, feed(&good)).await.unwrap();
+    let path = bench.blob(&digest);
+    let mut bytes = good.clone();
+    bytes[100] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let mut pieces = bench.store.read_blob(&digest).await.unwrap();
+    bench.store.put_blob(&digest, feed(&good)).await.unwrap();
+    let mut served = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        served.extend_from_slice(&piece);
+    }
+    assert!(served == bytes, "the one that was opened");
+    assert!(fs::read(&path).unwrap() == good, "the good one was removed");
+    assert!(bench.store.damaged().is_empty());
 }
 
 #[tokio::test]
