@@ -19,9 +19,6 @@ use crate::sys;
 /// How long a shim may take to write down an end after the last process of its container is gone.
 const SHIM_END_MAX: Duration = Duration::from_secs(15);
 
-const SIGKILL: i32 = 9;
-const SIGCONT: i32 = 18;
-
 pub(super) async fn stop<N: ContainerNetwork>(
     driver: &Driver<N>,
     id: &ContainerId,
@@ -99,7 +96,7 @@ async fn end_run<N: ContainerNetwork>(
 /// Whoever stopped a shim (`kill -STOP`) stopped what waits for the container's end.
 pub(super) fn wake_shim(state: &State) {
     // Nothing to one that runs, and one that has ended is what is waited for.
-    let woken = state.shim.open().map(|shim| sys::pidfd_send_signal(shim.as_fd(), SIGCONT));
+    let woken = state.shim.open().map(|shim| sys::pidfd_send_signal(shim.as_fd(), libc::SIGCONT));
     let (None | Some(Ok(()) | Err(_))) = woken;
 }
 
@@ -113,7 +110,7 @@ pub(super) async fn see_shim_off(id: &ContainerId, state: &State, max: Duration)
 async fn kill_shim(id: &ContainerId, state: &State) {
     warn!(container = %id, "the shim does not end; killing it");
     let Some(shim) = state.shim.open() else { return };
-    if let Err(error) = sys::pidfd_send_signal(shim.as_fd(), SIGKILL) {
+    if let Err(error) = sys::pidfd_send_signal(shim.as_fd(), libc::SIGKILL) {
         warn!(container = %id, %error, "the shim cannot be killed");
     }
     adopt::ended(Some(shim)).await;
@@ -129,7 +126,7 @@ pub(super) async fn remove<N: ContainerNetwork>(
         Status::Absent => return Ok(()),
         Status::Running(state) => {
             slot.ask();
-            end_run(driver, id, &state, SIGKILL, Duration::ZERO).await?;
+            end_run(driver, id, &state, libc::SIGKILL, Duration::ZERO).await?;
         }
         Status::Lost => adopt::end_lost(driver, id).await,
         Status::Ended(_) => {}
