@@ -3,7 +3,7 @@
 //! A fact lives in its author's own key space and is gone with the author (invariant I9). Each is signed by its author when it
 //! is published and checked before it reaches the core.
 
-use crate::id::{Incarnation, NodeId, Revision, SlotId};
+use crate::id::{Incarnation, NodeId, Revision, SlotId, SlotIndex};
 use crate::name::NodeName;
 use crate::spec::Reservation;
 
@@ -153,6 +153,13 @@ impl Claim {
             detail: String::new(),
             seq: 0,
         }
+    }
+
+    /// Whether the claim is of a slot that only another node than `claimant` can hold: believed, it would keep that node from
+    /// starting its own.
+    #[must_use]
+    pub fn is_foreign(&self, claimant: NodeId) -> bool {
+        matches!(self.slot.index, SlotIndex::Node(owner) if owner != claimant)
     }
 
     /// The name under which the claim stands.

@@ -5,7 +5,7 @@
 //! [`FactCodec`](mesh_ports::gossip::FactCodec) made, so that a later release can change the form and still read this one.
 
 use mesh_coordinator::fact::{Fact, FactKey};
-use mesh_coordinator::id::{Incarnation, NodeId, SlotIndex};
+use mesh_coordinator::id::Incarnation;
 use mesh_ports::directory::Peer;
 use mesh_ports::gossip::FactCodec;
 
@@ -95,17 +95,11 @@ pub(crate) fn open(
     let fact = codec.open(node, incarnation, sealed).map_err(FactError::Codec)?;
     if fact.key() != key {
         Err(FactError::Moved)
-    } else if is_foreign(node.node, &fact) {
+    } else if matches!(&fact, Fact::Claim(claim) if claim.is_foreign(node.node)) {
         Err(FactError::Foreign)
     } else {
         Ok(fact)
     }
-}
-
-/// Whether `fact` claims what only another node than `node` can hold: believed, it would keep that node from starting its own.
-fn is_foreign(node: NodeId, fact: &Fact) -> bool {
-    let Fact::Claim(claim) = fact else { return false };
-    matches!(claim.slot.index, SlotIndex::Node(owner) if owner != node)
 }
 
 fn check(value: &str) -> Result<(), FactError> {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use mesh_coordinator::id::{NodeId, SlotId, SlotIndex};
+use mesh_coordinator::id::SlotId;
 use mesh_coordinator::message::Message;
 use mesh_ports::control::Control as _;
 use mesh_ports::peer::Event;
@@ -70,7 +70,7 @@ impl<W: Wiring> Peer for Service<W> {
                 let words = format_args!("record {}: {}", bad.signed.digest(), bad.reason);
                 self.0.refusals.refuse(Reason::RecordSignature, caller(), words);
             }
-            if is_foreign(from, &message) {
+            if matches!(&message, Message::Announce(claim) if claim.is_foreign(from)) {
                 let words = "it claims a slot that belongs to another node";
                 self.0.refusals.refuse(Reason::FactSignature, caller(), words);
                 continue;
@@ -234,12 +234,6 @@ impl<W: Wiring> Service<W> {
         tcp.set_nodelay(true).map_err(|_gone| gone())?;
         Ok(tcp)
     }
-}
-
-/// Whether `message` claims what only another node than `from` can hold: believed, it would keep that node from starting its own.
-fn is_foreign(from: NodeId, message: &Message) -> bool {
-    let Message::Announce(claim) = message else { return false };
-    matches!(claim.slot.index, SlotIndex::Node(owner) if owner != from)
 }
 
 fn too_slow(words: &str) -> Status {

@@ -28,7 +28,8 @@ reasons! {
     BlobDigest = "blob-digest",
     /// A datagram of gossip does not open, is of no member, or came before.
     Datagram = "datagram",
-    /// A fact in gossip is not signed by the node whose it is said to be, or has no form.
+    /// A fact in gossip is not signed by the node whose it is said to be, or has no form; a claim, in gossip or said directly, is
+    /// well signed and of a slot that only another node can hold; or somebody wrote in this node's own name.
     FactSignature = "fact-signature",
     /// A message, or a field of one, cannot be what it says it is.
     MessageMalformed = "message-malformed",
