@@ -4,6 +4,7 @@
 //! anybody what is said to be newer, even about this node itself: any member can put words there, take words back, and raise the
 //! version to the last number that there is, behind which the next word would overflow. So the version after the last own word is
 //! remembered, and whatever finds another one does not write ([`Tampered`]): this node begins a new life, whose part is its own again.
+//! It does the same when its life is said to be at another address too: to those who heard of that first it would be the copy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -72,10 +73,8 @@ pub(crate) struct Survey {
     pub(crate) alive: BTreeSet<(NodeId, Incarnation)>,
     /// This node's own heartbeat.
     pub(crate) heartbeat: u64,
-    /// Somebody else wrote into what this node says.
+    /// Somebody else wrote into what this node says, or says that this life of it is somewhere else too.
     pub(crate) is_tampered: bool,
-    /// Somebody else, or another agent, says that this life of this node is somewhere else too.
-    pub(crate) is_elsewhere: bool,
 }
 
 impl Chat {
@@ -188,8 +187,8 @@ fn survey(chitchat: &mut Chitchat, expected: u64) -> Survey {
     Survey {
         lives: lives.collect(),
         alive: chitchat.live_nodes().filter_map(read_id).collect(),
-        is_elsewhere: chitchat.node_states().keys().any(is_same_life),
-        is_tampered: is_tampered(chitchat.self_node_state(), expected),
+        is_tampered: chitchat.node_states().keys().any(is_same_life)
+            || is_tampered(chitchat.self_node_state(), expected),
         heartbeat: chitchat.self_node_state().heartbeat().into(),
     }
 }

@@ -5,7 +5,8 @@
 //! nodes only members. Everything about this node itself is left out: any member can make it up.
 //!
 //! A value that its node did not sign changes nothing: what the node itself said under that key in this life still holds, until
-//! it says something else or begins another life, as it does when it finds that somebody wrote in its name.
+//! it says something else or begins another life, as it does when it finds that somebody wrote in its name. A true value can be
+//! repeated as if the node were somewhere else; so a life is heard only where it was heard first, even when it is silent there.
 //!
 //! A life is proved by a fact that the node signed in it. Without that any member could say that another one lives on in a life
 //! that is higher than all to come, and nobody would hear that node's claims again. Every agent says what its node has as soon as
@@ -37,7 +38,8 @@ struct Told {
 #[derive(Debug)]
 struct Seen {
     life: Incarnation,
-    /// Where that life is. It never moves: whoever says that it is somewhere else as well is not that node.
+    /// Where that life is. It never moves: whoever says that it is somewhere else is not that node, which begins another life when
+    /// it moves.
     address: SocketAddr,
     up: bool,
     /// All facts must be told again: the node was down, or begins a new life.
@@ -104,13 +106,16 @@ impl Diff {
             let Some((node, life)) = read_id(id).filter(|(node, _)| *node != self.node) else {
                 continue;
             };
-            let former = self.seen.get(&node).is_some_and(|seen| life < seen.life);
+            let seen = self.seen.get(&node);
+            let former = seen.is_some_and(|seen| life < seen.life);
             let lower = best.get(&node).is_some_and(|(_, _, other, _)| life <= *other);
-            if former || lower || self.is_elsewhere(live, id, (node, life)) {
+            let known = seen.filter(|seen| life == seen.life);
+            let elsewhere = known.is_some_and(|seen| seen.address != id.gossip_advertise_addr);
+            if former || lower || elsewhere {
                 continue;
             }
+            let is_known = known.is_some();
             let Some(peer) = self.directory.peer(node) else { continue };
-            let is_known = self.seen.get(&node).is_some_and(|seen| life == seen.life);
             let version = state.max_version();
             let looked = self.unproved.get(&(node, life)) == Some(&version);
             if is_known || (!looked && self.is_proved(&peer, life, state)) {
@@ -121,20 +126,6 @@ impl Diff {
         }
         self.unproved = unproved;
         best
-    }
-
-    /// Whether `id` says that a life whose facts are known already is somewhere else.
-    fn is_elsewhere(
-        &self,
-        live: &BTreeMap<ChitchatId, NodeState>,
-        id: &ChitchatId,
-        (node, life): (NodeId, Incarnation),
-    ) -> bool {
-        let seen = self.seen.get(&node).filter(|seen| seen.life == life);
-        seen.is_some_and(|seen| {
-            let known = ChitchatId::new(Arc::clone(&id.node_id), life.0, seen.address);
-            seen.address != id.gossip_advertise_addr && live.contains_key(&known)
-        })
     }
 
     /// Whether `peer` signed something in this life. Few are tried, since whoever makes up lives can make up facts as well.
@@ -184,11 +175,10 @@ impl Diff {
             told: BTreeMap::new(),
         });
         if life > seen.life {
-            seen.life = life;
+            (seen.life, seen.address) = (life, address);
             seen.up = false;
             seen.read = (0, 0);
         }
-        seen.address = address;
         if !seen.up {
             seen.up = true;
             seen.again = true;

@@ -257,8 +257,9 @@ impl Keeper {
         self.delay();
     }
 
-    /// Another member wrote in this node's name. What this node says in another life is its own again: peers follow the highest
-    /// life that was proved, and only this node can prove one.
+    /// Another member wrote in this node's name, or another agent has the same name and life. What this node says in another life
+    /// is its own again: peers follow the highest life that was proved, and only who has this node's key can prove one. Another
+    /// agent that has it betrays itself then: one of the two lives is the lower one.
     fn clear_name(&mut self) {
         let words = "it wrote in this node's name, which therefore begins a new life";
         self.ports.refusals.refuse(Reason::FactSignature, "a member", words);
@@ -292,7 +293,7 @@ impl Keeper {
     }
 
     /// Takes over where members say they are, and looks for twins: later lives of this node at once, former ones if they do not
-    /// fade.
+    /// fade. (One in the same life does not stay in it: see [`Keeper::clear_name`].)
     fn learn(&mut self, survey: &Survey) {
         let own_life = self.life();
         let settled = self.config.interval.saturating_mul(ROUNDS_TO_SETTLE);
@@ -306,9 +307,6 @@ impl Keeper {
             } else if self.ports.directory.peer(node).is_some() {
                 self.shared.addresses.tell(node, address, life);
             }
-        }
-        if survey.is_elsewhere {
-            self.alarm(own_life);
         }
         if let Some(life) = self.road.link.as_ref().and_then(|link| link.rumour()) {
             self.alarm(life);

@@ -191,7 +191,7 @@ fn a_life_that_is_said_to_be_somewhere_else_as_well_is_not_heard_there() {
     assert_eq!(script.step().len(), 3);
     // Another member repeats one true fact of it under another address, below and above the true one, and leaves the others out.
     let (id, state) = script.live.first_key_value().unwrap();
-    let (name, mut partial) = (Arc::clone(&id.node_id), state.clone());
+    let (itself, name, mut partial) = (id.clone(), Arc::clone(&id.node_id), state.clone());
     partial.delete(&keys::to_text(vote(0, 1).key()));
     partial.set_max_version(u64::MAX);
     for address in [[1, 1, 1, 1], [255, 255, 255, 255]] {
@@ -201,6 +201,15 @@ fn a_life_that_is_said_to_be_somewhere_else_as_well_is_not_heard_there() {
     assert_eq!(script.step(), []);
     script.says(2, 5, &Fact::Root(2));
     assert_eq!(script.step(), [published(2, 5, Fact::Root(2))], "it is still heard");
+    // The copies live on without it, and it comes back.
+    let (of_itself, copies) =
+        std::mem::take(&mut script.live).into_iter().partition(|(id, _)| *id == itself);
+    script.live = copies;
+    assert_eq!(script.step(), [down(2, 5)], "no copy takes its place");
+    script.live.extend::<Live>(of_itself);
+    script.says(2, 5, &Fact::Root(3));
+    let news = [up(2, 5), published(2, 5, Fact::Root(3)), published(2, 5, vote(0, 1))];
+    assert_eq!(script.step(), news, "it is heard again");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chitchat::{
@@ -25,13 +26,14 @@ fn address(n: u8) -> SocketAddr {
 struct Saboteur(ChitchatHandle);
 
 impl Saboteur {
-    async fn start(memory: &Memory) -> Self {
+    /// Its first words go to member `first`.
+    async fn start(memory: &Memory, first: u8) -> Self {
         let config = ChitchatConfig {
             chitchat_id: ChitchatId::new(node(9).to_string(), 1, address(9)),
             cluster_id: MESH.to_string(),
             gossip_interval: Duration::from_millis(40),
             listen_addr: address(9),
-            seed_nodes: vec!["10.0.0.1:7000".to_owned()],
+            seed_nodes: vec![address(first).to_string()],
             failure_detector_config: FailureDetectorConfig::default(),
             marked_for_deletion_grace_period: Duration::from_secs(60),
             catchup_callback: None,
@@ -43,7 +45,18 @@ impl Saboteur {
 
     /// Says in the name of member `n` in the life `life`.
     async fn say_for(&self, (n, life): (u8, u64), key: &str, value: VersionedValue) {
-        let id = ChitchatId::new(node(n).to_string(), life, address(n));
+        self.say_at(address(n), (n, life), key, value).await;
+    }
+
+    /// Says the same as if that member were at `address`.
+    async fn say_at(
+        &self,
+        address: SocketAddr,
+        (n, life): (u8, u64),
+        key: &str,
+        value: VersionedValue,
+    ) {
+        let id = ChitchatId::new(node(n).to_string(), life, address);
         let forge = |chitchat: &mut Chitchat| {
             let said = [(key.to_owned(), value.clone())].into_iter();
             chitchat.reset_node_state_if_update(&id, said, value.version, 0);
@@ -99,15 +112,18 @@ async fn holds(mut agents: Vec<Agent>, former: Incarnation) {
 async fn what_a_member_forges_in_the_name_of_another_is_refused_and_the_other_prevails() {
     let (world, memory, mut agents) = pair().await;
     let life = agents[0].handle.incarnation();
-    let saboteur = Saboteur::start(&memory).await;
+    // The forgery reaches the other one as soon as the victim, whose new life has to wait until the other one has judged it.
+    world.n_disk_faults.store(u64::MAX, Ordering::SeqCst);
+    let saboteur = Saboteur::start(&memory, 2).await;
     // Under the key of the true fact, signed by the forger, with the last number that there is: what comes after it would overflow.
     let forged = Eyes::new(&world, 9).seal(life, &vote(0, 7));
     let key = keys::to_text(vote(0, 1).key());
     saboteur.say_for((1, life.0), &key, value(format!("1{forged}"), u64::MAX, false)).await;
     let refused = |agent: &Agent| agent.refusals.count(Reason::FactSignature) > 0;
-    agents[1]
-        .until("a refusal, or a new life", |agent| refused(agent) || agent.life(1) > life)
-        .await;
+    agents[1].until("a refusal", refused).await;
+    assert_eq!(agents[1].life(1), life);
+    world.n_disk_faults.store(0, Ordering::SeqCst);
+    agents[1].until("a new life", |agent| agent.life(1) > life).await;
     let lost = agents[1].log.iter().find(|event| matches!(event, Event::Withdrawn { .. }));
     assert_eq!(lost, None, "what it said itself stands all the time");
     drop(saboteur);
@@ -118,7 +134,7 @@ async fn what_a_member_forges_in_the_name_of_another_is_refused_and_the_other_pr
 async fn what_a_member_takes_back_in_the_name_of_another_is_said_again() {
     let (_world, memory, agents) = pair().await;
     let life = agents[0].handle.incarnation();
-    let saboteur = Saboteur::start(&memory).await;
+    let saboteur = Saboteur::start(&memory, 1).await;
     let key = keys::to_text(vote(0, 1).key());
     saboteur.say_for((1, life.0), &key, value(String::new(), 1_000, true)).await;
     let mut agents = agents;
@@ -128,10 +144,40 @@ async fn what_a_member_takes_back_in_the_name_of_another_is_said_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_repeats_as_if_another_were_elsewhere_costs_a_life_and_no_fact() {
+    let (world, memory, mut agents) = pair().await;
+    let life = agents[0].handle.incarnation();
+    let saboteur = Saboteur::start(&memory, 1).await;
+    // The true fact as its author signed it, with a number above those of all that the author has said.
+    let signed = Eyes::new(&world, 1).seal(life, &vote(0, 1));
+    let key = keys::to_text(vote(0, 1).key());
+    saboteur.say_at(address(8), (1, life.0), &key, value(format!("1{signed}"), 1_000, false)).await;
+    agents[1].until("a new life", |agent| agent.life(1) > life).await;
+    assert_eq!(agents[0].handle.counters().twins, 0, "no other agent has its key");
+    drop(saboteur);
+    holds(agents, life).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clone_that_runs_in_the_same_life_is_known_by_the_next_one() {
+    let (world, memory, mut agents) = pair().await;
+    let config = crate::Config {
+        incarnation: agents[0].handle.incarnation(),
+        bind: address(3),
+        advertise: address(3),
+        medium: Medium::Memory(memory),
+        ..config(&world, 1)
+    };
+    let clone = Agent::start_with(&world, config, Arc::default(), 1).await;
+    let alarmed = |agent: &Agent| agent.handle.counters().twins > 0;
+    agents[0].until("the alarm of one of them", |agent| alarmed(agent) || alarmed(&clone)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_highest_life_that_there_is_is_nobodys_unless_it_is_proved() {
     let (world, memory, mut agents) = pair().await;
     let life = agents[0].handle.incarnation();
-    let saboteur = Saboteur::start(&memory).await;
+    let saboteur = Saboteur::start(&memory, 1).await;
     let forged = Eyes::new(&world, 9).seal(Incarnation(u64::MAX), &vote(0, 7));
     let key = keys::to_text(vote(0, 1).key());
     saboteur.say_for((1, u64::MAX), &key, value(format!("1{forged}"), u64::MAX, false)).await;
@@ -145,7 +191,7 @@ async fn the_highest_life_that_there_is_is_nobodys_unless_it_is_proved() {
 async fn a_panic_in_chitchat_costs_a_life_and_no_fact() {
     let (_world, memory, mut agents) = pair().await;
     let life = agents[0].handle.incarnation();
-    let saboteur = Saboteur::start(&memory).await;
+    let saboteur = Saboteur::start(&memory, 1).await;
     // A key that makes every peer of it panic. It would make itself panic too if that were not caught.
     let sabotage = |chitchat: &mut Chitchat| {
         let set = AssertUnwindSafe(|| chitchat.self_node_state().set("é", "1"));
