@@ -32,16 +32,34 @@ pub(super) const PREFETCH_RANKS: usize = 2;
 /// What passes until this node acts for a slot without a claimant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
-    /// Since when the slot needs a claimant.
+    /// What the slot needs.
+    need: Need,
+    /// Since when it needs that.
     since: Instant,
     /// How much longer news of other claims take to reach this node.
     news: Duration,
 }
 
 impl Wait {
-    const fn new(since: Instant) -> Self {
-        Self { since, news: Duration::ZERO }
+    const fn new(need: Need, since: Instant) -> Self {
+        Self { need, since, news: Duration::ZERO }
     }
+
+    /// Waits anew when the slot needs something else than before: how long it lacked one thing says nothing of the other.
+    fn turn_to(&mut self, need: Need, now: Instant) {
+        if self.need != need {
+            (self.need, self.since) = (need, now);
+        }
+    }
+}
+
+/// A slot that needs a claimant.
+struct Vacancy<'a> {
+    slot: &'a SlotId,
+    spec: &'a ServiceSpec,
+    /// The definition that the catalogue wants there.
+    current: Revision,
+    need: Need,
 }
 
 impl Claims {
@@ -62,7 +80,8 @@ impl Claims {
                 if need != Need::Nothing && (need != Need::Replacement || turn) {
                     needed.insert(slot.clone());
                     let places = places.get_or_insert_with(|| self.places(world));
-                    possible = self.consider(world, slot, spec, current, need, places, out);
+                    let vacancy = Vacancy { slot, spec, current, need };
+                    possible = self.consider(world, &vacancy, places, out);
                 }
                 // One replica at a time: the next is replaced when this one serves again. Nobody waits for a slot that no node
                 // can hold now, nor for one whose holder wants to go and finds nobody to relieve it.
@@ -79,17 +98,14 @@ impl Claims {
     }
 
     /// Takes the slot if this node's time for it has come. Returns whether any node can hold it.
-    #[expect(clippy::too_many_arguments, reason = "all of it is the one slot under consideration")]
     fn consider(
         &mut self,
         world: &World<'_>,
-        slot: &SlotId,
-        spec: &ServiceSpec,
-        current: Revision,
-        need: Need,
+        vacancy: &Vacancy<'_>,
         places: &mut BTreeMap<NodeId, Place>,
         out: &mut Vec<Effect>,
     ) -> bool {
+        let &Vacancy { slot, spec, current, need } = vacancy;
         let now = world.now;
         let mut room = Duration::ZERO;
         if need == Need::Replacement && spec.host_ports().next().is_some() {
@@ -109,10 +125,11 @@ impl Claims {
         }
         let possible = suited().next().is_some();
         let position = suited().position(|ranked| ranked.node == self.me);
-        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(now));
+        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(need, now));
+        wait.turn_to(need, now);
         // A node that once ranked too far behind to be told may have missed a claim while it moved up.
         wait.news = wait.news.max(world.news_takes(position));
-        let Wait { since, news } = *wait;
+        let Wait { since, news, .. } = *wait;
         let Some(position) = position else { return possible };
         let steps = u32::try_from(position).unwrap_or(u32::MAX).min(RANK_DELAY_STEPS_MAX);
         let delay = RANK_DELAY.saturating_mul(steps) + news + room;
@@ -124,7 +141,7 @@ impl Claims {
             self.wake_at(now, due);
         } else {
             let next = next_of(&ranked, self.me);
-            self.take(world, slot, spec, current, need, out);
+            self.take(world, vacancy, out);
             if let Some(mine) = self.mine.get_mut(&(slot.clone(), current.id)) {
                 mine.next = next;
             }
@@ -139,15 +156,8 @@ impl Claims {
     }
 
     /// Takes a slot.
-    fn take(
-        &mut self,
-        world: &World<'_>,
-        slot: &SlotId,
-        spec: &ServiceSpec,
-        current: Revision,
-        need: Need,
-        out: &mut Vec<Effect>,
-    ) {
+    fn take(&mut self, world: &World<'_>, vacancy: &Vacancy<'_>, out: &mut Vec<Effect>) {
+        let &Vacancy { slot, spec, current, need } = vacancy;
         let now = world.now;
         let key = (slot.clone(), current.id);
         if self.mine.contains_key(&key) {

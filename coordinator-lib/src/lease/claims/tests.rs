@@ -1,5 +1,6 @@
 //! The rules of claims one by one: what a node does with each, and that it does something else without it.
 
+mod room;
 mod unknown;
 
 use std::collections::BTreeMap;

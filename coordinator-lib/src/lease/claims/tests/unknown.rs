@@ -1,11 +1,11 @@
 //! Claims of a definition that no record knows: its record may be on its way, or a member makes it up.
 
-use super::super::seek::MAKE_ROOM_MAX;
+use super::room::{has_its_time_to_let_go, takes_a_port};
 use super::{Effect, OLD, Script, slot};
 use crate::fact::Phase;
 use crate::id::Revision;
 use crate::rules::Rules;
-use crate::spec::{Bytes, Protocol, PublishMode, PublishedPort};
+use crate::spec::Bytes;
 
 /// What a member makes up: a definition that is later than any, and that no record knows.
 const UNKNOWN: Revision = Revision { number: u64::MAX, id: u64::MAX };
@@ -19,18 +19,9 @@ fn c7_a_definition_that_nobody_knows_holds_no_slot_for_ever() {
 
     // With ports of the node the holder is to go first. One that does not go is not waited for.
     let mut script = Script::new(Rules::ALL, 0, 1);
-    let port = PublishedPort {
-        published: 80,
-        target: 80,
-        protocol: Protocol::Tcp,
-        mode: PublishMode::Host,
-    };
-    script.spec().ports.push(port);
+    takes_a_port(&mut script);
     script.says(1, UNKNOWN, Phase::Ready, false);
-    script.wait(u64::try_from(MAKE_ROOM_MAX.as_millis()).unwrap() - 1_000);
-    assert_eq!(script.phase(0), None, "it has its time to let go");
-    script.wait(2_000);
-    assert!(script.phase(0).is_some(), "then somebody else takes the slot");
+    has_its_time_to_let_go(&mut script);
 }
 
 #[test]
