@@ -1,5 +1,8 @@
 //! Ten thousand connections at the server's own limits, from a process of their own: what the server takes is its own memory, its
 //! own descriptors and its own tasks, and members and operators are served meanwhile.
+//!
+//! The process of the flood is this program again, with the same test as its only one. The environment tells it which of the two
+//! it is. Time here is real, since other processes and the kernel's queues do not know any other; each wait has a bound.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,8 +15,10 @@ use mesh_identity::tls;
 use mesh_ports::peer::{Event, Peers as _};
 use mesh_telemetry::{Reason, Tasks};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::geteuid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -40,8 +45,18 @@ const DESCRIPTORS: u64 = 10_500;
 /// for the connection itself.
 const MEMORY_MAX: u64 = 96 << 20;
 
+/// How long the flood may take to open all: its handshakes take this machine seconds, and one that lacks processors tens of them.
+const OPENING_MAX: Duration = Duration::from_secs(60);
+
+/// How long the flood stays when nobody ends it: longer than the test can take from its start on.
+const FLOOD_MAX: Duration = Duration::from_secs(120);
+
 /// What the flood is told: where, from which addresses, and the key of the server.
 const TARGET: &str = "MESH_TEST_FLOOD";
+
+/// The test of this file.
+const TEST: &str =
+    "tests::hostile::floods::ten_thousand_connections_starve_nobody_and_leave_nothing";
 
 /// The longest pause between two heartbeats, and for an answer: a busy machine pauses too, but a starved connection says nothing
 /// until the flood is over.
@@ -52,13 +67,10 @@ fn say(what: &str) {
     println!("{what}");
 }
 
-/// Whether this process, and what it starts, may have so many descriptors.
-fn may_open(n: u64) -> bool {
-    let limits = getrlimit(Resource::RLIMIT_NOFILE);
-    limits.is_ok_and(|(soft, hard)| {
-        let wanted = n.max(soft).min(hard);
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() && wanted >= n
-    })
+/// Lets this process, and what it starts, have so many descriptors. Root may raise its own limit.
+fn allow_descriptors(n: u64) -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, n.max(soft), n.max(hard))
 }
 
 /// The process of the flood; ends with its owner.
@@ -68,7 +80,7 @@ impl Flood {
     fn start(agent: &Agent) -> Self {
         let target = format!("{} {}", agent.address.port(), agent.keys.public());
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tests::hostile::floods::flood", "--nocapture"])
+            .args(["--exact", TEST, "--nocapture"])
             .env(TARGET, target)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -82,7 +94,8 @@ impl Flood {
         let opened = tokio::task::spawn_blocking(|| {
             out.lines().map_while(Result::ok).any(|line| line.contains("all were opened"))
         });
-        assert!(opened.await.unwrap(), "the flood broke off");
+        let opened = tokio::time::timeout(OPENING_MAX, opened).await;
+        assert!(opened.expect("the flood is fast enough").unwrap(), "the flood broke off");
     }
 }
 
@@ -149,11 +162,23 @@ impl Longest {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connections_starve_nobody_and_leave_nothing() {
-    if !may_open(DESCRIPTORS) {
+#[test]
+fn ten_thousand_connections_starve_nobody_and_leave_nothing() {
+    if let Ok(target) = std::env::var(TARGET) {
+        // One thread, so that the flood does not take all processors from whom it attacks.
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(flood(&target));
+    }
+    if let Err(error) = allow_descriptors(DESCRIPTORS) {
+        assert!(!geteuid().is_root(), "root may not have {DESCRIPTORS} descriptors: {error}");
         return say("skipped: this machine allows a process too few descriptors");
     }
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(withstand());
+}
+
+/// Starts the flood against a server, and looks after the server until the flood has come to nothing.
+async fn withstand() {
     let Siege { mut world, good, .. } = Siege::of(Limits::default()).await;
     let operator = world.operator(251, Role::Viewer);
     let watched = world.agents[0].id;
@@ -173,8 +198,8 @@ async fn ten_thousand_connections_starve_nobody_and_leave_nothing() {
     tokio::select! {
         () = async {
             flood.until_opened().await;
-            // Some of those that are left are cut off now.
-            tokio::time::sleep(Duration::from_secs(6)).await;
+            // Meanwhile those that do not finish their handshake are cut off, and the others are still there.
+            tokio::time::sleep(Limits::default().handshake_timeout + Duration::from_secs(1)).await;
         } => {}
         () = async { loop { beats.time(watcher.until(is_beat)).await; } } => {}
         () = async {
@@ -206,7 +231,14 @@ async fn ten_thousand_connections_starve_nobody_and_leave_nothing() {
     assert!(beats.0 < PAUSE_MAX && calls.0 < PAUSE_MAX && greetings.0 < PAUSE_MAX);
     assert!(n_greeted > 3);
     assert!(grown <= MEMORY_MAX, "{} MiB", grown >> 20);
-    // The flood still holds all that it was left, and the server ends it by itself.
+    comes_to_nothing(agent, &before).await;
+    good.who().await.unwrap();
+    watcher.until(is_beat).await;
+    drop(flood);
+}
+
+/// Waits until the server has ended, by itself, all that the flood still holds, and has given everything back.
+async fn comes_to_nothing(agent: &Agent, before: &Usage) {
     let limits = Limits::default();
     let longest = limits.handshake_timeout + limits.stranger_timeout + PAUSE_MAX;
     within(longest, "all strangers are cut off", || agent.handle.n_connections() == 2).await;
@@ -220,15 +252,10 @@ async fn ten_thousand_connections_starve_nobody_and_leave_nothing() {
     for reason in [Reason::TooManyConnections, Reason::TooSlow, Reason::Stranger] {
         assert!(agent.refusals.count(reason) > 0, "{reason:?}: {:?}", agent.refusals.counts());
     }
-    good.who().await.unwrap();
-    watcher.until(is_beat).await;
-    drop(flood);
 }
 
-/// No test: the flood itself, when the test above starts this file as a process of its own.
-#[tokio::test]
-async fn flood() {
-    let Ok(target) = std::env::var(TARGET) else { return };
+/// The flood itself, which is another process.
+async fn flood(target: &str) {
     let (port, key) = target.split_once(' ').unwrap();
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
     let config = tls::client_config(&keys(150), key.parse().unwrap()).unwrap();
@@ -257,8 +284,8 @@ async fn flood() {
     drop(opening.acquire_many(all).await.unwrap());
     say("all were opened");
     std::io::stdout().flush().unwrap();
-    // Until it is killed, or whoever started it is gone.
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    // Until it is killed. Should whoever started it be gone, it is not there for ever.
+    tokio::time::sleep(FLOOD_MAX).await;
 }
 
 async fn dial(number: u64, target: SocketAddr) -> std::io::Result<TcpStream> {
