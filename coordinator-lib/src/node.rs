@@ -285,10 +285,9 @@ impl Node {
             }
             Input::Clock(finding) => self.on_clock(wall, finding, out),
             Input::Restarting => {
-                out.push(Output::Publish(Fact::Node(NodeFacts {
-                    restarting: true,
-                    ..self.config.facts.clone()
-                })));
+                // Remembered: whatever is published after it must not take it back.
+                self.config.facts.restarting = true;
+                out.push(Output::Publish(Fact::Node(self.config.facts.clone())));
                 false
             }
             Input::Submit { ticket, entries } => {

@@ -31,10 +31,11 @@ impl Node {
         false
     }
 
-    /// Whose clocks are off, and what to do about it.
+    /// Whose clocks are off, and what to do about it. Of a node that is down nobody knows, and nobody can look there.
     pub(super) fn clock_problems(&self) -> Vec<String> {
         let own = (self.config.me, self.clock.off_ms);
         let others = self.facts.iter().map(|(node, facts)| (*node, facts.clock_off_ms));
+        let others = others.filter(|(node, _)| !self.down.contains(node));
         let said = others.chain([own]).filter_map(|(node, off_ms)| Some((node, off(off_ms)?)));
         let mut problems: Vec<String> = said
             .map(|(node, off)| {

@@ -243,3 +243,41 @@ fn what_another_node_says_of_its_clock_is_shown() {
     let problems = script.node.overview(script.now).problems;
     assert!(problems.iter().any(|it| it.contains("the wall clock of a is 1 h behind")));
 }
+
+#[test]
+fn the_clock_of_a_node_that_is_down_is_nobodys_concern() {
+    let mut script = Script::new(Rules::ALL);
+    let peers = script.peers.clone();
+    let facts = NodeFacts { clock_off_ms: -3_600_000, ..config(&Sample::new()).facts };
+    let (node, incarnation) = (peers[0], Incarnation(1));
+    script.hear(Input::Published { node, incarnation, fact: Fact::Node(facts) });
+    script.wait(Duration::from_secs(5), &peers);
+    let is_told = |script: &Script| {
+        script.node.overview(script.now).problems.iter().any(|it| it.contains("wall clock of a"))
+    };
+    assert!(is_told(&script));
+    script.wait(Duration::from_secs(30), &[]);
+    assert!(script.node.down().contains(&node));
+    assert!(!is_told(&script));
+}
+
+/// M3: the others would take over what this node holds.
+#[test]
+fn nothing_takes_the_announcement_of_a_restart_back() {
+    let mut script = Script::new(Rules::ALL);
+    let inputs = [
+        Input::Restarting,
+        Input::Clock(Finding { off_ms: 3_600_000, doubt: None }),
+        Input::Clock(Finding { off_ms: 0, doubt: None }),
+        Input::Wake,
+    ];
+    let mut out = Vec::new();
+    for input in inputs {
+        script.node.handle(script.now, WallTime(0), input, &mut out);
+    }
+    let said = out.iter().filter_map(|output| {
+        let Output::Publish(Fact::Node(facts)) = output else { return None };
+        Some((facts.restarting, facts.clock_off_ms))
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [(true, 0), (true, 3_600_000), (true, 0)]);
+}
