@@ -120,6 +120,11 @@ pub(crate) fn name(status: &mut Status, node: NodeId) {
     }
 }
 
+/// Which node a status is about; `None` for the one that was called.
+pub(crate) fn named(status: &Status) -> Option<&str> {
+    status.metadata().get(NODE)?.to_str().ok()
+}
+
 /// Says what time it is.
 pub(crate) fn tell_time(metadata: &mut MetadataMap, time: WallTime) {
     metadata.insert(TIME, MetadataValue::from(time.0));

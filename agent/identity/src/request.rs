@@ -92,7 +92,8 @@ pub fn verify(signed: &SignedBytes) -> Result<Request, RequestError> {
         slot: statement.slot.map(wire::fact::read_slot).transpose().within("slot")?,
         arguments: Hash(wire::array("arguments", &statement.arguments)?),
         nonce: wire::array("nonce", &statement.nonce)?,
-        challenge: Challenge(wire::array("challenge", &statement.challenge)?),
+        challenge: wire::maybe_array("challenge", &statement.challenge)?
+            .map_or(Challenge::NONE, Challenge),
     })
 }
 

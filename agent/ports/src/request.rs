@@ -30,6 +30,11 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Challenge(pub [u8; 24]);
 
+impl Challenge {
+    /// That of a request without one, which an `agentctl` from before there were challenges made. No agent gives it out.
+    pub const NONE: Self = Self([0; 24]);
+}
+
 /// Signs requests in an operator's name.
 pub trait RequestSigner: Send + Sync + 'static {
     /// The operator's key.

@@ -5,7 +5,7 @@ use std::fmt;
 use tonic::{Code, Status};
 
 use crate::convert::Malformed;
-use crate::status::REMOVED;
+use crate::status::{self, REMOVED};
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,10 +73,15 @@ impl Error {
             Code::PermissionDenied | Code::FailedPrecondition => Self::Refused { reason },
             Code::Unauthenticated => Self::Stranger { reason },
             Code::NotFound => Self::NotFound { reason },
-            Code::InvalidArgument
-            | Code::OutOfRange
-            | Code::AlreadyExists
-            | Code::Unimplemented => Self::Invalid { reason },
+            // Only a call that came with a later version is unknown to an agent, and nothing is wrong with what was asked.
+            Code::Unimplemented => {
+                let node = status::named(status).map(|node| format!("node {node}"));
+                let who = node.unwrap_or_else(|| format!("the agent at {address}"));
+                Self::Refused { reason: format!("{who} runs an older version: upgrade it") }
+            }
+            Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
+                Self::Invalid { reason }
+            }
             Code::ResourceExhausted => Self::Busy { reason },
             Code::Ok | Code::Unknown | Code::Aborted | Code::Internal | Code::DataLoss => {
                 Self::Server { reason }
@@ -116,5 +121,28 @@ impl fmt::Display for Tried<'_> {
             let comma = if place == 0 { "" } else { "; " };
             write!(f, "{comma}{address} ({reason})")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Whoever is told no learns what to do about it.
+
+    use mesh_coordinator::id::NodeId;
+    use tonic::Status;
+
+    use super::Error;
+    use crate::status;
+
+    #[test]
+    fn a_call_that_an_older_agent_does_not_know_says_which_agent_to_upgrade() {
+        // As tonic answers: without a word.
+        let mut unknown = Status::unimplemented("");
+        let reason = "the agent at a:7420 runs an older version: upgrade it".to_owned();
+        assert_eq!(Error::of(&unknown, "a:7420"), Error::Refused { reason });
+        let node = NodeId::from_bytes([7; 10]);
+        status::name(&mut unknown, node);
+        let reason = format!("node {node} runs an older version: upgrade it");
+        assert_eq!(Error::of(&unknown, "a:7420"), Error::Refused { reason });
     }
 }

@@ -23,6 +23,9 @@ use crate::{convert, status};
 const EXPIRED: &str = "the request expired: it was under way for more than a minute, or this agent was restarted meanwhile; \
                        try again";
 
+/// What is said of a request that was signed for no challenge at all.
+const OLDER: &str = "the request was made by an older agentctl than this agent: upgrade agentctl (agentctl version compares them)";
+
 /// Nonces that are remembered at most. When so many requests are alive, more are refused: forgetting one early would let it be
 /// used twice.
 const NONCES_MAX: usize = 8192;
@@ -138,7 +141,10 @@ impl Orders {
         // Behind the lock: nobody forgets the nonce between this look at the clock and the next at the nonces.
         let now = self.challenges.now();
         let until = self.challenges.until(&request.challenge, now);
-        let until = until.ok_or_else(|| denied(Reason::RequestExpired, EXPIRED))?;
+        let until = until.ok_or_else(|| {
+            let words = if request.challenge == Challenge::NONE { OLDER } else { EXPIRED };
+            denied(Reason::RequestExpired, words)
+        })?;
         if nonces.redeem(&request, (now, until))? {
             Ok(Place::Here(slot))
         } else {

@@ -9,14 +9,20 @@ use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{AppUid, NodeId};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{SlotView, Why};
+use mesh_identity::request;
 use mesh_ports::control::LocalReplica;
+use mesh_ports::request::{Challenge, Request};
 use mesh_ports::runtime::{ContainerId, Exec, ExecInput, ExecOutput, LogQuery, Output, Window};
+use mesh_proto::v1::operator_client::OperatorClient as Wire;
+use mesh_telemetry::Reason;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::fakes::digest_of;
+use super::fakes::{MESH, digest_of};
+use super::security::channel;
 use super::world::{NOW, OWN, World, access, entry, eventually, keys, slot};
 use crate::client::{AgentAddress, Error, EventsItem, ExecRequest, LogsRequest, OperatorClient};
+use crate::convert;
 
 fn event(seen_by: NodeId, at: u64, text: &str) -> Event {
     let (severity, subject) = (Severity::Info, Subject::Mesh);
@@ -291,4 +297,27 @@ async fn dead_agents_are_tried_over_and_cost_little() {
         (agents[1].address.clone(), "does not answer".to_owned()),
     ];
     assert_eq!(tried, expected);
+}
+
+#[tokio::test]
+async fn an_agentctl_from_before_there_were_challenges_is_told_that_it_is_older() {
+    let world = World::of(1).await;
+    let agent = &world.agents[0];
+    let operator = world.operator(100, Role::Viewer);
+    let request = Request {
+        mesh: MESH,
+        operator: operator.public(),
+        target: agent.id,
+        action: convert::request::LOGS.to_owned(),
+        slot: Some(slot(0)),
+        arguments: convert::request::logs_arguments(&ALL),
+        nonce: [1; 16],
+        challenge: Challenge::NONE,
+    };
+    let signed = convert::request::to_wire(request::sign(&operator, &request));
+    let mut client = Wire::new(channel(agent, &operator).await);
+    let refusal = client.logs(convert::exec::query_to_wire(ALL, signed)).await.unwrap_err();
+    assert!(refusal.message().contains("older agentctl"), "{refusal:?}");
+    eventually(|| agent.refusals.count(Reason::RequestExpired) == 1).await;
+    assert_eq!(agent.refusals.count(Reason::RequestSignature), 0);
 }

@@ -2,6 +2,8 @@
 
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, SlotId, SlotIndex};
 use mesh_ports::request::{Challenge, Request, RequestCodec as _, RequestSigner as _};
+use mesh_proto::v1;
+use prost::Message as _;
 
 use super::{Codec, REQUEST_LEN_MAX, RequestError, nonce, sign, verify};
 use crate::context;
@@ -59,4 +61,18 @@ fn an_endless_request_is_refused_unread() {
     let mut signed = sign(&operator(), &request());
     signed.bytes = vec![0; REQUEST_LEN_MAX + 1];
     assert_eq!(verify(&signed), Err(RequestError::Long { found: REQUEST_LEN_MAX + 1 }));
+}
+
+#[test]
+fn a_request_from_before_there_were_challenges_is_opened_and_has_none() {
+    let without = |challenge: Vec<u8>| {
+        let signed = sign(&operator(), &request());
+        let mut statement = v1::RequestStatement::decode(signed.bytes.as_slice()).unwrap();
+        statement.challenge = challenge;
+        let bytes = statement.encode_to_vec();
+        let signature = operator().sign(context::REQUEST, &bytes);
+        verify(&mesh_coordinator::catalogue::SignedBytes { bytes, signature })
+    };
+    assert_eq!(without(Vec::new()).unwrap().challenge, Challenge::NONE);
+    assert!(matches!(without(vec![1; 23]), Err(RequestError::Field(_))));
 }
