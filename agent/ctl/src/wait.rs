@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::progress::Progress;
 pub(crate) use self::rollout::{Fault, Rollout};
-use self::state::{Calm, State, Troubles, say, state};
+use self::state::{Calm, Restarted, State, Troubles, say, state};
 use crate::failure::Failure;
 use crate::mesh::{CallError, Mesh};
 use crate::target;
@@ -66,8 +66,8 @@ pub(crate) async fn until_ready<M: Mesh>(
         };
         if let Some(state) = state {
             progress.now(state.to_string());
-            let is_calm = calm.has_come(&state);
-            if is_calm && state.open.is_empty() && state.leaving.is_empty() {
+            let restless = calm.restless(&state);
+            if restless.is_empty() && state.open.is_empty() && state.leaving.is_empty() {
                 let State { ready, wanted, old, .. } = state;
                 return Ok(Rollout { ready, wanted, old, faults: Vec::new() });
             }
@@ -75,7 +75,7 @@ pub(crate) async fn until_ready<M: Mesh>(
             if is_hopeless || begun.elapsed() >= goal.timeout {
                 drop(progress);
                 let timeout = (!is_hopeless).then_some(goal.timeout);
-                return Ok(conclude(mesh, state, &troubles, timeout).await);
+                return Ok(conclude(mesh, (state, restless), &troubles, timeout).await);
             }
         } else if begun.elapsed() >= goal.timeout {
             return Err(Failure::failed(format!(
@@ -123,11 +123,15 @@ fn look(
 /// What is wrong with what is not ready; `timeout` is how long it was waited for, if that is why it ends.
 async fn conclude<M: Mesh>(
     mesh: &M,
-    state: State,
+    (state, restless): (State, Vec<Restarted>),
     troubles: &Troubles,
     timeout: Option<Duration>,
 ) -> Rollout {
-    let mut faults = Vec::new();
+    // What will end in a moment is ready only in name.
+    let in_name = u32::try_from(restless.len()).unwrap_or(u32::MAX);
+    let ready = state.ready.saturating_sub(in_name);
+    let mut faults: Vec<Fault> =
+        restless.into_iter().map(|one| restless_fault(one, troubles)).collect();
     for open in state.open {
         let (node, reason) = match (troubles.last(&open.slot), open.node) {
             (Some((node, reason)), _) => (Some(node), reason),
@@ -151,7 +155,16 @@ async fn conclude<M: Mesh>(
         });
         faults.extend(faults_of);
     }
-    Rollout { ready: state.ready, wanted: state.wanted, old: state.old, faults }
+    Rollout { ready, wanted: state.wanted, old: state.old, faults }
+}
+
+/// What is wrong with a replica that is ready, and was so before.
+fn restless_fault(one: Restarted, troubles: &Troubles) -> Fault {
+    let times =
+        if one.restarts == 1 { "once".to_owned() } else { format!("{} times", one.restarts) };
+    let last = troubles.last(&one.slot).map_or_else(String::new, |(_, last)| format!(" ({last})"));
+    let reason = format!("does not stay ready: it was started again {times}{last}");
+    Fault { slot: one.name, node: Some(one.node), reason }
 }
 
 /// Why nobody took a slot.

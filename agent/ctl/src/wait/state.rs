@@ -31,8 +31,8 @@ pub(super) struct State {
     pub(super) wanted: u32,
     /// How many slots are served by an earlier definition only.
     pub(super) old: u32,
-    /// How often those of the current definition were started again.
-    pub(super) restarts: u32,
+    /// Those of the current definition that were started again.
+    pub(super) restarted: Vec<Restarted>,
     /// Slots that are wanted and not ready.
     pub(super) open: Vec<Open>,
     /// What still has to go, as slot and node: replicas of old definitions until they are released, and those of slots that are not
@@ -113,17 +113,33 @@ impl Record {
     }
 }
 
-/// How long nothing has been started again.
+/// A replica that was started again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Restarted {
+    pub(super) slot: SlotId,
+    pub(super) name: String,
+    pub(super) node: String,
+    /// How often.
+    pub(super) restarts: u32,
+}
+
+/// Since when each replica has not been started again.
 #[derive(Debug, Default)]
-pub(super) struct Calm(Option<(u32, Instant)>);
+pub(super) struct Calm(BTreeMap<Restarted, Instant>);
 
 impl Calm {
-    /// Whether what is ready now can be believed to stay so.
-    pub(super) fn has_come(&mut self, state: &State) -> bool {
+    /// What is ready now and cannot be believed to stay so.
+    pub(super) fn restless(&mut self, state: &State) -> Vec<Restarted> {
         let now = Instant::now();
-        let since = self.0.filter(|(restarts, _)| *restarts == state.restarts);
-        let (_, since) = *self.0.insert(since.unwrap_or((state.restarts, now)));
-        state.restarts == 0 || now.duration_since(since) >= CALM_FOR
+        let before = std::mem::take(&mut self.0);
+        let since = |one: &Restarted| (one.clone(), before.get(one).copied().unwrap_or(now));
+        self.0 = state.restarted.iter().map(since).collect();
+        let is_ready = |slot: &SlotId| state.open.iter().all(|open| open.slot != *slot);
+        let restless = self
+            .0
+            .iter()
+            .filter(|(one, since)| is_ready(&one.slot) && now.duration_since(**since) < CALM_FOR);
+        restless.map(|(one, _)| one.clone()).collect()
     }
 }
 
@@ -161,9 +177,17 @@ pub(super) fn state(services: &[&ServiceView]) -> State {
         heard(slot).filter(is_old).map(name)
     });
     let old = services.iter().map(|service| of::n_old(service)).sum();
-    let current = slots.iter().flat_map(|slot| heard(slot)).filter(|claim| claim.current);
-    let restarts = current.map(|claim| claim.restarts).sum();
-    State { ready, wanted, old, restarts, leaving: leaving.collect(), open: open.collect() }
+    let restarted = slots.iter().filter(|slot| slot.wanted).flat_map(|slot| {
+        let current = heard(slot).filter(|claim| claim.current && claim.restarts > 0);
+        current.map(|claim| Restarted {
+            slot: slot.slot.clone(),
+            name: slot.name.clone(),
+            node: claim.node_name.to_string(),
+            restarts: claim.restarts,
+        })
+    });
+    let (leaving, open, restarted) = (leaving.collect(), open.collect(), restarted.collect());
+    State { ready, wanted, old, restarted, leaving, open }
 }
 
 /// Whether the slot is as it should be: a process that ended and must not be started again is so for good.

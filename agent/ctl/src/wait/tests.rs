@@ -134,14 +134,32 @@ async fn what_ends_as_soon_as_it_is_ready_is_not_ready() {
         }])])
     };
     let mut calm = super::Calm::default();
-    assert!(calm.has_come(&ready(0)), "nobody waits for what went well");
+    assert_eq!(calm.restless(&ready(0)), [], "nobody waits for what went well");
     for restarts in 1..5 {
-        assert!(!calm.has_come(&ready(restarts)));
+        assert_eq!(calm.restless(&ready(restarts)).len(), 1);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        assert!(!calm.has_come(&ready(restarts)));
+        assert_eq!(calm.restless(&ready(restarts)).len(), 1);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(calm.has_come(&ready(4)));
+    assert_eq!(calm.restless(&ready(4)), []);
+}
+
+/// The timeout may strike at any moment, also while it is up.
+#[tokio::test(start_paused = true)]
+async fn what_ends_again_and_again_is_a_fault_even_while_it_is_ready() {
+    let looping = ClaimView { restarts: 4, ..claim(Phase::Ready, NodeStatus::Alive, true) };
+    let steady = ClaimView { restarts: 0, ..looping.clone() };
+    let services = [service(vec![looping]), service(vec![steady])];
+    let mut state = state(&services.each_ref());
+    state.ready = 2;
+    let restless = super::Calm::default().restless(&state);
+    let timeout = Some(Duration::from_secs(30));
+    let troubles = super::Troubles::default();
+    let end = super::conclude(&Fake::new(), (state, restless), &troubles, timeout).await;
+    assert_eq!((end.ready, end.outcome()), (1, Outcome::Partly));
+    let [fault] = end.faults.as_slice() else { panic!("{end:?}") };
+    assert_eq!((fault.slot.as_str(), fault.node.as_deref()), ("blog/web/0", Some("alpha")));
+    assert!(fault.reason.ends_with("was started again 4 times"), "{fault:?}");
 }
 
 #[test]
