@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use mesh_coordinator::id::{Hash, MeshId, NodeId};
 use mesh_coordinator::name::NodeName;
-use mesh_identity::keys::KeyPair;
+use mesh_identity::keys::{KeyError, KeyPair};
 use serde::{Deserialize, Serialize};
 
 /// The agent's data directory.
@@ -132,14 +132,27 @@ impl Home {
     }
 
     /// The key of an attempt to join whose answer may have been lost: the mesh knows it perhaps, and a token that was used by it is
-    /// not used twice. A new one when there was no such attempt.
+    /// not used twice. A new one when there was no such attempt, or when a loss of power left half a file of it.
     pub(crate) fn key_to_join(&self) -> anyhow::Result<KeyPair> {
-        KeyPair::load(&self.key()).or_else(|_none_of_use| self.make_key())
+        match KeyPair::load(&self.key()) {
+            Err(error) if is_worthless(&error) => self.make_key(),
+            loaded => loaded.context("cannot load the key of an earlier attempt to join"),
+        }
     }
 
     pub(crate) fn load_key(&self) -> anyhow::Result<KeyPair> {
         KeyPair::load(&self.key()).context("cannot load the node's key")
     }
+}
+
+/// Whether there is no key at all behind this error. Any other one may go away, and the key is still there then.
+fn is_worthless(error: &KeyError) -> bool {
+    use std::io::ErrorKind;
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let kind = cause.map(std::io::Error::kind);
+    matches!(error, KeyError::Malformed { .. })
+        || matches!(kind, Some(ErrorKind::NotFound | ErrorKind::InvalidData))
 }
 
 /// Whether something was removed, or was not there.
@@ -203,7 +216,29 @@ mod tests {
         assert_ne!(founder, first);
         assert_eq!(home.load_key().unwrap().public(), founder);
         // Half a file, after a loss of power.
-        std::fs::write(home.key(), "mesh").unwrap();
-        assert_ne!(home.key_to_join().unwrap().public(), founder);
+        for rest in [&b"mesh"[..], &[0xff; 9]] {
+            let before = home.load_key().unwrap().public();
+            std::fs::write(home.key(), rest).unwrap();
+            assert_ne!(home.key_to_join().unwrap().public(), before);
+        }
+    }
+
+    #[test]
+    fn a_key_that_only_cannot_be_read_now_is_not_thrown_away() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(&directory.path().join("data"));
+        home.prepare().unwrap();
+        let first = home.key_to_join().unwrap().public();
+        let set = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(home.key(), mode).unwrap();
+        };
+        set(0o644);
+        let error = format!("{:#}", home.key_to_join().unwrap_err());
+        assert!(error.contains("run chmod 600"), "{error}");
+        set(0o600);
+        assert_eq!(home.key_to_join().unwrap().public(), first);
     }
 }
