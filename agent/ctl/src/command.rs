@@ -77,11 +77,17 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<Outcome, Failure> {
     }
     let remote = remote?;
     let outcome = on_mesh(&remote, ui, cli.command).await;
+    compare_clocks(&remote, ui).await?;
     // What was asked for is done; that the next command may have to look longer for an agent is worth a word only.
     if let Err(why) = remote.remember().await {
         ui.note(format!("note: the agents of the mesh were not remembered: {why}"))?;
     }
     outcome
+}
+
+/// Says so when something was signed at a time that this machine's clock finds wrong.
+async fn compare_clocks(remote: &Remote, ui: &mut Ui) -> Result<(), Failure> {
+    remote.doubt_of_time().await.map_or(Ok(()), |doubt| ui.warn(doubt))
 }
 
 /// Does what needs a mesh.

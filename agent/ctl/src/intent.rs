@@ -1,6 +1,9 @@
 //! What an operator wants, as records that follow those that were there.
 
+use std::time::Duration;
+
 use mesh_coordinator::catalogue::{Body, Entry, Record, Stamp};
+use mesh_coordinator::clocks;
 use mesh_coordinator::id::MeshId;
 use mesh_coordinator::id::PublicKey;
 use mesh_coordinator::time::WallTime;
@@ -15,6 +18,35 @@ use crate::ui::Ui;
 /// Now, by this machine's wall clock: for agents that do not tell the time of the mesh.
 pub(crate) fn own_clock() -> WallTime {
     WallTime(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+/// What two clocks said at the same moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// `host:port` of the agent that told the time of the mesh.
+    pub(crate) agent: String,
+    /// What it said.
+    pub(crate) told: WallTime,
+    /// What this machine's clock said.
+    pub(crate) own: WallTime,
+}
+
+impl Times {
+    /// What is to be said of them; `None` when they agree. Which of them is right nobody knows here, so nothing is refused.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let apart = Duration::from_millis(self.told.0.abs_diff(self.own.0));
+        if apart <= clocks::TOLERANCE {
+            return None;
+        }
+        Some(format!(
+            "note: the agent at {} says that it is {}, and this machine's clock says {}: {} apart. What was written now, and when a \
+             token ends, goes by the agent's time; if that is wrong, look at its clock: agentctl status",
+            self.agent,
+            of::moment(self.told),
+            of::moment(self.own),
+            clocks::words(apart)
+        ))
+    }
 }
 
 /// Who writes, for which mesh, and when.

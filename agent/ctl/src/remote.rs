@@ -28,7 +28,7 @@ use tokio_stream::StreamExt as _;
 use crate::cli::Global;
 use crate::config;
 use crate::failure::Failure;
-use crate::intent;
+use crate::intent::{self, Times};
 use crate::mesh::{
     CallError, Happened, Invited, Items, Mesh, NEEDS_ROLE, Place, Pushed, Session, Tried, Who,
 };
@@ -48,6 +48,8 @@ pub(crate) struct Remote {
     connection: Mutex<Option<OperatorClient>>,
     /// What the last overview said, to remember its agents.
     seen: Mutex<Option<Overview>>,
+    /// What the agent and this machine took for the time when something was signed; `None` when nothing was.
+    signed_at: Mutex<Option<Times>>,
 }
 
 impl Remote {
@@ -63,8 +65,8 @@ impl Remote {
     pub(crate) fn of(path: PathBuf, context: Context, forced: Option<&str>) -> Self {
         let agents = agents::to_try(&context, forced);
         let is_forced = forced.is_some();
-        let (connection, seen) = (Mutex::new(None), Mutex::new(None));
-        Self { path, context, agents, is_forced, connection, seen }
+        let (connection, seen, signed_at) = (Mutex::new(None), Mutex::new(None), Mutex::new(None));
+        Self { path, context, agents, is_forced, connection, seen, signed_at }
     }
 
     async fn client(&self) -> Result<OperatorClient, CallError> {
@@ -131,6 +133,11 @@ impl Remote {
             return Ok(());
         }
         agents::save(&self.path, &self.context, agents).map_err(|error| error.to_string())
+    }
+
+    /// What there is to say of clocks after something was signed: the agent alone told when that was.
+    pub(crate) async fn doubt_of_time(&self) -> Option<String> {
+        self.signed_at.lock().await.as_ref()?.doubt()
     }
 
     fn sign(&self, record: &Record) -> Result<Entry, CallError> {
@@ -240,6 +247,11 @@ impl Mesh for Remote {
         let mut signed = Vec::new();
         for record in &records {
             signed.push(self.sign(record)?.signed);
+        }
+        let client = self.client().await?;
+        if let Some(told) = client.time() {
+            let agent = client.agent().address.clone();
+            *self.signed_at.lock().await = Some(Times { agent, told, own: intent::own_clock() });
         }
         // Signed records may be handed over again: the same bytes are the same record.
         let signed = &signed;

@@ -18,6 +18,7 @@ use mesh_identity::recovery;
 use zeroize::Zeroizing;
 
 use self::plan::Plan;
+use super::compare_clocks;
 use crate::cli::Global;
 use crate::complete::{self, Kind, Which};
 use crate::config;
@@ -109,6 +110,7 @@ pub(crate) async fn run(args: &Args, global: &Global, ui: &mut Ui) -> Result<Out
             )));
         }
     };
+    compare_clocks(&remote, ui).await?;
     let outcome = intent::report_stored(&submitted, &overview, ui)?;
     let name = settle(&path, &roll, name, before)?;
     let outcome = outcome.and(end_tokens(&path, root, &plan, ui).await?);

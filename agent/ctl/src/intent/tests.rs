@@ -4,7 +4,7 @@ use mesh_coordinator::catalogue::{Body, Drain};
 use mesh_coordinator::id::NodeId;
 use mesh_coordinator::time::WallTime;
 
-use super::Author;
+use super::{Author, Times};
 use crate::mesh::fake::{MESH, OPERATOR, entry, node_key};
 
 fn body(drained: bool) -> Body {
@@ -35,4 +35,18 @@ fn a_clock_that_is_behind_does_not_write_before_the_parent() {
     let first = entry(at(1_000).follow(None, body(true)));
     let second = at(5).follow(Some(&first), body(false));
     assert_eq!(second.stamp.written, WallTime(1_000));
+}
+
+#[test]
+fn a_time_that_this_machine_finds_wrong_is_told_with_both() {
+    let doubt = |told, own| Times { agent: "a:7420".to_owned(), told: WallTime(told), own }.doubt();
+    let own = WallTime(1_800_000_000_000);
+    for near in [own.0, own.0 - 10_000, own.0 + 10_000] {
+        assert_eq!(doubt(near, own), None);
+    }
+    let text = doubt(own.0 - 3_600_000, own).unwrap();
+    for part in ["a:7420", "2027-01-15T07:00:00.000Z", "2027-01-15T08:00:00.000Z", ": 1 h apart"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(doubt(own.0 + 10_001, own).is_some());
 }
