@@ -30,7 +30,7 @@ use crate::ui::Ui;
      3. agentctl login HOST:PORT --pin PIN    is that line; it makes the mesh the current context\n\
      Whoever has the line of step 3 already, from agentctl context show for instance, begins there.\n\
      On a second machine of your own, agentctl context import takes your key along instead.\n\n\
-     Examples:\n  agentctl login --name ben --role deployer\n  agentctl login 10.79.0.1:7420 --pin pin1-..."
+     Examples:\n  agentctl login --name ben --role deployer\n  agentctl login 10.77.0.1:7420 --pin pin1-..."
 )]
 pub(crate) struct Args {
     /// Where the agent is that the pin names; several, if it has several addresses.
