@@ -119,7 +119,9 @@ impl<I: Images, B: Blobs> Fetcher<I, B> {
 
     fn tell_of_damage(&self) {
         for blob in self.images.damaged() {
-            self.tell(format!("{blob} was damaged on this node's disk: fetched again from a peer"));
+            self.tell(format!(
+                "{blob} was damaged on this node's disk: removed; it is fetched again when it is needed"
+            ));
         }
     }
 
