@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::apps::{App, remove, serves_on};
 use super::{Group, Story, note};
-use crate::lab::{Lab, PATIENCE, pause, process, until};
+use crate::lab::{Lab, PATIENCE, process, until};
 
 pub(super) const GROUP: Group = Group {
     name: "containers that behave badly",
@@ -76,8 +76,6 @@ fn prepare(lab: &Lab) -> Result<()> {
 fn until_event(lab: &Lab, words: &str) -> Result<()> {
     until(PATIENCE, &format!("an event says {words:?}"), || {
         let told = lab.ctl(&["events", "-n", "500"])?.done()?.out;
-        // Lines are folded at the width of the terminal.
-        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(told.contains(words), "{told}");
         Ok(true)
     })
@@ -293,7 +291,6 @@ fn rots_everywhere(lab: &mut Lab) -> Result<()> {
     let heard = lab.hosts().map(|host| fs::read_to_string(host.log()).unwrap_or_default());
     let n_told = heard.filter(|log| log.contains("a blob was damaged")).count();
     ensure!(n_told > 0, "nobody says what was wrong");
-    pause(Duration::from_secs(1));
     push(lab)?;
     lab.until_ready("rotten", 1)?;
     remove(lab, "rotten")
