@@ -172,7 +172,11 @@ impl Swarm {
 
     /// Removes a service and waits until none of its containers is left.
     pub(super) fn remove(&self, via: usize, service: &str) -> Result<()> {
-        self.node(via)?.delete(&format!("/services/{service}"))?;
+        // Right after its leader was lost it may not take it yet.
+        until(PATIENCE, "the service is removed", || {
+            let removed = self.node(via)?.delete(&format!("/services/{service}"));
+            Ok(removed.err().is_none_or(|error| format!("{error:#}").contains(": 404: ")))
+        })?;
         until(PATIENCE, "no task is left", || Ok(self.containers().is_empty()))
     }
 

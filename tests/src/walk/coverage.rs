@@ -27,6 +27,8 @@ pub struct Coverage {
     pub writes_lost: u64,
     /// A disk was lost.
     pub wipes: u64,
+    /// After all that somebody got the slot.
+    pub ended_well: u64,
 }
 
 impl AddAssign for Coverage {
@@ -42,6 +44,7 @@ impl AddAssign for Coverage {
         self.releases += rhs.releases;
         self.writes_lost += rhs.writes_lost;
         self.wipes += rhs.wipes;
+        self.ended_well += rhs.ended_well;
     }
 }
 
@@ -61,6 +64,7 @@ impl Coverage {
             self.releases,
             self.writes_lost,
             self.wipes,
+            self.ended_well,
         ];
         counts.iter().all(|count| *count > 0)
     }

@@ -17,8 +17,12 @@ use super::coverage::Coverage;
 
 const NODES: usize = 5;
 const LETTERS_MAX: usize = 60;
+/// How many letters of the past are kept.
+const DRAWER_LEN: usize = 30;
 /// How often each thing happens in a walk of the middle sort; the world's first three are the work, all others are faults.
 const USUAL: [u64; 13] = [1_000, 500, 400, 4, 3, 12, 10, 10, 2, 2, 6, 1, 1];
+/// The steps of 10 ms on average of the quiet end: five times as long as a lease.
+const QUIET: usize = 3_000;
 /// Microseconds between two looks of a guard at its clocks.
 const GUARD_PAUSE: u64 = 100_000;
 
@@ -59,8 +63,8 @@ struct Node {
     /// `None` while the agent is down.
     agent: Option<Agent>,
     container: Option<Container>,
-    /// What starts when the container of another lease is dead at last.
-    next: Option<Container>,
+    /// The deadline that the guard was told last.
+    guarded: Option<(Token, Reading)>,
 }
 
 /// What is on its way to a disk.
@@ -68,6 +72,20 @@ struct Write {
     ticket: Ticket,
     register: Register,
     then: Vec<(NodeId, Answer)>,
+}
+
+impl Node {
+    /// Starts the container that should run. H6: its guard knows when it ends.
+    fn run(&mut self, now: Reading) -> Result<(), String> {
+        let held = self.agent.as_ref().and_then(|agent| agent.lease.acquired(now));
+        let (Some(token), None) = (held, self.container) else { return Ok(()) };
+        let guarded = self.guarded.filter(|(of, _)| *of == token);
+        let (_, kill) = guarded.ok_or_else(|| format!("{token} starts without a deadline"))?;
+        if !now.may_be_past(kill) {
+            self.container = Some(Container { token, kill, dying: None });
+        }
+        Ok(())
+    }
 }
 
 struct Agent {
@@ -82,11 +100,15 @@ pub(super) struct World {
     now: u64,
     nodes: Vec<Node>,
     letters: Vec<Letter>,
+    /// Letters of the past, which may arrive once more at any time.
+    drawer: Vec<Letter>,
     cut: BTreeSet<(usize, usize)>,
     slot: SlotId,
     first: Configuration,
     timing: Timing,
     last: Option<(Token, usize)>,
+    /// Whether this is a walk in which no disk is lost.
+    is_whole: bool,
     /// The odds of what may happen, drawn for each walk.
     odds: [u64; 13],
     pub(super) coverage: Coverage,
@@ -113,7 +135,7 @@ impl World {
                 writes: VecDeque::new(),
                 agent: None,
                 container: None,
-                next: None,
+                guarded: None,
             })
             .collect();
         let ids = |node: &Node| WitnessId { node: node.id, store: node.store };
@@ -133,11 +155,13 @@ impl World {
             now: 0,
             nodes,
             letters: Vec::new(),
+            drawer: Vec::new(),
             cut: BTreeSet::new(),
             slot,
             first,
             timing,
             last: None,
+            is_whole: !seed.is_multiple_of(4),
             odds,
             coverage: Coverage::default(),
         };
@@ -230,6 +254,7 @@ impl World {
             _ => self.wipe(number),
         }
         self.advance(20_000)?;
+        self.run()?;
         // An agent that stays down for ever, and a slot that nobody wants, are dull.
         if self.rng.chance(20) && self.nodes[number].agent.is_none() {
             self.start(number);
@@ -264,6 +289,13 @@ impl World {
         }
         let at = self.rng.below(self.letters.len() as u64) as usize;
         let letter = self.letters.swap_remove(at);
+        if self.rng.chance(50) {
+            if self.drawer.len() >= DRAWER_LEN {
+                let old = self.rng.below(DRAWER_LEN as u64) as usize;
+                self.drawer.swap_remove(old);
+            }
+            self.drawer.push(letter.clone());
+        }
         self.receive(letter)
     }
 
@@ -330,14 +362,11 @@ impl World {
             match motion {
                 Motion::Send { to, request } => self.send(number, to, Body::Ask(request)),
                 Motion::Deadline { token, kill, .. } => {
-                    let container = &mut self.nodes[number].container;
-                    match container {
-                        // The container starts after this.
-                        None => *container = Some(Container { token, kill, dying: None }),
+                    let node = &mut self.nodes[number];
+                    node.guarded = Some((token, kill));
+                    match &mut node.container {
                         Some(it) if it.token == token => it.kill = it.kill.later(kill),
-                        Some(_) => {
-                            self.nodes[number].next = Some(Container { token, kill, dying: None });
-                        }
+                        _ => {}
                     }
                 }
                 Motion::Acquired { token } => self.acquired(number, token)?,
@@ -347,23 +376,35 @@ impl World {
         Ok(())
     }
 
-    /// P3: tokens only rise; a holder that goes on after a restart keeps its own.
+    /// P3: tokens only rise; a holder that goes on after a restart of its agent keeps its own, with the container that never stopped.
     fn acquired(&mut self, number: usize, token: Token) -> Result<(), String> {
         self.coverage.acquired += 1;
+        let runs = self.nodes[number].container;
+        let goes_on = runs.is_some_and(|it| it.token == token && it.dying.is_none());
         if let Some((before, by)) = self.last {
-            if token < before || (token == before && by != number) {
+            let is_own = token == before && by == number && goes_on;
+            if token <= before && !is_own {
                 return Err(format!("{number} acquired by {token} after {by} by {before}"));
             }
-            if token == before {
-                self.coverage.resumed += 1;
-            }
+            self.coverage.resumed += u64::from(is_own);
         }
         self.last = Some((token, number));
         // The container of another lease is killed first.
         let dead = self.now + self.rng.below(self.timing.kill.as_micros() as u64);
-        let container = self.nodes[number].container.as_mut();
-        if let Some(other) = container.filter(|container| container.token != token) {
-            other.dying = other.dying.or(Some(dead));
+        let node = &mut self.nodes[number];
+        match &mut node.container {
+            _ if goes_on => {}
+            Some(other) => other.dying = other.dying.or(Some(dead)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What agents do whenever they look: what should run is started.
+    fn run(&mut self) -> Result<(), String> {
+        for number in 0..NODES {
+            let now = self.reading(number);
+            self.nodes[number].run(now)?;
         }
         Ok(())
     }
@@ -382,10 +423,7 @@ impl World {
                     container.dying = Some(now + kill_takes);
                     self.coverage.killed += 1;
                 }
-                Some(dead) if now >= dead => {
-                    node.container =
-                        node.next.take().filter(|next| !reading.may_be_past(next.kill));
-                }
+                Some(dead) if now >= dead => node.container = None,
                 None | Some(_) => {}
             }
         }
@@ -399,7 +437,8 @@ impl World {
     }
 
     fn repeat_letter(&mut self) {
-        if let Some(letter) = self.rng.pick(&self.letters).cloned()
+        let all = if self.rng.chance(500) { &self.letters } else { &self.drawer };
+        if let Some(letter) = self.rng.pick(all).cloned()
             && self.letters.len() < LETTERS_MAX
         {
             self.letters.push(letter);
@@ -431,7 +470,7 @@ impl World {
         let now = self.reading(number);
         let node = &mut self.nodes[number];
         let Some(agent) = &mut node.agent else { return };
-        if agent.lease.token(now).is_none() || node.next.is_some() {
+        if agent.lease.token(now).is_none() {
             return;
         }
         node.container = None;
@@ -461,7 +500,6 @@ impl World {
         let boot = BootId(u128::from(self.rng.next_u64()) + 100);
         let node = &mut self.nodes[number];
         node.container = None;
-        node.next = None;
         node.boot = boot;
         node.offset = self.rng.below(1 << 30);
     }
@@ -469,7 +507,7 @@ impl World {
     /// The disk is lost, and with it the witness that the node was.
     fn wipe(&mut self, number: usize) {
         // Two of three lost for ever is the end of the slot, and of everything worth seeing.
-        if self.coverage.wipes > 0 {
+        if self.coverage.wipes > 0 || self.is_whole {
             return;
         }
         self.crash(number);
@@ -480,11 +518,51 @@ impl World {
         self.coverage.wipes += 1;
     }
 
+    /// When nothing goes wrong any more somebody gets the slot, if its witnesses are there. Returns whether that was looked at.
+    pub(super) fn end_well(&mut self) -> Result<bool, String> {
+        self.cut.clear();
+        for number in 0..NODES {
+            if self.nodes[number].agent.is_none() {
+                self.start(number);
+            }
+        }
+        for _ in 0..QUIET {
+            self.advance(20_000)?;
+            for number in 0..NODES {
+                self.seek(number);
+                self.wake(number)?;
+                while !self.nodes[number].writes.is_empty() {
+                    self.flush(number);
+                }
+            }
+            for letter in std::mem::take(&mut self.letters) {
+                self.receive(letter)?;
+            }
+            self.run()?;
+            self.check()?;
+        }
+        if self.coverage.wipes > 0 {
+            return Ok(false);
+        }
+        let runs = self.nodes.iter().any(|node| node.container.is_some());
+        if runs { Ok(true) } else { Err("nobody gets the slot".to_owned()) }
+    }
+
     fn check(&self) -> Result<(), String> {
         let running: Vec<usize> =
             (0..NODES).filter(|number| self.nodes[*number].container.is_some()).collect();
         if running.len() > 1 {
             return Err(format!("at {} us containers of {running:?} run", self.now));
+        }
+        // D2: the guard kills in time, by the holder's own clock.
+        let late = self.nodes.iter().find(|node| {
+            let over = node.agent.as_ref().and_then(|agent| agent.lease.over());
+            let token = node.agent.as_ref().and_then(|agent| agent.lease.held());
+            let told = node.guarded.filter(|(of, _)| Some(*of) == token);
+            matches!((over, told), (Some(over), Some((_, kill))) if (kill + self.timing.kill).boot() > over.boot())
+        });
+        if let Some(node) = late {
+            return Err(format!("the guard of {} kills too late", node.id));
         }
         let valid = (0..NODES).filter(|number| {
             let agent = self.nodes[*number].agent.as_ref();

@@ -1,7 +1,6 @@
 //! Phase 1: finding out what was agreed on, and making it impossible for lower ballots to agree on anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::register::{Accepted, Ballot, Configuration, WitnessId};
 use crate::time::Reading;
@@ -14,9 +13,8 @@ pub(super) struct Attempt {
     pub(super) until: Reading,
     asked: BTreeSet<WitnessId>,
     promises: BTreeMap<WitnessId, Option<Accepted>>,
-    declined: BTreeSet<WitnessId>,
-    /// The longest time that somebody else holds the slot for, as far as was heard.
-    pub(super) busy: Duration,
+    /// Who will not promise, and until when somebody else holds the slot there, where that is why.
+    declined: BTreeMap<WitnessId, Option<Reading>>,
 }
 
 impl Attempt {
@@ -26,8 +24,7 @@ impl Attempt {
             until,
             asked: BTreeSet::new(),
             promises: BTreeMap::new(),
-            declined: BTreeSet::new(),
-            busy: Duration::ZERO,
+            declined: BTreeMap::new(),
         }
     }
 
@@ -40,9 +37,8 @@ impl Attempt {
         self.promises.insert(by, accepted);
     }
 
-    pub(super) fn declined(&mut self, by: WitnessId, busy: Duration) {
-        self.declined.insert(by);
-        self.busy = self.busy.max(busy);
+    pub(super) fn declined(&mut self, by: WitnessId, busy_until: Option<Reading>) {
+        self.declined.insert(by, busy_until);
     }
 
     /// H2: what the highest value says that anybody has accepted; `None` when nobody has accepted anything.
@@ -55,10 +51,21 @@ impl Attempt {
         configuration.is_quorum(&self.promises.keys().copied().collect())
     }
 
-    /// Whether everybody has answered, so that there is nothing to wait for.
-    pub(super) fn is_answered(&self) -> bool {
-        let has_answered =
-            |witness| self.promises.contains_key(witness) || self.declined.contains(witness);
-        self.asked.iter().all(has_answered)
+    /// Whether those who may still promise are not enough, so that there is nothing to wait for.
+    pub(super) fn is_lost(&self, configuration: &Configuration) -> bool {
+        let open = configuration.members().filter(|member| !self.declined.contains_key(member));
+        !configuration.is_quorum(&open.collect())
+    }
+
+    /// When enough will be free, if nobody renews; `None` when that is not what stands in the way.
+    pub(super) fn free_at(&self, configuration: &Configuration) -> Option<Reading> {
+        let mut free: BTreeSet<WitnessId> = self.promises.keys().copied().collect();
+        let held = self.declined.iter().filter_map(|(by, until)| Some((until.as_ref()?, by)));
+        let mut held: Vec<(&Reading, &WitnessId)> = held.collect();
+        held.sort();
+        held.into_iter().find_map(|(until, by)| {
+            free.insert(*by);
+            configuration.is_quorum(&free).then_some(*until)
+        })
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::register::{
-    Answer, Ballot, Configuration, Holder, Key, Refusal, Request, Token, Value, WitnessId,
+    Answer, Ballot, Configuration, Holder, Key, LEAP_MAX, Refusal, Request, Token, Value, WitnessId,
 };
 use super::session::{Outcome, Session};
 use super::timing::Timing;
@@ -35,7 +35,7 @@ pub struct Setup {
     pub me: Holder,
     /// Its witnesses when it was created.
     pub first: Configuration,
-    /// How long things take and hold.
+    /// How long things take and hold, until phase 1 has found what the witnesses go by.
     pub timing: Timing,
     /// Where random choices begin.
     pub seed: u64,
@@ -101,12 +101,16 @@ struct Holding {
     attempt: Option<Attempt>,
     /// Before the first majority: when it is given up.
     patience: Reading,
+    /// Whether the container may run.
+    is_acquired: bool,
 }
 
 /// One slot, as one node that may run it sees it.
 #[derive(Debug, Clone)]
 pub struct Lease {
     setup: Setup,
+    /// The times that go with the configuration that was found.
+    timing: Timing,
     prng: Prng,
     state: State,
     /// Who is asked first: the last configuration that anybody spoke of. A hint (H2).
@@ -125,9 +129,10 @@ impl Lease {
         Self {
             prng: Prng::new(setup.seed),
             hint: setup.first.clone(),
-            setup,
+            timing: setup.timing,
             state: State::Idle,
-            counter: 0,
+            counter: setup.resume.map_or(0, |resume| resume.token.0),
+            setup,
             losses: 0,
             rank: 0,
         }
@@ -139,6 +144,20 @@ impl Lease {
         let State::Holding(holding) = &self.state else { return None };
         let end = holding.session.end?;
         (!now.may_be_past(end.over)).then_some(holding.session.value.token)
+    }
+
+    /// The token, also when the time is over and nobody has looked since.
+    #[must_use]
+    pub fn held(&self) -> Option<Token> {
+        let State::Holding(holding) = &self.state else { return None };
+        holding.session.end.map(|_| holding.session.value.token)
+    }
+
+    /// The token by which the container may run; `None` before [`Motion::Acquired`] and when the time is over.
+    #[must_use]
+    pub fn acquired(&self, now: Reading) -> Option<Token> {
+        let is_acquired = matches!(&self.state, State::Holding(holding) if holding.is_acquired);
+        self.token(now).filter(|_| is_acquired)
     }
 
     /// Until when the slot is held if nobody answers any more; `None` while it is not held.
@@ -184,28 +203,36 @@ impl Lease {
         }
     }
 
+    /// Somebody says who the witnesses are. A hint of whom to ask (H2), wherever it comes from.
+    pub fn hear(&mut self, configuration: Configuration) {
+        if configuration.version > self.hint.version {
+            self.hint = configuration;
+        }
+    }
+
     /// The slot is not wanted any more. What is held stays held.
     pub fn give_up(&mut self) {
-        if !matches!(&self.state, State::Holding(holding) if holding.session.end.is_some()) {
+        if !matches!(&self.state, State::Holding(holding) if holding.is_acquired) {
             self.state = State::Idle;
         }
     }
 
-    /// The container is gone for certain: the slot is free (H9).
+    /// The container is gone for certain, also that of a former life: the slot is free (H9).
     pub fn release(&mut self, out: &mut Vec<Motion>) {
-        if let State::Holding(holding) = &self.state {
-            let token = holding.session.value.token;
-            let members = holding.session.value.configuration.members();
-            out.extend(members.map(|member| Motion::Send {
-                to: member.node,
-                request: Request::Release { token },
-            }));
+        let former = self.setup.resume.take().map(|resume| resume.token);
+        let token = match &self.state {
+            State::Holding(holding) => Some(holding.session.value.token),
+            State::Idle | State::Waiting { .. } | State::Preparing(_) => former,
+        };
+        if let Some(token) = token {
+            self.tell_release(token, out);
         }
         self.state = State::Idle;
     }
 
     /// Other witnesses from now on. Returns whether the change has begun: it does not before the lease is held and the last one
-    /// is through, and not for an empty set.
+    /// is through, and not for an empty set. Until it is through nobody else gets the slot without a majority of `next`, so let
+    /// these be nodes that have just been heard.
     pub fn change(
         &mut self,
         now: Reading,
@@ -214,7 +241,8 @@ impl Lease {
     ) -> bool {
         self.lapse(now, out);
         let State::Holding(holding) = &mut self.state else { return false };
-        if next.is_empty() || !holding.session.is_settled() || holding.attempt.is_some() {
+        let is_calm = holding.is_acquired && holding.session.is_settled();
+        if next.is_empty() || !is_calm || holding.attempt.is_some() {
             return false;
         }
         holding.session.propose(now, next);
@@ -234,13 +262,14 @@ impl Lease {
             }
             State::Preparing(attempt) => {
                 if now.may_be_past(attempt.until) {
-                    let busy = attempt.busy;
-                    self.lose(now, busy);
+                    let attempt = attempt.clone();
+                    let (configuration, _) = self.found(&attempt);
+                    self.lose(now, attempt.free_at(&configuration), out);
                 }
             }
             State::Holding(holding) => {
                 if holding.session.end.is_none() && now.may_be_past(holding.patience) {
-                    return self.lose(now, Duration::ZERO);
+                    return self.lose(now, None, out);
                 }
                 let is_late = |attempt: &Attempt| now.may_be_past(attempt.until);
                 if holding.attempt.as_ref().is_some_and(is_late) {
@@ -263,15 +292,17 @@ impl Lease {
                     self.conclude(now, out);
                 }
             }
-            Answer::Busy { ballot, remaining, .. } => {
+            Answer::Busy { ballot, token, remaining, configuration, .. } => {
+                self.raise(token.0);
+                configuration.into_iter().for_each(|heard| self.hear(heard));
                 if let Some(attempt) = self.attempt(ballot) {
-                    attempt.declined(from, remaining);
+                    attempt.declined(from, Some(now + remaining.min(Timing::TTL_MAX)));
                     self.conclude(now, out);
                 }
             }
             Answer::Granted { key, round } => self.granted(now, (from, key, round), out),
             Answer::Refused { ballot, refusal, configuration } => {
-                self.learn(configuration);
+                configuration.into_iter().for_each(|heard| self.hear(heard));
                 self.refused(now, from, ballot, refusal, out);
             }
             Answer::Released { .. } => {}
@@ -284,11 +315,13 @@ impl Lease {
         let Some(end) = holding.session.end.filter(|end| now.may_be_past(end.over)) else { return };
         let token = holding.session.value.token;
         out.push(Motion::Lapsed { token });
+        self.setup.resume = None;
         if self.setup.rules.hold(Rule::LapseIsFinal) {
             self.state = State::Idle;
         } else {
+            holding.is_acquired = false;
             holding.session.end = None;
-            holding.patience = end.over + self.setup.timing.ttl;
+            holding.patience = end.over + self.timing.ttl;
         }
     }
 
@@ -300,19 +333,23 @@ impl Lease {
 
     fn begin(&mut self, now: Reading, out: &mut Vec<Motion>) -> Attempt {
         self.counter = self.counter.saturating_add(1);
-        let ballot = Ballot { counter: self.counter, node: self.setup.me.node };
-        let mut attempt = Attempt::new(ballot, now + self.setup.timing.prepare());
-        let asked = attempt.ask(self.hint.members());
-        self.send_prepare(ballot, asked, out);
+        let ballot = Ballot { counter: self.counter, holder: self.setup.me };
+        let mut attempt = Attempt::new(ballot, now + self.timing.patience());
+        let asked = attempt.ask(self.known().into_iter());
+        send_prepare(ballot, asked, out);
         attempt
     }
 
-    fn send_prepare(&self, ballot: Ballot, to: Vec<WitnessId>, out: &mut Vec<Motion>) {
-        let holder = self.setup.me;
-        out.extend(to.into_iter().map(|witness| Motion::Send {
-            to: witness.node,
-            request: Request::Prepare { ballot, holder },
-        }));
+    /// All who may be witnesses: the first ones may be gone, and what was heard may be wrong.
+    fn known(&self) -> BTreeSet<WitnessId> {
+        self.hint.members().chain(self.setup.first.members()).collect()
+    }
+
+    /// Takes note of a counter, if an honest node can have come to it.
+    fn raise(&mut self, counter: u64) {
+        if counter <= self.counter.saturating_add(LEAP_MAX) {
+            self.counter = self.counter.max(counter);
+        }
     }
 
     /// The phase 1 that is under way with this ballot.
@@ -335,25 +372,29 @@ impl Lease {
                 None => return,
             },
         };
-        let adopts = self.setup.rules.hold(Rule::AdoptHighest);
-        let highest = attempt.highest().filter(|_| adopts);
-        let configuration = highest.map_or(&self.setup.first, |it| &it.value.configuration).clone();
-        let last = highest.map(|it| it.value.token);
+        let (configuration, last) = self.found(&attempt);
         let ballot = attempt.ballot;
         if attempt.is_quorum(&configuration) {
             self.hint = configuration.clone();
             return self.win(now, Key { ballot, sub: 1 }, (configuration, last), out);
         }
-        let members: BTreeSet<WitnessId> =
-            configuration.members().chain(self.hint.members()).collect();
-        let more = attempt.ask(members.into_iter());
-        self.send_prepare(ballot, more, out);
-        let (is_answered, busy) = (attempt.is_answered(), attempt.busy);
+        let more = attempt.ask(configuration.members().chain(self.known()));
+        send_prepare(ballot, more, out);
+        let is_lost = attempt.is_lost(&configuration) && self.hint.version <= configuration.version;
         match &mut self.state {
-            State::Preparing(_) if is_answered => self.lose(now, busy),
+            State::Preparing(_) if is_lost => self.lose(now, attempt.free_at(&configuration), out),
             State::Preparing(waiting) => *waiting = attempt,
-            State::Holding(holding) if !is_answered => holding.attempt = Some(attempt),
+            State::Holding(holding) if !is_lost => holding.attempt = Some(attempt),
             State::Idle | State::Waiting { .. } | State::Holding(_) => {}
+        }
+    }
+
+    /// H2: the configuration that phase 1 has found so far, and the token of the last holder that was; `None` when there was none.
+    fn found(&self, attempt: &Attempt) -> (Configuration, Option<Token>) {
+        let adopts = self.setup.rules.hold(Rule::AdoptHighest);
+        match attempt.highest().filter(|_| adopts) {
+            Some(it) => (it.value.configuration.clone(), Some(it.value.token)),
+            None => (self.setup.first.clone(), None),
         }
     }
 
@@ -365,19 +406,27 @@ impl Lease {
         (configuration, last): (Configuration, Option<Token>),
         out: &mut Vec<Motion>,
     ) {
+        // Somebody has agreed on times that no honest node takes.
+        let Ok(timing) = Timing::of(configuration.ttl) else {
+            if !matches!(self.state, State::Holding(_)) {
+                self.lose(now, None, out);
+            }
+            return;
+        };
+        self.timing = timing;
         if let State::Holding(holding) = &mut self.state {
             holding.session.rebase(now, key, configuration);
         } else {
-            let mut patience = now + self.setup.timing.attempt * 3;
-            let resume = self.setup.resume.filter(|it| Some(it.token) == last);
-            let resume = resume.filter(|it| !now.may_be_past(it.kill));
+            let mut patience = now + timing.patience();
+            let former = self.setup.resume;
+            let resume = former.filter(|it| Some(it.token) == last && !now.may_be_past(it.kill));
             if let Some(resume) = resume {
                 patience = resume.kill;
             }
             let token = resume.map_or(Token(key.ballot.counter), |resume| resume.token);
-            let value = Value { configuration, holder: self.setup.me, token };
-            let session = Session::new(now, key, value);
-            let holding = Holding { session, attempt: None, patience };
+            let value = Value { configuration, token };
+            let session = Session::new(now, key, value, former.is_some());
+            let holding = Holding { session, attempt: None, patience, is_acquired: false };
             self.state = State::Holding(Box::new(holding));
         }
         self.ask(now, out);
@@ -385,7 +434,7 @@ impl Lease {
 
     fn ask(&mut self, now: Reading, out: &mut Vec<Motion>) {
         let State::Holding(holding) = &mut self.state else { return };
-        let asked = holding.session.ask(now, &self.setup.timing);
+        let asked = holding.session.ask(now, &self.timing);
         let send = |(to, request): (WitnessId, Request)| Motion::Send { to: to.node, request };
         out.extend(asked.into_iter().map(send));
     }
@@ -394,17 +443,24 @@ impl Lease {
         let State::Holding(holding) = &mut self.state else { return };
         let was_held = holding.session.end.is_some();
         if !was_held && now.may_be_past(holding.patience) {
-            return self.lose(now, Duration::ZERO);
+            return self.lose(now, None, out);
         }
-        let outcome = holding.session.granted(now, grant, &self.setup.timing, self.setup.rules);
-        self.hint = holding.session.value.configuration.clone();
+        let outcome = holding.session.granted(now, grant, &self.timing, self.setup.rules);
+        if self.hint != holding.session.value.configuration {
+            self.hint = holding.session.value.configuration.clone();
+        }
         let token = holding.session.value.token;
         if let (Outcome::Extended, Some(end)) = (outcome, holding.session.end) {
             out.push(Motion::Deadline { token, stop: end.stop, kill: end.kill });
             if !was_held {
-                self.losses = 0;
                 // The first grants are short.
                 holding.session.next = now;
+            }
+            // A container that would have to stop at once is not started; the next round is under way.
+            if !holding.is_acquired && !now.may_be_past(end.stop) {
+                holding.is_acquired = true;
+                self.losses = 0;
+                self.setup.resume = None;
                 out.push(Motion::Acquired { token });
             }
         }
@@ -422,10 +478,10 @@ impl Lease {
         out: &mut Vec<Motion>,
     ) {
         if let Refusal::Promised(promised) = refusal {
-            self.counter = self.counter.max(promised.counter);
+            self.raise(promised.counter);
         }
         if let Some(attempt) = self.attempt(ballot) {
-            attempt.declined(from, Duration::ZERO);
+            attempt.declined(from, None);
             return self.conclude(now, out);
         }
         let State::Holding(holding) = &mut self.state else { return };
@@ -433,10 +489,14 @@ impl Lease {
             return;
         }
         match refusal {
-            Refusal::Promised(promised) if promised > ballot => {
+            // Also of the same counter: the witness promised it to somebody else.
+            Refusal::Promised(promised)
+                if promised != ballot && promised.counter >= ballot.counter =>
+            {
                 if holding.session.end.is_none() {
-                    self.lose(now, Duration::ZERO);
-                } else if holding.attempt.is_none() {
+                    self.lose(now, None, out);
+                } else if holding.attempt.is_none() && holding.session.is_settled() {
+                    // While the witnesses change it would take a majority of the new ones to go on at all.
                     let attempt = self.begin(now, out);
                     if let State::Holding(holding) = &mut self.state {
                         holding.attempt = Some(attempt);
@@ -448,26 +508,39 @@ impl Lease {
                 let request = holding.session.tell(from, key);
                 out.extend(request.map(|request| Motion::Send { to: from.node, request }));
             }
-            Refusal::Promised(_) | Refusal::Removed | Refusal::Stranger | Refusal::Unknown => {}
+            Refusal::Leap
+            | Refusal::Promised(_)
+            | Refusal::Removed
+            | Refusal::Stranger
+            | Refusal::Unknown => {}
         }
     }
 
-    /// A later configuration than the one that was thought of.
-    fn learn(&mut self, configuration: Option<Configuration>) {
-        if let Some(heard) = configuration.filter(|heard| heard.version > self.hint.version) {
-            self.hint = heard;
+    /// H10: tries again, when the slot may be free and nobody else has tried for a while. What was granted meanwhile is let go, since
+    /// nothing ran by it; but not a former life's token.
+    fn lose(&mut self, now: Reading, free_at: Option<Reading>, out: &mut Vec<Motion>) {
+        if let State::Holding(holding) = &self.state {
+            let (key, token) = (holding.session.key, holding.session.value.token);
+            if token == Token(key.ballot.counter) {
+                self.tell_release(token, out);
+            }
         }
-    }
-
-    /// H10: tries again, when the slot may be free and nobody else has tried for a while.
-    fn lose(&mut self, now: Reading, busy: Duration) {
         let factor = 1 << self.losses.min(DOUBLINGS_MAX);
         self.losses = self.losses.saturating_add(1);
         let (min, max) = (BACKOFF_MIN, BACKOFF_MAX * factor);
         let span = u64::try_from(max.saturating_sub(min).as_micros()).unwrap_or(u64::MAX);
         let random = min + Duration::from_micros(self.prng.below(span));
-        let wait = if busy.is_zero() { random } else { busy + self.headstart() };
-        self.state = State::Waiting { until: now + wait };
+        let soon = now + random;
+        let until = free_at.map_or(soon, |free| free.later(now + BACKOFF_MIN) + self.headstart());
+        self.state = State::Waiting { until };
+    }
+
+    fn tell_release(&self, token: Token, out: &mut Vec<Motion>) {
+        let request = |witness: WitnessId| Motion::Send {
+            to: witness.node,
+            request: Request::Release { token },
+        };
+        out.extend(self.known().into_iter().map(request));
     }
 
     /// How long the better ones in line are left alone: two round trips and flushes each, and not all at the same moment.
@@ -475,4 +548,12 @@ impl Lease {
         let jitter = Duration::from_micros(self.prng.below(50_000));
         Duration::from_millis(300) * self.rank + jitter * self.rank.min(1)
     }
+}
+
+fn send_prepare(ballot: Ballot, to: Vec<WitnessId>, out: &mut Vec<Motion>) {
+    let request = |witness: WitnessId| Motion::Send {
+        to: witness.node,
+        request: Request::Prepare { ballot },
+    };
+    out.extend(to.into_iter().map(request));
 }

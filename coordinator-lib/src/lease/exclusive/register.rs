@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use crate::id::{Incarnation, NodeId};
 
-/// One attempt to become the holder. Ordered by the counter; the node only tells two attempts apart that chose the same one.
+/// No counter is taken up, promised or believed that is further than this above the last one. Honest ones rise by one with each
+/// attempt; and whoever lies about them can never use them up.
+pub(super) const LEAP_MAX: u64 = 1 << 32;
+
+/// One attempt to become the holder. Ordered by the counter; the rest only tells attempts apart that chose the same one, also those
+/// of two lives of an agent and of two clones of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
     /// Above all that the proposer has heard of.
     pub counter: u64,
     /// Who proposes.
-    pub node: NodeId,
+    pub holder: Holder,
 }
 
 /// The fencing token: the counter of the ballot by which a holder acquired the slot. Rises with every holder.
@@ -111,14 +116,12 @@ pub(super) fn is_majority(of: &BTreeSet<WitnessId>, granted: &BTreeSet<WitnessId
     of.intersection(granted).count() > of.len() / 2
 }
 
-/// What is agreed on for a slot.
+/// What is agreed on for a slot, beside the holder, who is the one whose ballot it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     /// Who the witnesses are.
     pub configuration: Configuration,
-    /// Who holds it.
-    pub holder: Holder,
-    /// By which token.
+    /// By which token the slot is held.
     pub token: Token,
 }
 
@@ -171,8 +174,6 @@ pub enum Request {
     Prepare {
         /// The attempt.
         ballot: Ballot,
-        /// Who asks.
-        holder: Holder,
     },
     /// "My container is gone, and my lease with it."
     Release {
@@ -203,6 +204,8 @@ pub enum Answer {
         token: Token,
         /// For how much longer, if it is not renewed.
         remaining: Duration,
+        /// Who the witnesses are as far as this one knows. A hint of whom to ask, no more.
+        configuration: Option<Configuration>,
     },
     /// Granted, from the moment of the answer.
     Granted {
@@ -237,6 +240,8 @@ pub enum Answer {
 /// Why a witness refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
+    /// The ballot's counter is higher than any honest one can be.
+    Leap,
     /// It has promised a higher ballot.
     Promised(Ballot),
     /// The mesh has removed the slot's app.

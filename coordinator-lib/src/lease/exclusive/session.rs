@@ -56,6 +56,8 @@ pub(super) struct Session {
     last_round: u64,
     /// Who has granted the present value, so that a renewal is enough.
     knows: BTreeSet<WitnessId>,
+    /// Whether the first grants hold as long as all others: they must outlast what an earlier life was granted.
+    resumes: bool,
     /// `None` before the first majority.
     pub(super) end: Option<End>,
     /// When the next round is sent.
@@ -73,7 +75,7 @@ pub(super) enum Outcome {
 
 impl Session {
     /// A ballot that won phase 1 and found `value`'s configuration.
-    pub(super) fn new(now: Reading, key: Key, value: Value) -> Self {
+    pub(super) fn new(now: Reading, key: Key, value: Value, resumes: bool) -> Self {
         let stage = if value.configuration.next.is_some() { Stage::Found } else { Stage::Settled };
         Self {
             key,
@@ -82,6 +84,7 @@ impl Session {
             rounds: BTreeMap::new(),
             last_round: 0,
             knows: BTreeSet::new(),
+            resumes,
             end: None,
             next: now,
         }
@@ -96,9 +99,9 @@ impl Session {
         self.next = now;
     }
 
-    /// Whether the witnesses could be changed now.
-    pub(super) fn is_settled(&self) -> bool {
-        self.end.is_some() && self.value.configuration.next.is_none()
+    /// Whether no change of the witnesses is under way.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.value.configuration.next.is_none()
     }
 
     /// Step 1 of a change: both sets are asked from now on.
@@ -119,7 +122,8 @@ impl Session {
 
     /// Opens the next round, and says what to ask of whom.
     pub(super) fn ask(&mut self, now: Reading, timing: &Timing) -> Vec<(WitnessId, Request)> {
-        let ttl = if self.end.is_some() { timing.ttl } else { timing.ttl_first };
+        let is_full = self.end.is_some() || self.resumes;
+        let ttl = if is_full { timing.ttl } else { timing.ttl_first };
         self.last_round = self.last_round.saturating_add(1);
         let (round, key) = (self.last_round, self.key);
         self.rounds.insert(round, Round { sent: now, ttl, key, granted: BTreeSet::new() });
@@ -137,9 +141,9 @@ impl Session {
 
     /// What a witness has to be told that has not accepted what was to be renewed; `None` when that was long ago.
     pub(super) fn tell(&mut self, witness: WitnessId, key: Key) -> Option<Request> {
-        self.knows.remove(&witness);
+        let was_to_renew = self.knows.remove(&witness);
         let (round, asked) = self.rounds.last_key_value()?;
-        let fits = key == self.key && asked.key == key;
+        let fits = was_to_renew && key == self.key && asked.key == key;
         fits.then(|| Request::Accept {
             key,
             round: *round,

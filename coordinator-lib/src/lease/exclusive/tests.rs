@@ -43,11 +43,11 @@ fn first() -> Configuration {
 }
 
 fn ballot(counter: u64, number: u8) -> Ballot {
-    Ballot { counter, node: node(number) }
+    Ballot { counter, holder: holder(number) }
 }
 
-fn value(counter: u64, number: u8) -> Value {
-    Value { configuration: first(), holder: holder(number), token: Token(counter) }
+fn value(counter: u64) -> Value {
+    Value { configuration: first(), token: Token(counter) }
 }
 
 fn key(counter: u64, number: u8) -> Key {
@@ -82,12 +82,12 @@ impl Desk {
     }
 
     fn prepare(&mut self, now: Reading, counter: u64, from: u8) -> Option<Answer> {
-        let request = Request::Prepare { ballot: ballot(counter, from), holder: holder(from) };
+        let request = Request::Prepare { ballot: ballot(counter, from) };
         self.ask(now, from, request)
     }
 
     fn accept(&mut self, now: Reading, counter: u64, from: u8) -> Option<Answer> {
-        let value = value(counter, from);
+        let value = value(counter);
         self.ask(now, from, Request::Accept { key: key(counter, from), round: 7, value, ttl: TTL })
     }
 }
@@ -143,10 +143,10 @@ fn a_lease_ends_by_the_slower_clock_of_its_witness() {
 fn an_answer_waits_for_the_disk() {
     let waits = Rules::with_and_without(Rule::FlushFirst, |rules| {
         let mut desk = Desk::new(rules);
-        let prepare = Request::Prepare { ballot: ballot(1, 2), holder: holder(2) };
+        let prepare = Request::Prepare { ballot: ballot(1, 2) };
         let steps = desk.steps(at(0), 2, prepare);
         // A second question, while the answer to the first is on its way to the disk.
-        let lower = Request::Prepare { ballot: ballot(1, 3), holder: holder(3) };
+        let lower = Request::Prepare { ballot: ballot(1, 3) };
         let more = desk.steps(at(1), 3, lower);
         let persists = |step: &Step| matches!(step, Step::Persist { then, .. } if !then.is_empty());
         steps.iter().all(persists) && more.iter().all(persists)
@@ -206,7 +206,7 @@ fn the_next_life_on_the_same_boot_goes_on_and_a_reboot_waits() {
     desk.prepare(at(0), 1, 2);
     desk.accept(at(0), 1, 2);
     let ask = |desk: &mut Desk, counter, holder: Holder| {
-        desk.ask(at(10), 2, Request::Prepare { ballot: ballot(counter, 2), holder })
+        desk.ask(at(10), 2, Request::Prepare { ballot: Ballot { counter, holder } })
     };
     let rebooted = Holder { boot: BootId(99), incarnation: Incarnation(2), ..holder(2) };
     assert!(matches!(ask(&mut desk, 2, rebooted), Some(Answer::Busy { .. })));
@@ -321,10 +321,8 @@ fn an_earlier_value_decides_who_the_witnesses_are() {
     script.lease.seek(at(0), 0);
     script.wake(at(0));
     let moved = Configuration { version: 2, current: set(&[3, 4, 5]), next: None, ttl: TTL };
-    let accepted = Accepted {
-        key: key(0, 3),
-        value: Value { configuration: moved, holder: holder(3), token: Token(0) },
-    };
+    let accepted =
+        Accepted { key: key(0, 3), value: Value { configuration: moved, token: Token(0) } };
     let ballot = ballot(1, 9);
     script.hear(at(1), 1, Answer::Promise { ballot, accepted: None });
     let asked = script.hear(at(1), 3, Answer::Promise { ballot, accepted: Some(accepted) });
@@ -351,7 +349,13 @@ fn a_loser_waits_for_the_holders_time() {
     script.wake(at(0));
     let ballot = ballot(1, 9);
     let remaining = Duration::from_secs(4);
-    let busy = || Answer::Busy { ballot, holder: holder(3), token: Token(1), remaining };
+    let busy = || Answer::Busy {
+        ballot,
+        holder: holder(3),
+        token: Token(1),
+        remaining,
+        configuration: None,
+    };
     for number in [1, 2, 3] {
         script.hear(at(10), number, busy());
     }
@@ -398,29 +402,142 @@ fn witnesses_change_only_by_both_majorities() {
     assert_eq!(changed, [false, true]);
 }
 
+/// A later life whose guard holds token 3 until `kill`, after phase 1 at 100 ms.
+fn later_life(kill: Reading) -> (Script, Vec<Motion>) {
+    let timing = Timing::of(TTL).unwrap();
+    let resume = Some(Resume { token: Token(3), kill });
+    let setup = Setup { me: holder(9), first: first(), timing, seed: 1, resume, rules: Rules::ALL };
+    let mut script = Script { lease: Lease::new(setup) };
+    script.lease.seek(at(0), 0);
+    script.wake(at(0));
+    let accepted = Some(Accepted { key: key(3, 9), value: value(3) });
+    let promise = || Answer::Promise { ballot: ballot(4, 9), accepted: accepted.clone() };
+    script.hear(at(100), 1, promise());
+    let asked = script.hear(at(100), 2, promise());
+    (script, asked)
+}
+
 #[test]
 fn a_later_life_keeps_the_token_while_the_guard_holds() {
-    let timing = Timing::of(TTL).unwrap();
-    let mut tokens = Vec::new();
+    let token = |kill| {
+        let (mut script, _) = later_life(kill);
+        for number in [1, 2] {
+            script.hear(at(110), number, Answer::Granted { key: key(4, 9), round: 1 });
+        }
+        script.lease.token(at(110))
+    };
+    assert_eq!([at(9_000), at(50)].map(token), [Some(Token(3)), Some(Token(4))]);
+}
+
+#[test]
+fn a_later_life_asks_for_no_less_time_than_the_former_may_have() {
     for kill in [at(9_000), at(50)] {
-        let resume = Some(Resume { token: Token(3), kill });
-        let setup =
-            Setup { me: holder(9), first: first(), timing, seed: 1, resume, rules: Rules::ALL };
-        let mut script = Script { lease: Lease::new(setup) };
-        script.lease.seek(at(0), 0);
-        script.wake(at(0));
-        let accepted = Some(Accepted { key: key(3, 9), value: value(3, 9) });
-        let mine = ballot(1, 9);
-        for number in [1, 2] {
-            let accepted = accepted.clone();
-            script.hear(at(100), number, Answer::Promise { ballot: mine, accepted });
-        }
-        for number in [1, 2] {
-            script.hear(at(110), number, Answer::Granted { key: key(1, 9), round: 1 });
-        }
-        tokens.push(script.lease.token(at(110)));
+        let (_, asked) = later_life(kill);
+        let is_full = |motion: &Motion| matches!(motion, Motion::Send { request: Request::Accept { ttl, .. }, .. } if *ttl == TTL);
+        assert_eq!(asked.iter().filter(|motion| is_full(motion)).count(), 3, "{asked:?}");
     }
-    assert_eq!(tokens, [Some(Token(3)), Some(Token(1))]);
+}
+
+#[test]
+fn a_token_that_was_released_is_not_used_again() {
+    let (mut script, _) = later_life(at(9_000));
+    for number in [1, 2] {
+        script.hear(at(110), number, Answer::Granted { key: key(4, 9), round: 1 });
+    }
+    script.lease.release(&mut Vec::new());
+    script.lease.seek(at(200), 0);
+    script.wake(at(200));
+    let accepted = Some(Accepted { key: key(4, 9), value: value(3) });
+    for number in [1, 2] {
+        let accepted = accepted.clone();
+        script.hear(at(210), number, Answer::Promise { ballot: ballot(5, 9), accepted });
+    }
+    for number in [1, 2] {
+        script.hear(at(220), number, Answer::Granted { key: key(5, 9), round: 1 });
+    }
+    assert_eq!(script.lease.token(at(220)), Some(Token(5)));
+}
+
+#[test]
+fn a_former_lifes_lease_is_released_when_its_container_is_gone() {
+    let timing = Timing::of(TTL).unwrap();
+    let resume = Some(Resume { token: Token(3), kill: at(9_000) });
+    let setup = Setup { me: holder(9), first: first(), timing, seed: 1, resume, rules: Rules::ALL };
+    let mut told = Vec::new();
+    Lease::new(setup).release(&mut told);
+    let releases = |motion: &Motion| {
+        matches!(motion, Motion::Send { request: Request::Release { token: Token(3) }, .. })
+    };
+    assert_eq!(told.iter().filter(|motion| releases(motion)).count(), 3, "{told:?}");
+}
+
+#[test]
+fn a_liar_cannot_use_up_the_counters() {
+    let mut desk = Desk::new(Rules::ALL);
+    let answer = desk.prepare(at(0), u64::MAX, 3);
+    assert!(matches!(answer, Some(Answer::Refused { refusal: Refusal::Leap, .. })), "{answer:?}");
+    let mut script = Script::new(Rules::ALL);
+    script.lease.seek(at(0), 0);
+    script.wake(at(0));
+    let refusal = Refusal::Promised(ballot(u64::MAX, 3));
+    for number in [1, 2, 3] {
+        let ballot = ballot(1, 9);
+        let refused = Answer::Refused { ballot, refusal, configuration: None };
+        script.hear(at(10), number, refused);
+    }
+    let next = script.lease.next_deadline().unwrap();
+    let asked = script.wake(next);
+    let is_next = |motion: &Motion| matches!(motion, Motion::Send { request: Request::Prepare { ballot }, .. } if ballot.counter == 2);
+    assert!(asked.iter().any(is_next), "{asked:?}");
+}
+
+#[test]
+fn nobody_waits_for_ever_for_a_liar() {
+    let mut script = Script::new(Rules::ALL);
+    script.lease.seek(at(0), 3);
+    let began = script.lease.next_deadline().unwrap();
+    script.wake(began);
+    for number in [1, 2, 3] {
+        let busy = Answer::Busy {
+            ballot: ballot(1, 9),
+            holder: holder(3),
+            token: Token(1),
+            remaining: Duration::MAX,
+            configuration: None,
+        };
+        script.hear(began, number, busy);
+    }
+    let next = script.lease.next_deadline().unwrap();
+    assert!(began.until(next) < Timing::TTL_MAX + Duration::from_secs(2), "{next:?}");
+}
+
+#[test]
+fn a_promise_of_the_same_counter_is_won_back_too() {
+    let mut script = Script::new(Rules::ALL);
+    script.acquire(at(0));
+    let refusal = Refusal::Promised(ballot(1, 4));
+    let refused = Answer::Refused { ballot: ballot(1, 9), refusal, configuration: None };
+    let asked = script.hear(at(100), 3, refused);
+    let prepares =
+        |motion: &Motion| matches!(motion, Motion::Send { request: Request::Prepare { .. }, .. });
+    assert!(asked.iter().any(prepares), "{asked:?}");
+}
+
+#[test]
+fn a_refused_attempt_ends_at_once() {
+    let mut script = Script::new(Rules::ALL);
+    script.lease.seek(at(0), 0);
+    script.wake(at(0));
+    let refused = || Answer::Refused {
+        ballot: ballot(1, 9),
+        refusal: Refusal::Promised(ballot(6, 4)),
+        configuration: None,
+    };
+    script.hear(at(10), 1, refused());
+    // The third may be the dead holder's own node, and never answer.
+    script.hear(at(10), 2, refused());
+    let wait = at(10).until(script.lease.next_deadline().unwrap());
+    assert!(wait <= Duration::from_millis(800), "{wait:?}");
 }
 
 #[test]
@@ -429,6 +546,10 @@ fn every_ttl_has_times_that_fit_or_says_why_not() {
         let timing = Timing::of(Duration::from_secs(seconds));
         let is_in_range = (6..=300).contains(&seconds);
         assert_eq!(timing.is_ok(), is_in_range, "{seconds} s: {timing:?}");
+        let Ok(timing) = timing else { continue };
+        // A container that starts under the first grants is not told to stop before the next ones are there.
+        let stop = timing::valid(timing.ttl_first).saturating_sub(timing.kill + timing.grace);
+        assert!(stop >= Duration::from_secs(3), "{seconds} s: {stop:?}");
     }
     let told = Timing::of(Duration::from_secs(2)).unwrap_err().to_string();
     assert_eq!(told, "a lease of 2s is not between 6s and 300s");
@@ -456,7 +577,7 @@ proptest! {
 #[test]
 fn writes_are_counted_up() {
     let mut desk = Desk::new(Rules::ALL);
-    let prepare = |counter| Request::Prepare { ballot: ballot(counter, 2), holder: holder(2) };
+    let prepare = |counter| Request::Prepare { ballot: ballot(counter, 2) };
     let tickets: Vec<Ticket> = (1..4)
         .filter_map(|counter| match desk.steps(at(0), 2, prepare(counter)).pop()? {
             Step::Persist { ticket, .. } => Some(ticket),

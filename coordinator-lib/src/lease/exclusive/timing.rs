@@ -25,6 +25,8 @@ pub struct Timing {
 pub(super) const RHO_PERMILLE: u32 = 10;
 /// What a flushed answer over a slow link may take, 999 times of 1 000.
 const ANSWER_MAX: Duration = Duration::from_millis(1_500);
+/// The shortest and the longest time after which an answer is asked for again.
+const ATTEMPT: [Duration; 2] = [Duration::from_millis(750), Duration::from_secs(2)];
 
 /// A relation that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,17 +45,17 @@ pub enum Broken {
         /// D − K − G.
         stop: Duration,
     },
-    /// L2: a first grant must outlast the answers and a kill.
+    /// L2: a first grant must outlast its own answer, that of the first renewal, and the container's end.
     #[error(
-        "a first grant of {ttl_first:?} does not outlast an answer of {answer:?} and a kill of {kill:?} (L2)"
+        "a first grant of {ttl_first:?} does not outlast two answers of {answer:?} and the {end:?} that an end takes (L2)"
     )]
     First {
         /// The ttl of a first grant.
         ttl_first: Duration,
         /// The slowest answer.
         answer: Duration,
-        /// K, from a kill to an empty container.
-        kill: Duration,
+        /// G + K.
+        end: Duration,
     },
     /// The ttl is out of range.
     #[error("a lease of {ttl:?} is not between {min:?} and {max:?}")]
@@ -89,14 +91,17 @@ impl Timing {
         }
         let second = Duration::from_secs(1);
         let kill = (ttl / 6).clamp(second, second * 3);
+        let grace = (ttl / 6).clamp(second, second * 10);
+        let [shortest, longest] = ATTEMPT;
         let it = Self {
             ttl,
-            ttl_first: ttl.min(kill * 2 + second * 2),
+            // A twentieth more than what it must outlast is more than twice ρ.
+            ttl_first: ttl.min((ANSWER_MAX * 2 + kill + grace) * 21 / 20),
             valid: valid(ttl),
             kill,
-            grace: (ttl / 6).clamp(second, second * 10),
+            grace,
             renew: ttl / 4,
-            attempt: ttl / 15,
+            attempt: (ttl / 15).clamp(shortest, longest),
         };
         it.check()?;
         Ok(it)
@@ -108,10 +113,10 @@ impl Timing {
         self.valid.saturating_sub(self.kill).saturating_sub(self.grace)
     }
 
-    /// How long one attempt of phase 1 waits for answers.
+    /// How long phase 1 waits for answers, and phase 2 for the first majority: for the slowest answer, and more.
     #[must_use]
-    pub const fn prepare(&self) -> Duration {
-        self.attempt.saturating_mul(2)
+    pub const fn patience(&self) -> Duration {
+        self.attempt.saturating_add(ANSWER_MAX)
     }
 
     fn check(&self) -> Result<(), Broken> {
@@ -119,9 +124,9 @@ impl Timing {
         if renew + attempt * 2 > stop {
             return Err(Broken::Renewals { ttl, renew, attempt, stop });
         }
-        let (ttl_first, answer, kill) = (self.ttl_first, ANSWER_MAX, self.kill);
-        if valid(ttl_first) <= answer + kill {
-            return Err(Broken::First { ttl_first, answer, kill });
+        let (ttl_first, answer, end) = (self.ttl_first, ANSWER_MAX, self.kill + self.grace);
+        if valid(ttl_first) < answer * 2 + end {
+            return Err(Broken::First { ttl_first, answer, end });
         }
         Ok(())
     }

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::register::{
-    Accepted, Answer, Ballot, Holder, Key, Refusal, Register, Request, Token, Value, WitnessId,
+    Accepted, Answer, Ballot, Configuration, Holder, Key, LEAP_MAX, Refusal, Register, Request,
+    Token, Value, WitnessId,
 };
+use super::timing::Timing;
 use crate::id::{NodeId, SlotId};
 use crate::node::Ticket;
 use crate::rules::{Rule, Rules};
@@ -87,7 +89,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// A witness that starts with what is in its store. W4: what it may have granted holds for as long as it can.
+    /// A witness that starts with what is in its store. W4: what it may have granted holds for as long as it can, from `now`, which
+    /// must have been read after this life began.
     #[must_use]
     pub fn new(
         now: Reading,
@@ -97,7 +100,7 @@ impl Witness {
     ) -> Self {
         let slot = |register: Register| {
             let ttl = register.ttl_max;
-            let held = register.accepted.as_ref().map(|it| (it.value.holder, it.value.token));
+            let held = register.accepted.as_ref().map(|it| (it.key.ballot.holder, it.value.token));
             let held = held.filter(|(_, token)| Some(*token) > register.released);
             let held = held.filter(|_| rules.hold(Rule::Quarantine));
             let granted = held.map(|(holder, token)| Granted { holder, token, until: now + ttl });
@@ -126,6 +129,13 @@ impl Witness {
             .then(|| (granted.holder, granted.token, now.until(granted.until)))
     }
 
+    /// Who the witnesses of a slot are, as far as this one knows; `None` when it has accepted nothing.
+    #[must_use]
+    pub fn configuration(&self, slot: &SlotId) -> Option<Configuration> {
+        let accepted = self.slots.get(slot)?.register.accepted.as_ref()?;
+        Some(accepted.value.configuration.clone())
+    }
+
     /// A write is on disk.
     pub fn persisted(&mut self, ticket: Ticket) {
         for slot in self.slots.values_mut() {
@@ -144,7 +154,8 @@ impl Witness {
         self.is_broken
     }
 
-    /// Takes what a node asks of a slot. The transport has made sure of `from`.
+    /// Takes what a node asks of a slot. The transport has made sure of `from`; and `now` must have been read after the request
+    /// arrived, since a grant may not begin before it was asked for (S1).
     pub fn handle(
         &mut self,
         now: Reading,
@@ -159,31 +170,27 @@ impl Witness {
         }
         let asked = Asked { now, from, slot, home };
         match request {
-            Request::Prepare { ballot, holder } => {
-                if ballot.node == from && holder.node == from {
-                    self.prepare(&asked, ballot, holder, out);
-                }
+            Request::Prepare { ballot } if ballot.holder.node == from => {
+                self.prepare(&asked, ballot, out);
             }
-            Request::Accept { key, round, value, ttl } => {
-                if key.ballot.node == from && value.holder.node == from {
-                    self.accept(&asked, (key, round), value, ttl, out);
-                }
+            Request::Accept { key, round, value, ttl } if key.ballot.holder.node == from => {
+                self.accept(&asked, (key, round), value, ttl, out);
             }
-            Request::Renew { key, round, ttl } => {
-                if key.ballot.node == from {
-                    self.renew(&asked, (key, round), ttl, out);
-                }
+            Request::Renew { key, round, ttl } if key.ballot.holder.node == from => {
+                self.renew(&asked, (key, round), ttl, out);
             }
             Request::Release { token } => self.release(&asked, token, out),
+            // In somebody else's name.
+            Request::Prepare { .. } | Request::Accept { .. } | Request::Renew { .. } => {}
         }
     }
 
     /// W1: nothing is promised while somebody else holds the slot, so that nobody disturbs a healthy holder.
-    fn prepare(&mut self, asked: &Asked<'_>, ballot: Ballot, holder: Holder, out: &mut Vec<Step>) {
-        if let Some(refusal) = self.unfit(asked) {
+    fn prepare(&mut self, asked: &Asked<'_>, ballot: Ballot, out: &mut Vec<Step>) {
+        if let Some(refusal) = self.unfit(asked, ballot) {
             return self.refuse(asked, ballot, refusal, out);
         }
-        if let Some(busy) = self.busy(asked, ballot, &holder) {
+        if let Some(busy) = self.busy(asked, ballot) {
             return self.say(asked, busy, out);
         }
         let known = self.slots.get(asked.slot).map(|slot| slot.register.promised);
@@ -206,13 +213,17 @@ impl Witness {
         out: &mut Vec<Step>,
     ) {
         let ballot = key.ballot;
-        if let Some(refusal) = self.unfit(asked) {
+        if let Some(refusal) = self.unfit(asked, ballot) {
             return self.refuse(asked, ballot, refusal, out);
         }
-        if let Some(busy) = self.busy(asked, ballot, &value.holder) {
+        if let Some(busy) = self.busy(asked, ballot) {
             return self.say(asked, busy, out);
         }
-        if !value.configuration.has(&self.me) || ttl > value.configuration.ttl {
+        let configuration = &value.configuration;
+        let is_sane = ttl <= configuration.ttl
+            && configuration.ttl <= Timing::TTL_MAX
+            && value.token.0 <= ballot.counter;
+        if !configuration.has(&self.me) || !is_sane {
             return self.refuse(asked, ballot, Refusal::Stranger, out);
         }
         let slot = self.slots.entry(asked.slot.clone()).or_insert_with(|| Slot::empty(ballot));
@@ -229,7 +240,7 @@ impl Witness {
         let is_known = last == Some(key);
         register.promised = register.promised.max(ballot);
         register.ttl_max = register.ttl_max.max(value.configuration.ttl);
-        slot.grant(asked.now, value.holder, value.token, ttl);
+        slot.grant(asked.now, ballot.holder, value.token, ttl);
         if !is_known {
             slot.register.accepted = Some(Accepted { key, value });
         }
@@ -245,7 +256,7 @@ impl Witness {
         out: &mut Vec<Step>,
     ) {
         let ballot = key.ballot;
-        if let Some(refusal) = self.unfit(asked) {
+        if let Some(refusal) = self.unfit(asked, ballot) {
             return self.refuse(asked, ballot, refusal, out);
         }
         let Some(slot) = self.slots.get_mut(asked.slot) else {
@@ -260,45 +271,49 @@ impl Witness {
             Some(accepted.value.token) > slot.register.released
                 && ttl <= accepted.value.configuration.ttl
         };
-        let Some(value) = accepted.filter(fits).map(|accepted| accepted.value.clone()) else {
+        let Some(token) = accepted.filter(fits).map(|accepted| accepted.value.token) else {
             return self.refuse(asked, ballot, Refusal::Unaccepted, out);
         };
-        slot.grant(asked.now, value.holder, value.token, ttl);
+        slot.grant(asked.now, ballot.holder, token, ttl);
         self.say(asked, Answer::Granted { key, round }, out);
     }
 
     /// W3. That it is over is written too, but nobody is unsafe if that is lost: it costs a wait.
     fn release(&mut self, asked: &Asked<'_>, token: Token, out: &mut Vec<Step>) {
         let Some(slot) = self.slots.get_mut(asked.slot) else { return };
-        let accepted = slot.register.accepted.as_ref().map(|accepted| &accepted.value);
-        let is_his = |value: &&Value| value.holder.node == asked.from && value.token == token;
-        if accepted.is_some_and(|value| is_his(&value)) {
+        let is_his = |accepted: &Accepted| {
+            accepted.key.ballot.holder.node == asked.from && accepted.value.token == token
+        };
+        if slot.register.accepted.as_ref().is_some_and(is_his) {
             slot.granted = None;
             slot.register.released = slot.register.released.max(Some(token));
             self.write(asked, Answer::Released { token }, out);
         }
     }
 
-    /// Why this witness has no word on the slot at all.
-    fn unfit(&self, asked: &Asked<'_>) -> Option<Refusal> {
-        match asked.home {
-            Home::Removed => Some(Refusal::Removed),
-            Home::Unknown => (!self.slots.contains_key(asked.slot)).then_some(Refusal::Unknown),
-            Home::Wanted => None,
+    /// Why this witness has no word on the slot, or none on this ballot.
+    fn unfit(&self, asked: &Asked<'_>, ballot: Ballot) -> Option<Refusal> {
+        let slot = self.slots.get(asked.slot);
+        match (asked.home, slot) {
+            (Home::Removed, _) => Some(Refusal::Removed),
+            (Home::Unknown, None) => Some(Refusal::Unknown),
+            (Home::Wanted | Home::Unknown, _) => {
+                let last = slot.map_or(0, |slot| slot.register.promised.counter);
+                (ballot.counter > last.saturating_add(LEAP_MAX)).then_some(Refusal::Leap)
+            }
         }
     }
 
     /// The answer while somebody else holds the slot.
-    fn busy(&self, asked: &Asked<'_>, ballot: Ballot, asker: &Holder) -> Option<Answer> {
+    fn busy(&self, asked: &Asked<'_>, ballot: Ballot) -> Option<Answer> {
         let (holder, token, remaining) = self.holder(asked.now, asked.slot)?;
-        let is_other = !asker.follows(&holder);
-        is_other.then_some(Answer::Busy { ballot, holder, token, remaining })
+        let is_other = !ballot.holder.follows(&holder);
+        let configuration = self.configuration(asked.slot);
+        is_other.then_some(Answer::Busy { ballot, holder, token, remaining, configuration })
     }
 
     fn refuse(&mut self, asked: &Asked<'_>, ballot: Ballot, refusal: Refusal, out: &mut Vec<Step>) {
-        let slot = self.slots.get(asked.slot);
-        let accepted = slot.and_then(|slot| slot.register.accepted.as_ref());
-        let configuration = accepted.map(|accepted| accepted.value.configuration.clone());
+        let configuration = self.configuration(asked.slot);
         self.say(asked, Answer::Refused { ballot, refusal, configuration }, out);
     }
 

@@ -28,7 +28,7 @@ impl Steps {
             found.map(|(at, _)| *at).unwrap_or_default()
         };
         self.claimed = at("claims");
-        self.agreed = at("nobody objects");
+        self.agreed = at("starts");
         self.ready = at("ready");
     }
 }
