@@ -4,16 +4,18 @@ use std::path::Path;
 
 use super::shell;
 
-/// What is missing on this machine, with the remedy; empty when all is there.
+/// What is missing on this machine, with the remedy; empty when all is there. The stories of the tests cut links, type at terminals
+/// and follow documents, and need more for it.
 #[must_use]
-pub fn missing(with_cuts: bool) -> Vec<String> {
+pub fn missing(for_stories: bool) -> Vec<String> {
     let mut missing = Vec::new();
     if !nix::unistd::Uid::effective().is_root() {
         missing.push("root (run it with sudo)".to_owned());
     }
     let programs = [("ip", "iproute2"), ("nsenter", "util-linux"), ("timeout", "coreutils")];
-    let cuts = with_cuts.then_some(("nft", "nftables"));
-    for (program, package) in programs.into_iter().chain(cuts) {
+    let stories = [("nft", "nftables"), ("curl", "curl"), ("script", "bsdutils")];
+    let stories = stories.into_iter().filter(|_| for_stories);
+    for (program, package) in programs.into_iter().chain(stories) {
         if !is_installed(program) {
             missing.push(format!("the program {program} (apt-get install {package})"));
         }
