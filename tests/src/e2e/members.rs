@@ -148,19 +148,20 @@ fn removed_afar(lab: &mut Lab) -> Result<()> {
 }
 
 fn again(lab: &mut Lab) -> Result<()> {
-    lab.add_host(5)?;
+    // Not one of those that the other stories had.
+    lab.add_host(7)?;
     let token = lab.token()?;
-    let host = lab.host(5)?;
+    let host = lab.host(7)?;
     let name = host.name();
     let join = ["join", "--no-run", "--token", &token, "--node-name", &name];
     host.agent(&join)?;
     // The mesh has admitted it, and it does not know: the answer, which it would have stored, was lost.
     fs::remove_file(host.data().join("mesh.json"))?;
     fs::remove_dir_all(host.data().join("store"))?;
-    lab.join_with(5, &token)?;
+    lab.join_with(7, &token)?;
     lab.until_alive(4)?;
-    lab.ctl(&["node", "rm", "--yes", "n5"])?.done()?;
-    lab.power_off(5)?;
+    lab.ctl(&["node", "rm", "--yes", "n7"])?.done()?;
+    lab.power_off(7)?;
     lab.until_alive(3)
 }
 

@@ -75,6 +75,8 @@ async fn end_run<N: ContainerNetwork>(
         blocking(move || group.kill())
             .await
             .map_err(|error| host(format!("kill the container {id}"), error))?;
+        // It may have been stopped since.
+        wake_shim(state);
         see_shim_off(id, state, SHIM_END_MAX).await;
     }
     let exit = adopt::exit_of(driver, id).await;
