@@ -302,6 +302,7 @@ pub(crate) fn driver_config(config: &Config, node: NodeId) -> embedded::Config {
         shim: vec![program, OsString::from("shim")],
         capacity: config.capacity,
         log: LogLimits::DEFAULT,
+        start_max: embedded::Config::START_MAX,
         nameservers: config.nameservers.clone(),
     }
 }

@@ -115,6 +115,7 @@ fn measure(dir: &Path, group: &str, program: &Path) -> Result<()> {
         shim: vec![std::env::current_exe()?.into(), "shim".into()],
         capacity: None,
         log: LogLimits::DEFAULT,
+        start_max: Config::START_MAX,
         nameservers: Vec::new(),
     };
     let image = OneImage(Rootfs {

@@ -63,8 +63,15 @@ pub struct Config {
     pub capacity: Option<Reservation>,
     /// How much output of each container is kept.
     pub log: LogLimits,
+    /// How long a shim may take to start a container. What it has started by then is ended; [`Config::START_MAX`] is enough everywhere.
+    pub start_max: Duration,
     /// Resolvers for containers; empty gives them the host's that they can reach.
     pub nameservers: Vec<IpAddr>,
+}
+
+impl Config {
+    /// A hundred times what a start takes on a loaded host.
+    pub const START_MAX: Duration = Duration::from_secs(60);
 }
 
 impl LogLimits {

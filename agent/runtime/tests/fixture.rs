@@ -119,6 +119,7 @@ where
         shim: vec![env!("CARGO_BIN_EXE_mesh-shim").into()],
         capacity: None,
         log: LogLimits { bytes_max: 64 << 10, files_max: 3 },
+        start_max: Config::START_MAX,
         nameservers: Vec::new(),
     };
     change(&mut config);

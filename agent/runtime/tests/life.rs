@@ -7,11 +7,12 @@ use mesh_coordinator::spec::{HealthTest, StopSignal};
 use mesh_ports::runtime::{
     ContainerError, ContainerId, Health, Output, Runtime as _, StartError, State, Tag,
 };
+use mesh_runtime::embedded::Config;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fixture::{Node, PATIENCE, container, on_a_node, processes_with};
+use crate::fixture::{Node, PATIENCE, container, on_a_node, on_a_node_with, processes_with};
 
 const LONG: &[&str] = &["out", "up", "sleep", "600000"];
 
@@ -318,6 +319,26 @@ fn a_start_that_was_killed_half_way_is_started_over() {
         let second = node.driver.start(&container).await.expect("started");
         assert_ne!(first.pid, second.pid);
         assert_eq!(node.state(&container.id).await, Some(State::Running(second)));
+        node
+    });
+}
+
+#[test]
+fn a_start_that_takes_too_long_leaves_nothing_running() {
+    let stall = |config: &mut Config| {
+        config.start_max = Duration::from_secs(2);
+        // Somebody else holds on to the shim's output, so that its answer has no end.
+        let script = "sleep 5 & exec \"$0\" \"$@\"";
+        let shim = std::mem::take(&mut config.shim);
+        config.shim = ["sh", "-c", script].map(Into::into).into_iter().chain(shim).collect();
+    };
+    on_a_node_with(stall, |node: Node| async move {
+        let container = container("c", LONG);
+        let late = node.driver.start(&container).await.expect_err("no answer");
+        assert!(late.is_transient(), "{late}");
+        assert_eq!(node.state(&container.id).await, None);
+        let dir = node.config.root.to_string_lossy().into_owned();
+        assert_eq!(processes_with(&dir), Vec::<String>::new());
         node
     });
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::shell::PATH;
 use super::{Lab, PATIENCE, until};
 
 /// No command takes longer; it is an error of its own when one does.
@@ -180,6 +181,9 @@ impl Lab {
             .args(["timeout", "--foreground", "-k", "1", SECONDS_MAX])
             .arg(self.programs.path("agentctl"))
             .args(args)
+            // Whoever runs the tests may have `CI` or `NO_COLOR` set, which people's programs heed.
+            .env_clear()
+            .env("PATH", PATH)
             // Its usual place, and by this variable the lab finds what it has left running.
             .env("AGENTCTL_CONFIG", self.home_of(person).join(".config/agentmesh/operator.json"))
             .env("HOME", self.home_of(person))
@@ -248,6 +252,7 @@ impl Lab {
         let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let mut command = Command::new("script");
         command.args(["-qec", &format!("{before} {line}"), "/dev/null"]);
+        command.env_clear().env("TERM", "xterm");
         command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run script")?;

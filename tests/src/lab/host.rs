@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::process::{self, Container};
+use super::shell::PATH;
 use super::{Programs, clean, shell};
 
 /// The lines of a log that are shown when an agent does not start.
@@ -89,6 +90,8 @@ impl Host {
         command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(self.program()).args(args);
         let address = format!("10.77.0.{}", self.number);
         command
+            .env_clear()
+            .env("PATH", PATH)
             .env("MESH_DATA_DIR", self.data())
             .env("MESH_RUN_DIR", self.run_dir())
             .env("MESH_CONFIG", self.dir.join("agent.toml"))
@@ -96,7 +99,6 @@ impl Host {
             .env("MESH_CPU", "2")
             .env("MESH_MEMORY", (1_u64 << 30).to_string())
             .env("HOME", &self.dir)
-            .env_remove("XDG_CONFIG_HOME")
             .envs(&self.settings)
             .stdin(Stdio::null())
             .current_dir("/");

@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::shell::PATH;
 use super::{Lab, clean, process};
 
 /// Where the source of the project is on each of these hosts, and where a user types.
 const CHECKOUT: &str = "/root/mesh";
-/// What a fresh server searches for programs.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// No line that is typed takes longer.
 const SECONDS_MAX: &str = "150";
 /// File systems of the host's own. `/mnt` is its disk, `/run` what a boot forgets; the folders in `$1` outlive both.

@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::process;
+use super::shell::PATH;
 use super::wait::until;
 
 /// Where the installer puts units.
@@ -96,7 +97,7 @@ impl Unit {
         command
             .args(words)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+            .env("PATH", PATH)
             .env("NOTIFY_SOCKET", &path)
             .env(process::DIR_VARIABLE, &dir)
             .current_dir("/")

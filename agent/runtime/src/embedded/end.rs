@@ -41,6 +41,19 @@ pub(super) async fn stop<N: ContainerNetwork>(
     }
 }
 
+/// Ends what a shim has started that did not answer in time: its start counts as failed, so nobody would know that it runs.
+pub(super) async fn unanswered<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+    let ended = match status_of(driver, id).await {
+        Ok(Status::Running(state)) => {
+            end_run(driver, id, &state, libc::SIGKILL, Duration::ZERO).await
+        }
+        other => other.map(drop),
+    };
+    if let Err(error) = ended {
+        warn!(container = %id, error = %Chain(&error), "what a failed start left cannot be ended");
+    }
+}
+
 async fn status_of<N: ContainerNetwork>(
     driver: &Driver<N>,
     id: &ContainerId,
@@ -75,8 +88,6 @@ async fn end_run<N: ContainerNetwork>(
         blocking(move || group.kill())
             .await
             .map_err(|error| host(format!("kill the container {id}"), error))?;
-        // It may have been stopped since.
-        wake_shim(state);
         see_shim_off(id, state, SHIM_END_MAX).await;
     }
     let exit = adopt::exit_of(driver, id).await;

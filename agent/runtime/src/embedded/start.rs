@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use mesh_ports::network::ContainerNetwork;
 use mesh_ports::runtime::{Container, ContainerId, ImageError, Running, StartError};
@@ -19,9 +18,6 @@ use crate::image::{self, Rootfs};
 use crate::record::{
     self, Answer, Plan, Program, Record, State, StoredLimits, StoredTag, VERSION, file,
 };
-
-/// How long a shim may take to start a container: a hundred times what it takes on a loaded host.
-const START_MAX: Duration = Duration::from_secs(60);
 
 /// More than an answer ever is.
 const ANSWER_LEN_MAX: u64 = 64 * 1024;
@@ -58,8 +54,12 @@ pub(super) async fn start<N: ContainerNetwork>(
             info!(container = %id, pid = state.init.pid, name = container.tag.name, "started");
             adopt::watch(driver, id, state);
         }
-        Err(_) if is_new => undo(driver, id).await,
-        Err(_) => {}
+        Err(_) => {
+            end::unanswered(driver, id).await;
+            if is_new {
+                undo(driver, id).await;
+            }
+        }
     }
     started.map(|state| state.running())
 }
@@ -142,7 +142,7 @@ async fn run_shim<N: ContainerNetwork>(
     place: &Place,
 ) -> Result<State, StartError> {
     let attempt = || format!("start the shim of {id}");
-    let answer = tokio::time::timeout(START_MAX, ask_shim(driver, place)).await;
+    let answer = tokio::time::timeout(driver.inner.config.start_max, ask_shim(driver, place)).await;
     let answer = answer.map_err(|late| fault(attempt(), late))?;
     match answer.map_err(|error| fault(attempt(), error))? {
         Answer::Started(state) => Ok(state),
