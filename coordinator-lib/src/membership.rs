@@ -41,7 +41,7 @@ pub const ALONE_SILENCE: Duration = Duration::from_millis(1500);
 /// How long the answer to a direct probe may take: many times the round trip of a local network, and half a heartbeat.
 pub const PROBE_TIMEOUT: Duration = Duration::from_millis(150);
 /// How long a refusing host may take to bring its agent back: its service manager does so in well under a second.
-pub const RESTART_GRACE: Duration = Duration::from_secs(2);
+pub const RESTART_GRACE: Duration = Duration::from_millis(1_250);
 /// The same when the agent said before that it would go.
 pub const ANNOUNCED_GRACE: Duration = Duration::from_secs(60);
 /// How often an observer repeats a vote that it still holds, in case its message was lost.

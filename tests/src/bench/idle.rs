@@ -32,55 +32,56 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let watch = Watch::start();
     let lab = mesh_with_image(HOSTS)?;
     let mut app = App::new("idle", HOSTS * CONTAINERS, Some(8100));
-    // Checks as rare as Docker's are by default: each starts a program in the container, and none of that is idle.
+    // Checks as rare as Docker's are by default: each starts a program in the container, which is told apart.
     app.health = "{test: [CMD, /hello, health], interval: 30s, timeout: 2s, retries: 3}".to_owned();
     app.place(&lab)?;
     // The first fifth is for what follows a start.
     pause(options.idle_for / 5);
-    let before: Vec<u64> = lab.hosts().map(ticks_of).collect::<Result<_>>()?;
+    let before: Vec<Busy> = lab.hosts().map(Busy::of).collect::<Result<_>>()?;
     let counted = options.idle_for * 4 / 5;
     pause(counted);
-    let after: Vec<u64> = lab.hosts().map(ticks_of).collect::<Result<_>>()?;
-    let used: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
-    let told = show(&lab, &used, counted, report);
+    let after: Vec<Busy> = lab.hosts().map(Busy::of).collect::<Result<_>>()?;
+    let shares: Vec<Share> =
+        after.iter().zip(&before).map(|(after, before)| after.since(before, counted)).collect();
+    let told = show(&lab, &shares, report);
     say(&format!("   {}", watch.told()));
     let left = lab.close()?;
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
     told
 }
 
-fn show(lab: &Lab, used: &[u64], counted: Duration, report: &mut Report) -> Result<()> {
+fn show(lab: &Lab, shares: &[Share], report: &mut Report) -> Result<()> {
     let mut table = Table::new(&[
         "host",
         "containers",
         "agent PSS KiB",
         "private KiB",
         "core %",
+        "its checks' core %",
         "shims private KiB: median",
         "max",
     ]);
     let (mut most, mut busiest, mut largest) = (0, 0.0, 0);
-    for (host, ticks) in lab.hosts().zip(used) {
+    for (host, share) in lab.hosts().zip(shares) {
         let agent = Memory::of(host.agent_pid()?)?;
         let mut shims = shims(host)
             .into_iter()
             .map(|pid| Ok(Memory::of(pid)?.private))
             .collect::<Result<Vec<u64>>>()?;
         shims.sort_unstable();
-        let busy = TICK * u32::try_from(*ticks).unwrap_or(u32::MAX);
-        let percent = busy.as_secs_f64() / counted.as_secs_f64() * 100.0;
         let shim_max = shims.last().copied().context("a host without shims")?;
         table.row([
             host.name(),
             host.containers().len().to_string(),
             agent.share.to_string(),
             agent.private.to_string(),
-            format!("{percent:.2}"),
+            format!("{:.2}", share.own),
+            format!("{:.2}", share.helpers),
             shims.get(shims.len() / 2).copied().unwrap_or(0).to_string(),
             shim_max.to_string(),
         ]);
         most = most.max(agent.share);
-        busiest = f64::max(busiest, percent);
+        busiest = f64::max(busiest, share.own);
         largest = largest.max(shim_max);
     }
     table.print();
@@ -92,11 +93,43 @@ fn show(lab: &Lab, used: &[u64], counted: Duration, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// The processor time of a host's agent since its start, in ticks: its own, and that of the helpers that it waited for.
-fn ticks_of(host: &Host) -> Result<u64> {
-    let stat = process::read(host.agent_pid()?, "stat");
-    let fields = stat.rsplit_once(')').context("the agent has ended")?.1;
-    Ok(fields.split_whitespace().skip(11).take(4).filter_map(|one| one.parse::<u64>().ok()).sum())
+/// The processor time that a host's agent has taken since its start, in ticks.
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    own: u64,
+    /// What the helpers took that it waited for: the programs that look after the health of containers.
+    helpers: u64,
+}
+
+/// The same as a part of a core, in percent.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    own: f64,
+    helpers: f64,
+}
+
+impl Busy {
+    fn of(host: &Host) -> Result<Self> {
+        let stat = process::read(host.agent_pid()?, "stat");
+        let fields = stat.rsplit_once(')').context("the agent has ended")?.1;
+        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+        let mut pair = || -> Result<u64> {
+            let (user, system) = (ticks.next().context("a short line")?, ticks.next());
+            Ok(user? + system.context("a short line")??)
+        };
+        Ok(Self { own: pair()?, helpers: pair()? })
+    }
+
+    fn since(self, before: &Self, counted: Duration) -> Share {
+        let percent = |ticks: u64| {
+            let busy = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+            busy.as_secs_f64() / counted.as_secs_f64() * 100.0
+        };
+        Share {
+            own: percent(self.own.saturating_sub(before.own)),
+            helpers: percent(self.helpers.saturating_sub(before.helpers)),
+        }
+    }
 }
 
 /// The shims of a host: what was started as its program to be one, and is not on its way to be one of a health check. What they

@@ -40,8 +40,8 @@ const ENVELOPES: usize = 8;
 /// How long a peer may take to prove that this node was removed: a few records that it has at hand.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// By how much a watched peer's longest pause is shorter than another's.
-const WATCHED_HASTE: u32 = 10;
+/// By how much a watched peer's longest pause is shorter than another's: its agent must be heard again well within the grace of M3.
+const WATCHED_HASTE: u32 = 20;
 
 /// What a task knows of its peer.
 pub(super) struct Link {

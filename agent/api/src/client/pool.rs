@@ -41,7 +41,7 @@ pub struct PoolConfig {
     pub message_age_max: Duration,
     /// A watched peer that says nothing for so long is connected anew: several heartbeats.
     pub silence: Duration,
-    /// The first pause before connecting again; doubles up to `backoff_max`, or a tenth of that for a watched peer.
+    /// The first pause before connecting again; doubles up to `backoff_max`, or a twentieth of that for a watched peer.
     pub backoff_min: Duration,
     /// The longest pause before connecting again to a peer that is not watched.
     pub backoff_max: Duration,
