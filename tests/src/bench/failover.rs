@@ -10,6 +10,7 @@ mod ours;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
+use mesh_coordinator::membership::RESTART_GRACE;
 
 use self::budget::Steps;
 use self::ours::Ours;
@@ -159,9 +160,10 @@ impl Times {
             }
         }
         if how == How::Kill {
-            say(
-                "   (its kernel lives and refuses connections: rule M3 waits 2 s for the agent to come back)",
-            );
+            let grace = RESTART_GRACE.as_millis();
+            say(&format!(
+                "   (its kernel lives and refuses connections: rule M3 waits {grace} ms for the agent to come back)"
+            ));
         }
         if ours.len() > 0 {
             let (median, worst) = (ours.median(), ours.max());
