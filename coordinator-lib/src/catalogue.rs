@@ -22,7 +22,7 @@ pub use self::record::{
     SignedBytes, Stamp,
 };
 pub use self::set::{BUCKETS, Catalogue, Inserted};
-pub use self::state::{App, Node, State};
+pub use self::state::{App, Node, State, gossip_interval};
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -1,7 +1,7 @@
 //! Randomness as an input: a small generator with a seed, so that a run can be repeated.
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014). Good enough for jitter and for choosing peers; never for secrets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Prng(u64);
 
 impl Prng {

@@ -86,7 +86,7 @@ pub enum Rule {
 }
 
 /// Which rules hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rules(Option<Rule>);
 
 impl Rules {

@@ -118,24 +118,27 @@ pub struct State {
     pub images: BTreeMap<String, String>,
 }
 
+/// The pause between two rounds of gossip in a mesh of `n_nodes` that has no setting of its own.
+///
+/// What gossip costs a node grows with the number of nodes and falls with the pause; the steps keep it near 50 KB/s. Nothing
+/// urgent waits for it: detection does not depend on it, see [`crate::membership`], and claims go directly to those whom
+/// they concern. So it is not quicker in small meshes, where it would be most of what an idle agent does.
+#[must_use]
+pub const fn gossip_interval(n_nodes: usize) -> Duration {
+    Duration::from_millis(match n_nodes {
+        0..=100 => 500,
+        101..=500 => 1_000,
+        _ => 2_000,
+    })
+}
+
 impl State {
-    /// The pause between two rounds of gossip: what the mesh's settings say, else by its size.
-    ///
-    /// What gossip costs a node grows with the number of nodes and falls with the pause; the steps keep it near 50 KB/s. Nothing
-    /// urgent waits for it: detection does not depend on it, see [`crate::membership`], and claims go directly to those whom
-    /// they concern. So it is not quicker in small meshes, where it would be most of what an idle agent does.
+    /// The pause between two rounds of gossip: what the mesh's settings say, else [`gossip_interval`] of its size.
     #[must_use]
     pub fn gossip_interval(&self) -> Duration {
-        let by_size = match self.nodes.len() {
-            0..=100 => 500,
-            101..=500 => 1_000,
-            _ => 2_000,
-        };
-        let ms = self
-            .settings
-            .as_ref()
-            .map_or(by_size, |settings| u64::from(settings.gossip_interval_ms));
-        Duration::from_millis(ms)
+        let set = self.settings.as_ref().map(|settings| settings.gossip_interval_ms);
+        let set = set.map(|ms| Duration::from_millis(u64::from(ms)));
+        set.unwrap_or_else(|| gossip_interval(self.nodes.len()))
     }
 
     /// The identity that an app of this name has now, or would get.

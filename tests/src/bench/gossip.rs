@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use mesh_coordinator::catalogue::gossip_interval;
 use serde_json::Value;
 
 use super::example;
@@ -10,15 +11,15 @@ use super::load::Watch;
 use super::report::{Report, Table, say};
 use super::sample::{Sample, millis};
 
-/// Nodes, and the pause between two rounds that the mesh takes by itself at this size.
-const SIZES: [(u32, u32); 3] = [(3, 250), (30, 250), (100, 500)];
+/// How many nodes.
+const SIZES: [usize; 3] = [3, 30, 100];
 /// Claims of each node.
 const FACTS: u32 = 10;
 /// How long bytes are counted.
 const SECONDS: u32 = 20;
 /// How many changes are followed.
 const CHANGES: u32 = 20;
-/// The target, which the pauses above are chosen for.
+/// The target, which the mesh's pauses are chosen for.
 const BYTES_MAX: f64 = 50_000.0;
 
 /// The heads of the table.
@@ -41,8 +42,8 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     let watch = Watch::start();
     let mut table = Table::new(&HEADS);
     let mut verdicts = Vec::new();
-    let measured = SIZES.iter().try_for_each(|(nodes, interval)| {
-        let (cells, bytes) = size(*nodes, *interval)?;
+    let measured = SIZES.iter().try_for_each(|nodes| {
+        let (cells, bytes) = size(*nodes)?;
         table.row(cells);
         verdicts.push((nodes, bytes));
         Ok(())
@@ -57,8 +58,10 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
 }
 
 /// The cells of one size, and the bytes that each node sends in a second.
-fn size(nodes: u32, interval: u32) -> Result<([String; 8], f64)> {
-    let args = [nodes, FACTS, interval, SECONDS, CHANGES].map(|number| number.to_string());
+fn size(nodes: usize) -> Result<([String; 8], f64)> {
+    let interval = millis(gossip_interval(nodes));
+    let [facts, seconds, changes] = [FACTS, SECONDS, CHANGES].map(|number| number.to_string());
+    let args = [nodes.to_string(), facts, interval.clone(), seconds, changes];
     let printed: Value = serde_json::from_str(&example::run("gossip", &args)?)?;
     let number = |key: &str| printed.get(key).and_then(Value::as_f64).context("no figure");
     let time = |key: &str| number(key).map(|us| millis(Duration::from_secs_f64(us / 1e6)));
@@ -68,7 +71,7 @@ fn size(nodes: u32, interval: u32) -> Result<([String; 8], f64)> {
     let bytes = number("bytes_per_second")?;
     let cells = [
         nodes.to_string(),
-        interval.to_string(),
+        interval,
         format!("{bytes:.0}"),
         format!("{:.1}", number("packets_per_second")?),
         millis(changes.median()),

@@ -123,7 +123,7 @@ pub(super) struct Restarted {
     pub(super) restarts: u32,
 }
 
-/// Since when each replica has not been started again.
+/// Since when each replica that was started again has been ready.
 #[derive(Debug, Default)]
 pub(super) struct Calm(BTreeMap<Restarted, Instant>);
 
@@ -132,13 +132,11 @@ impl Calm {
     pub(super) fn restless(&mut self, state: &State) -> Vec<Restarted> {
         let now = Instant::now();
         let before = std::mem::take(&mut self.0);
+        // The pause before a start is no sign of calm.
+        let is_ready = |one: &&Restarted| state.open.iter().all(|open| open.slot != one.slot);
         let since = |one: &Restarted| (one.clone(), before.get(one).copied().unwrap_or(now));
-        self.0 = state.restarted.iter().map(since).collect();
-        let is_ready = |slot: &SlotId| state.open.iter().all(|open| open.slot != *slot);
-        let restless = self
-            .0
-            .iter()
-            .filter(|(one, since)| is_ready(&one.slot) && now.duration_since(**since) < CALM_FOR);
+        self.0 = state.restarted.iter().filter(is_ready).map(since).collect();
+        let restless = self.0.iter().filter(|(_, since)| now.duration_since(**since) < CALM_FOR);
         restless.map(|(one, _)| one.clone()).collect()
     }
 }

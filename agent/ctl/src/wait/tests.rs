@@ -144,6 +144,18 @@ async fn what_ends_as_soon_as_it_is_ready_is_not_ready() {
     assert_eq!(calm.restless(&ready(4)), []);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_pause_before_a_start_is_no_calm() {
+    let at = |phase| {
+        let again = ClaimView { restarts: 3, ..claim(phase, NodeStatus::Alive, true) };
+        state(&[&service(vec![again])])
+    };
+    let mut calm = super::Calm::default();
+    assert_eq!(calm.restless(&at(Phase::Starting)), []);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(calm.restless(&at(Phase::Ready)).len(), 1, "it has just begun");
+}
+
 /// The timeout may strike at any moment, also while it is up.
 #[tokio::test(start_paused = true)]
 async fn what_ends_again_and_again_is_a_fault_even_while_it_is_ready() {

@@ -6,7 +6,7 @@ use super::register::{Accepted, Ballot, Configuration, WitnessId};
 use crate::time::Reading;
 
 /// One ballot's phase 1.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Attempt {
     pub(super) ballot: Ballot,
     /// Until when answers are waited for.

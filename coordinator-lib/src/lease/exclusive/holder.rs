@@ -29,7 +29,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(800);
 const DOUBLINGS_MAX: u32 = 4;
 
 /// What a lease is told once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Setup {
     /// Who wants the slot.
     pub me: Holder,
@@ -47,7 +47,7 @@ pub struct Setup {
 
 /// What a former life of the agent holds, as its guard tells. Whoever is quick goes on with it: nobody else can have held the slot
 /// since, so the token and the container stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resume {
     /// By which token.
     pub token: Token,
@@ -56,7 +56,7 @@ pub struct Resume {
 }
 
 /// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Motion {
     /// The slot is held: the container may start. Its deadline was set before.
     Acquired {
@@ -86,7 +86,7 @@ pub enum Motion {
     },
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
     Idle,
     Waiting { until: Reading },
@@ -94,7 +94,7 @@ enum State {
     Holding(Box<Holding>),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Holding {
     session: Session,
     /// H7: phase 1 of a higher ballot, while the lease goes on.
@@ -106,7 +106,7 @@ struct Holding {
 }
 
 /// One slot, as one node that may run it sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     setup: Setup,
     /// The times that go with the configuration that was found.

@@ -70,7 +70,7 @@ impl Holder {
 }
 
 /// Who the witnesses of a slot are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// Rises with every change.
     pub version: u32,
@@ -117,7 +117,7 @@ pub(super) fn is_majority(of: &BTreeSet<WitnessId>, granted: &BTreeSet<WitnessId
 }
 
 /// What is agreed on for a slot, beside the holder, who is the one whose ballot it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Value {
     /// Who the witnesses are.
     pub configuration: Configuration,
@@ -135,7 +135,7 @@ pub struct Key {
 }
 
 /// A value that a witness has accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Accepted {
     /// Its place in the order.
     pub key: Key,
@@ -144,7 +144,7 @@ pub struct Accepted {
 }
 
 /// What a witness keeps on disk of one slot, and flushes before any answer that tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Register {
     /// No ballot below it is answered; none with the same counter but it itself.
     pub promised: Ballot,
@@ -157,7 +157,7 @@ pub struct Register {
 }
 
 /// What is asked of a witness about a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Request {
     /// Phase 2: "let this be so, and grant me the time".
     Accept {
@@ -192,7 +192,7 @@ pub enum Request {
 }
 
 /// What a witness answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Somebody holds the slot. Nothing was promised, so that he is not disturbed.
     Busy {
@@ -238,7 +238,7 @@ pub enum Answer {
 }
 
 /// Why a witness refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The ballot's counter is higher than any honest one can be.
     Leap,

@@ -9,7 +9,7 @@ use crate::rules::{Rule, Rules};
 use crate::time::Reading;
 
 /// One request for time, to all witnesses at once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Round {
     sent: Reading,
     ttl: Duration,
@@ -25,7 +25,7 @@ impl Round {
 }
 
 /// How far a change of the witnesses has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Stage {
     /// There is none, or it is agreed on.
     Settled,
@@ -36,7 +36,7 @@ enum Stage {
 }
 
 /// The end of a lease as it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct End {
     /// SIGTERM.
     pub(super) stop: Reading,
@@ -47,7 +47,7 @@ pub(super) struct End {
 }
 
 /// A ballot in phase 2.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Session {
     pub(super) key: Key,
     pub(super) value: Value,
@@ -65,7 +65,7 @@ pub(super) struct Session {
 }
 
 /// What a grant led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Outcome {
     /// Nothing new.
     Nothing,

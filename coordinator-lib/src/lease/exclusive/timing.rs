@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The times of a lease. Made by [`Timing::of`], which refuses what would not be safe or could not live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// How long a grant holds at a witness (T).
     pub ttl: Duration,

@@ -18,7 +18,7 @@ use crate::rules::{Rule, Rules};
 use crate::time::Reading;
 
 /// What the catalogue says of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Home {
     /// It is wanted.
     Wanted,
@@ -29,7 +29,7 @@ pub enum Home {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Say this.
     Answer {
@@ -54,14 +54,14 @@ pub enum Step {
 }
 
 /// A lease that was granted here. In memory only.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Granted {
     holder: Holder,
     token: Token,
     until: Reading,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Slot {
     register: Register,
     granted: Option<Granted>,
@@ -78,7 +78,7 @@ struct Asked<'a> {
 }
 
 /// One node as a witness.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Witness {
     me: WitnessId,
     rules: Rules,
