@@ -13,7 +13,7 @@ mod tests {
     use mesh_tests::walk::{Coverage, walk};
 
     /// Rules whose absence a walk notices within [`MUTANT_WALKS`]. `KeepPromise` takes forty times as many as the slowest of these
-    /// and the other rules cover for `LapseIsFinal`: both have scripts in the coordinator.
+    /// and the other rules cover for `LapseIsFinal`: both have scripts in the coordinator, and the model finds the second.
     const CAUGHT: [Rule; 5] = [
         Rule::AdoptHighest,
         Rule::BothMajorities,

@@ -40,9 +40,6 @@ const ENVELOPES: usize = 8;
 /// How long a peer may take to prove that this node was removed: a few records that it has at hand.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// By how much a watched peer's longest pause is shorter than another's: its agent must be heard again well within the grace of M3.
-const WATCHED_HASTE: u32 = 20;
-
 /// What a task knows of its peer.
 pub(super) struct Link {
     pub(super) node: NodeId,
@@ -420,7 +417,7 @@ impl Pauses {
     }
 
     fn next(&mut self, config: &PoolConfig, watched: bool) -> Duration {
-        let longest = if watched { config.backoff_max / WATCHED_HASTE } else { config.backoff_max };
+        let longest = if watched { config.backoff_watched_max } else { config.backoff_max };
         let doubled = config.backoff_min.saturating_mul(1 << self.n_failures.min(16));
         self.n_failures = self.n_failures.saturating_add(1);
         let pause = doubled.min(longest);

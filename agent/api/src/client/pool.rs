@@ -41,10 +41,12 @@ pub struct PoolConfig {
     pub message_age_max: Duration,
     /// A watched peer that says nothing for so long is connected anew: several heartbeats.
     pub silence: Duration,
-    /// The first pause before connecting again; doubles up to `backoff_max`, or a twentieth of that for a watched peer.
+    /// The first pause before connecting again; doubles up to one of the next two.
     pub backoff_min: Duration,
     /// The longest pause before connecting again to a peer that is not watched.
     pub backoff_max: Duration,
+    /// The same for a peer that is watched: it must be heard again well within the grace of M3.
+    pub backoff_watched_max: Duration,
     /// A connection without any use for so long is closed.
     pub idle: Duration,
 }
@@ -60,6 +62,7 @@ impl PoolConfig {
             silence: interval.saturating_mul(8),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
+            backoff_watched_max: interval,
             idle: Duration::from_secs(60),
         }
     }

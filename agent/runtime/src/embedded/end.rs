@@ -27,6 +27,26 @@ pub(super) async fn stop<N: ContainerNetwork>(
 ) -> Result<(), ContainerError> {
     let slot = driver.slot(id);
     let _operation = slot.operation.lock().await;
+    end(driver, id, i32::from(signal.number()), grace).await
+}
+
+/// Ends what a shim has started that did not answer in time: its start counts as failed, so nobody would know that it runs. Whoever
+/// calls it holds the container's operation.
+pub(super) async fn unanswered<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+    match end(driver, id, libc::SIGKILL, Duration::ZERO).await {
+        Ok(()) | Err(ContainerError::Unknown(_)) => {}
+        Err(error) => {
+            warn!(container = %id, error = %Chain(&error), "what a failed start left cannot be ended");
+        }
+    }
+}
+
+async fn end<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+    signal: i32,
+    grace: Duration,
+) -> Result<(), ContainerError> {
     match status_of(driver, id).await? {
         Status::Absent => Err(ContainerError::Unknown(id.clone())),
         Status::Ended(_) => Ok(()),
@@ -35,22 +55,9 @@ pub(super) async fn stop<N: ContainerNetwork>(
             Ok(())
         }
         Status::Running(state) => {
-            slot.ask();
-            end_run(driver, id, &state, i32::from(signal.number()), grace).await
+            driver.slot(id).ask();
+            end_run(driver, id, &state, signal, grace).await
         }
-    }
-}
-
-/// Ends what a shim has started that did not answer in time: its start counts as failed, so nobody would know that it runs.
-pub(super) async fn unanswered<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
-    let ended = match status_of(driver, id).await {
-        Ok(Status::Running(state)) => {
-            end_run(driver, id, &state, libc::SIGKILL, Duration::ZERO).await
-        }
-        other => other.map(drop),
-    };
-    if let Err(error) = ended {
-        warn!(container = %id, error = %Chain(&error), "what a failed start left cannot be ended");
     }
 }
 
