@@ -19,8 +19,8 @@ mod tests {
 
     use mesh_coordinator::id::{AppUid, Incarnation, NodeId, SlotId, SlotIndex};
     use mesh_coordinator::lease::exclusive::{
-        Answer, BootId, Configuration, Holder, Home, Key, Lease, Motion, Register, Request, Resume,
-        Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
+        Answer, BootId, Configuration, Fence, Holder, Home, Key, Lease, Motion, Register, Request,
+        Resume, Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
     };
     use mesh_coordinator::rules::{Rule, Rules};
     use mesh_coordinator::time::Reading;
@@ -256,7 +256,7 @@ mod tests {
                     Motion::Send { to, request } => {
                         Self::send(state, number, to, Body::Ask(request));
                     }
-                    Motion::Deadline { token, kill, .. } => {
+                    Motion::Deadline(Fence { token, kill, .. }) => {
                         let node = &mut state.nodes[number];
                         node.guarded = Some((token, kill));
                         if let Some(it) = node.container.as_mut().filter(|it| it.token == token) {

@@ -10,12 +10,14 @@
 //! the argument.
 
 mod attempt;
+mod fence;
 mod holder;
 mod register;
 mod session;
 mod timing;
 mod witness;
 
+pub use self::fence::Fence;
 pub use self::holder::{Lease, Motion, Resume, Setup};
 pub use self::register::{
     Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, Refusal, Register, Request,

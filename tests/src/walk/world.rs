@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mesh_coordinator::id::{AppUid, Incarnation, NodeId, SlotId, SlotIndex};
 use mesh_coordinator::lease::exclusive::{
-    Answer, BootId, Configuration, Holder, Home, Lease, Motion, Register, Request, Resume, Setup,
-    Step, StoreId, Timing, Token, Witness, WitnessId,
+    Answer, BootId, Configuration, Fence, Holder, Home, Lease, Motion, Register, Request, Resume,
+    Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
 };
 use mesh_coordinator::node::Ticket;
 use mesh_coordinator::prng::Prng;
@@ -361,7 +361,7 @@ impl World {
         for motion in out {
             match motion {
                 Motion::Send { to, request } => self.send(number, to, Body::Ask(request)),
-                Motion::Deadline { token, kill, .. } => {
+                Motion::Deadline(Fence { token, kill, .. }) => {
                     let node = &mut self.nodes[number];
                     node.guarded = Some((token, kill));
                     match &mut node.container {

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::attempt::Attempt;
+use super::fence::Fence;
 use super::register::{
     Answer, Ballot, Configuration, Holder, Key, LEAP_MAX, Refusal, Request, Token, Value, WitnessId,
 };
@@ -64,14 +65,7 @@ pub enum Motion {
         token: Token,
     },
     /// H6: the guard is to know, without fail, when the container ends. Only ever later than before.
-    Deadline {
-        /// Of which lease.
-        token: Token,
-        /// SIGTERM when either clock is past it.
-        stop: Reading,
-        /// SIGKILL likewise.
-        kill: Reading,
-    },
+    Deadline(Fence),
     /// The lease is over and does not come back (H5).
     Lapsed {
         /// Which.
@@ -451,7 +445,7 @@ impl Lease {
         }
         let token = holding.session.value.token;
         if let (Outcome::Extended, Some(end)) = (outcome, holding.session.end) {
-            out.push(Motion::Deadline { token, stop: end.stop, kill: end.kill });
+            out.push(Motion::Deadline(Fence { token, stop: end.stop, kill: end.kill }));
             if !was_held {
                 // The first grants are short.
                 holding.session.next = now;

@@ -271,7 +271,10 @@ impl Script {
 fn the_deadline_is_set_before_the_container_may_start() {
     let motions = Script::new(Rules::ALL).acquire(at(0));
     let mut heads = motions.iter();
-    assert!(matches!(heads.next(), Some(Motion::Deadline { token: Token(1), .. })), "{motions:?}");
+    assert!(
+        matches!(heads.next(), Some(Motion::Deadline(Fence { token: Token(1), .. }))),
+        "{motions:?}"
+    );
     assert!(matches!(heads.next(), Some(Motion::Acquired { token: Token(1) })), "{motions:?}");
 }
 
@@ -331,7 +334,7 @@ fn an_earlier_value_decides_who_the_witnesses_are() {
         .filter_map(|motion| match motion {
             Motion::Send { to, request: Request::Prepare { .. } } => Some(*to),
             Motion::Acquired { .. }
-            | Motion::Deadline { .. }
+            | Motion::Deadline(_)
             | Motion::Lapsed { .. }
             | Motion::Send { .. } => None,
         })
