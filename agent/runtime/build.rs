@@ -1,4 +1,4 @@
-//! Makes the program in which shims wait, from one file and the standard library; see `src/shim/keeper.rs`.
+//! Makes the program in which shims wait, from one file with its modules and the standard library; see `src/shim/keeper.rs`.
 //!
 //! Not at an address of the loader's choice: relocating a program costs each process of it memory of its own. The program reads
 //! two pipes and nothing else, and the agent, which the world can reach, stays as it is.
@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const SOURCE: &str = "src/shim/keeper.rs";
+
+/// What belongs to it.
+const MODULES: &str = "src/shim/keeper";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let variable = |name: &str| env::var_os(name).ok_or_else(|| format!("{name} is not set"));
@@ -40,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(cargo, "cargo::rustc-env=KEEPER_DIGEST={:016x}", digest.finish())?;
     writeln!(cargo, "cargo::rustc-check-cfg=cfg(keeper)")?;
     writeln!(cargo, "cargo::rerun-if-changed={SOURCE}")?;
+    writeln!(cargo, "cargo::rerun-if-changed={MODULES}")?;
     writeln!(cargo, "cargo::rerun-if-changed=build.rs")?;
     writeln!(cargo, "cargo::rerun-if-env-changed=RUSTC_LINKER")?;
     Ok(())

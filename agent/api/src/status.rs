@@ -91,7 +91,9 @@ pub(crate) fn join(error: &JoinError) -> Status {
 pub(crate) fn container(error: &ContainerError) -> Status {
     match error {
         ContainerError::Unknown(_) => Status::not_found(error.to_string()),
-        ContainerError::NotRunning(_) => Status::failed_precondition(error.to_string()),
+        ContainerError::NotRunning(_) | ContainerError::Fence { .. } => {
+            Status::failed_precondition(error.to_string())
+        }
         ContainerError::Host { .. } => host(error),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_coordinator::id::{Revision, SlotId};
+use mesh_coordinator::lease::exclusive::{Fence, Token};
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal, Template};
 use mesh_coordinator::time::WallTime;
 use tokio::sync::mpsc;
@@ -38,6 +39,8 @@ pub struct Container {
     pub hostname: String,
     /// Ports of the host that lead straight to it.
     pub ports: Vec<HostPort>,
+    /// When it ends, if [`Runtime::extend`] says nothing later; `None` runs without a lease.
+    pub fence: Option<Fence>,
 }
 
 /// Whose replica a container is.
@@ -93,6 +96,8 @@ pub struct Found {
     pub tag: Tag,
     /// Whether it runs.
     pub state: State,
+    /// What its guard was told last; `None` when it has none, or when that was in another boot of the host.
+    pub fence: Option<Fence>,
 }
 
 /// What happened to a container without being asked.
@@ -116,6 +121,22 @@ pub enum StartError {
         /// What is wrong, for people.
         reason: String,
     },
+    /// Its fence has passed, so there is no time left to run in. *The program was not run.*
+    #[error("the lease {token} of the container {id} has ended")]
+    Lapsed {
+        /// Which container.
+        id: ContainerId,
+        /// By which lease.
+        token: Token,
+    },
+    /// It runs already, without a lease or by another one. *It goes on as it did.*
+    #[error("the container {id} runs already, and not by the lease {token}")]
+    OtherLease {
+        /// Which container.
+        id: ContainerId,
+        /// By which lease it was to be started.
+        token: Token,
+    },
     /// The host could not do it now. *Nothing runs; what was made is removed.*
     #[error("cannot {attempt}")]
     Host {
@@ -132,7 +153,8 @@ impl StartError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Host { .. } => true,
+            // Not with the same fence: with the next one.
+            Self::Host { .. } | Self::Lapsed { .. } | Self::OtherLease { .. } => true,
             Self::ImageMissing(_) | Self::Invalid { .. } => false,
         }
     }
@@ -147,6 +169,14 @@ pub enum ContainerError {
     /// It does not run.
     #[error("the container {0} does not run")]
     NotRunning(ContainerId),
+    /// Its guard does not take this fence: it has none, or one of another lease, or its time has passed. *It ends when it would have.*
+    #[error("the fence of the container {id} is not of the lease {token}, or has passed")]
+    Fence {
+        /// Which container.
+        id: ContainerId,
+        /// Of which lease the fence was.
+        token: Token,
+    },
     /// The host could not do it. *What was done is unknown.*
     #[error("cannot {attempt}")]
     Host {
@@ -273,6 +303,16 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         container: &Container,
     ) -> impl Future<Output = Result<Running, StartError>> + Send;
+    /// Tells the guard of a running container that it may run for longer. A fence that is not later than the last one changes nothing.
+    ///
+    /// # Errors
+    /// [`ContainerError::Fence`] when its guard goes by another lease or by none, or when its end has come; and when it does not
+    /// run, or the guard cannot be told. Whatever it is, the container ends when its guard was told last.
+    fn extend(
+        &self,
+        id: &ContainerId,
+        fence: Fence,
+    ) -> impl Future<Output = Result<(), ContainerError>> + Send;
     /// Asks it to stop, kills it after `grace`, and returns when no process of it is left.
     fn stop(
         &self,

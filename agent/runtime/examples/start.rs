@@ -193,6 +193,7 @@ fn container(id: &str) -> Result<Container> {
         environment: BTreeMap::new(),
         hostname: "web-0".to_owned(),
         ports: Vec::new(),
+        fence: None,
     })
 }
 

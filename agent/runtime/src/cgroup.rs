@@ -34,6 +34,10 @@ pub(crate) const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// Groups of shims are called this; no container may be.
 pub(crate) const SHIMS: &str = "shims";
 
+/// What is added to the name of the group above containers to name that of their guard, which stands beside it: what limits or
+/// freezes containers does not reach it.
+pub(crate) const GUARD: &str = "-guard";
+
 /// How often, and how long apart, a group is looked at until it is empty: 10 s in all, more than the kernel ever needs to end
 /// processes that are not stuck in it.
 const KILL_ROUNDS: u32 = 1000;
@@ -138,6 +142,8 @@ impl Tree {
     /// Removes the group `path` with the one of its shims and as many groups above it as `parent` has parts, as far as they
     /// are empty.
     pub(crate) fn remove_empty(&self, path: &str, parent: &str) {
+        // Where the guard is still there, so is the group.
+        let (Ok(()) | Err(_)) = self.group(&format!("{path}{GUARD}")).remove();
         let depth = parent.trim_matches('/').split('/').count();
         let shims = self.group(&format!("{path}/{SHIMS}")).remove();
         let mut removed = shims.is_ok();
@@ -200,6 +206,27 @@ impl Group {
         pids.sort_unstable();
         pids.dedup();
         pids
+    }
+
+    /// Its directories for whoever guards it: all that list its processes, and those by which they are killed and thawed.
+    pub(crate) fn guarded(&self) -> Vec<&Path> {
+        let controllers = ["freezer", "pids", "memory"].into_iter().filter_map(|name| self.place(name));
+        let mut places: Vec<&Path> = controllers.chain(self.v2()).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    fn v2(&self) -> Option<&Path> {
+        self.places.iter().find(|place| place.v2).map(|place| place.path.as_path())
+    }
+
+    /// Puts a process into the group of version 2 on hosts of version 1 that have that beside it, so that all of it can be killed
+    /// at once; nothing where there is none, or nothing else.
+    pub(crate) fn join_unified(&self, pid: u32) -> io::Result<()> {
+        let Some(place) = self.v2().filter(|_| !self.unified) else { return Ok(()) };
+        fs::create_dir_all(place)?;
+        fs::write(place.join("cgroup.procs"), pid.to_string())
     }
 
     /// Kills every process in it and returns when none is left. Blocks.

@@ -7,6 +7,7 @@
 //! * **start** writes the plan, starts the shim ([`crate::shim`]) and waits for its one line.
 //! * **an end** is seen by the shim's pidfd. A shim that ended without saying how was killed; whatever it left is killed too.
 //! * **stop** signals the first process, waits, and kills the cgroup.
+//! * **extend** writes into a file that the shim and the host guard read; both go by it whether the agent is there or not.
 //! * **exec** and **probe** are another process each, held on a leash.
 
 use std::collections::HashMap;
@@ -19,7 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
+use mesh_ports::clock::LeaseClock as _;
 use mesh_ports::network::ContainerNetwork;
 use mesh_ports::runtime::{
     Container, ContainerError, ContainerId, Ended, Events, Exec, ExecStreams, Found, Health,
@@ -32,6 +35,7 @@ use tracing::warn;
 use self::place::{Place, Status};
 use crate::capacity;
 use crate::cgroup::{Group, Tree};
+use crate::clock::SteadyClock;
 use crate::image::{Rootfs, Store};
 use crate::process::boot_id;
 use crate::record::LogLimits;
@@ -39,6 +43,8 @@ use crate::record::LogLimits;
 mod adopt;
 mod end;
 mod exec;
+mod fence;
+mod guard;
 mod logs;
 mod place;
 mod pty;
@@ -143,6 +149,7 @@ struct Inner<N> {
     /// `config.cgroup_parent` below the place where we may make groups.
     cgroup_parent: String,
     boot: String,
+    clock: SteadyClock,
     /// The program in which shims wait; `None` when it cannot be written.
     keeper: Option<PathBuf>,
     slots: Mutex<HashMap<ContainerId, Arc<Slot>>>,
@@ -190,6 +197,7 @@ impl<N: ContainerNetwork> Driver<N> {
         let tree = Tree::discover().map_err(cgroup)?;
         let base = tree.base(&config.cgroup_parent).map_err(cgroup)?;
         let boot = boot_id().map_err(cgroup)?;
+        let clock = SteadyClock::of_this_boot().map_err(cgroup)?;
         let cgroup_parent = format!("{base}{}", config.cgroup_parent);
         let keeper = keeper(&config);
         let inner = Inner {
@@ -201,6 +209,7 @@ impl<N: ContainerNetwork> Driver<N> {
             tree,
             cgroup_parent,
             boot,
+            clock,
             keeper,
             slots: Mutex::default(),
             cgroups: RwLock::default(),
@@ -233,6 +242,11 @@ impl<N: ContainerNetwork> Driver<N> {
         let group = self.group(id);
         let crowd = blocking(move || Ok(group.crowd())).await.ok()?;
         crowd.map(|limit| format!("it has reached its limit of {limit} processes"))
+    }
+
+    /// The number of this boot, as guards know it.
+    fn boot(&self) -> u128 {
+        self.inner.clock.boot().0
     }
 
     async fn status(&self, id: &ContainerId) -> io::Result<Status> {
@@ -302,6 +316,10 @@ impl<N: ContainerNetwork> Runtime for Driver<N> {
 
     async fn start(&self, container: &Container) -> Result<Running, StartError> {
         start::start(self, container).await
+    }
+
+    async fn extend(&self, id: &ContainerId, fence: Fence) -> Result<(), ContainerError> {
+        fence::extend(self, id, fence).await
     }
 
     async fn stop(

@@ -9,6 +9,7 @@
 
 mod capacity;
 mod cgroup;
+pub mod clock;
 pub mod doctor;
 pub mod embedded;
 mod env;

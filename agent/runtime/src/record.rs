@@ -10,6 +10,7 @@
 //! <root>/<id>/log/          its output
 //! <root>/../agent-shim-*    the program in which shims wait, see `shim/keeper.rs`
 //! <run>/<id>/               mounts, the network namespace, sockets and commands of this boot
+//! <run>/.fences/            of runs by a lease: what their guards are told, and the host guard's heartbeat, lock and log
 //! ```
 //!
 //! An agent of another version than the shim's reads `record`, `state` and `exit`, so these only ever gain fields; [`VERSION`]
@@ -114,6 +115,20 @@ pub(crate) struct Plan {
     /// The program in which the shim waits; `None` when there is none, and it waits as it is.
     #[serde(default)]
     pub(crate) keeper: Option<PathBuf>,
+    /// By what the shim guards the run; `None` runs without a lease.
+    #[serde(default)]
+    pub(crate) fence: Option<Fenced>,
+}
+
+/// What a shim needs to be the guard of its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fenced {
+    /// The run's file, see `shim/keeper/fence.rs`.
+    pub(crate) file: PathBuf,
+    /// The directory of what the workload is told, which it sees as `/run/mesh`.
+    pub(crate) lease: PathBuf,
+    /// The signal that asks it to stop.
+    pub(crate) signal: u8,
 }
 
 /// What to run in a container.
@@ -191,6 +206,8 @@ pub(crate) enum Answer {
     Invalid(String),
     /// The host could not do it now.
     Host(String),
+    /// Its lease ended before its program was run.
+    Lapsed,
 }
 
 /// A command to run in a container, in `exec.json` of a directory of its own below the container's directory of this boot.
@@ -230,6 +247,7 @@ pub(crate) mod file {
     /// The prefix of directories of commands.
     pub(crate) const EXEC_DIR: &str = "exec-";
     pub(crate) const LEASH: &str = "leash";
+    pub(crate) const LEASE: &str = "lease";
 }
 
 /// The name under which libcontainer knows every container, each in a directory of its own.

@@ -12,6 +12,9 @@
 //! error). It takes no requests. To stop a container its processes are signalled; when the shim itself is killed, the kernel
 //! kills the container's first process with it (`PR_SET_PDEATHSIG`), so no container runs without its shim.
 //!
+//! A container that runs by a lease has its shim as a guard: it reads the fence that the agent has written, asks the container to
+//! stop and kills it, with the agent alive or not. The guard of the host, see [`host`], does the same where a shim cannot.
+//!
 //! A directory with an `exec.json` is a command to run in a container, see [`exec`].
 
 use std::io::{self, Write as _};
@@ -26,6 +29,7 @@ mod bundle;
 mod exec;
 mod executor;
 mod fault;
+mod host;
 mod inside;
 mod keeper;
 mod program;
@@ -34,7 +38,14 @@ mod run;
 mod supervise;
 mod user;
 
+pub(crate) use self::host::{HOST, LOCK};
 pub(crate) use self::inside::Root;
+pub(crate) use self::keeper::beat::{BEAT_LEN, Beat};
+pub(crate) use self::keeper::fence::{FENCES_LEN, Held, Moment, SLOTS_AT, Told, fences, page};
+pub(crate) use self::keeper::guard::boot;
+pub(crate) use self::keeper::host::{BEAT, EXTENSION};
+pub(crate) use self::keeper::lease;
+pub(crate) use self::keeper::sys::now;
 pub(crate) use self::keeper::{dropped, path as log_path};
 pub(crate) use self::program::install;
 pub(crate) use self::rootfs::unmount;
@@ -49,6 +60,9 @@ pub fn shim_main(dir: &Path) -> ExitCode {
         );
     }
     sys::close_inherited();
+    if let Some(told) = std::env::var_os(HOST) {
+        return host::run(dir, &told);
+    }
     if dir.join(file::EXEC).exists() {
         return exec::run(dir);
     }

@@ -313,6 +313,7 @@ pub(crate) fn container(id: &str, does: &[&str]) -> Container {
         environment: BTreeMap::new(),
         hostname: "web-0".to_owned(),
         ports: Vec::new(),
+        fence: None,
     }
 }
 

@@ -161,6 +161,10 @@ impl Runtime for FakeRuntime {
         Err(StartError::ImageMissing(container.id.0.clone()))
     }
 
+    async fn extend(&self, id: &ContainerId, _fence: Fence) -> Result<(), ContainerError> {
+        Err(ContainerError::NotRunning(id.clone()))
+    }
+
     async fn stop(
         &self,
         _id: &ContainerId,

@@ -208,6 +208,8 @@ impl<W: World> Task<W> {
                     protocol: port.protocol,
                 })
                 .collect(),
+            // No slot that is started here is held by a lease.
+            fence: None,
         })
     }
 }

@@ -24,7 +24,7 @@ const fn exit(code: i32) -> Exit {
 
 fn found(author: &Author, id: &str, state: State) -> Found {
     let tag = Tag { slot: author.slot(0), revision: revision(1), name: "web/www/0".to_owned() };
-    Found { id: ContainerId(id.to_owned()), tag, state }
+    Found { id: ContainerId(id.to_owned()), tag, state, fence: None }
 }
 
 const RUNNING: State =

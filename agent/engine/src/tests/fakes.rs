@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_coordinator::fact::{Fact, FactKey};
 use mesh_coordinator::id::{Incarnation, NodeId};
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::message::Message;
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
 use mesh_coordinator::time::WallTime;
@@ -116,6 +117,11 @@ impl Runtime for FakeRuntime {
                 Ok(Running { pid: 1, address: Ipv4Addr::new(10, 0, 0, last), started: WallTime(0) })
             }
         }
+    }
+
+    async fn extend(&self, id: &ContainerId, fence: Fence) -> Result<(), ContainerError> {
+        self.log.note(format!("extend {id} {}", fence.token));
+        Ok(())
     }
 
     async fn stop(

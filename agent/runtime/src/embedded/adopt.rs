@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_ports::network::ContainerNetwork;
-use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, State as Seen};
+use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, State as Seen, Tag};
 use mesh_telemetry::Chain;
 use tracing::{info, warn};
 
 use super::place::{Status, name_fault, read_dir};
-use super::{Driver, OpenError, blocking, end};
+use super::{Driver, OpenError, blocking, end, fence, guard};
 use crate::record::State;
 use crate::sys;
 
@@ -28,7 +29,7 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
     let root = driver.inner.config.root.clone();
     let fault = |source| OpenError::Directory { path: root.clone(), source };
     let ids = ids(driver).await.map_err(fault)?;
-    let mut alive = Vec::new();
+    let (mut alive, mut is_guarded) = (Vec::new(), false);
     for id in ids {
         // One container whose files cannot be read must not keep the agent from the others.
         match driver.status(&id).await {
@@ -37,6 +38,7 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
                 driver.inner.network.adopt(&id.0, state.address).await;
                 info!(container = %id, pid = state.init.pid, "adopted");
                 alive.push(id.0.clone());
+                is_guarded |= driver.place(&id).fence.exists();
                 watch(driver, &id, &state);
             }
             Ok(Status::Lost) => end_lost(driver, &id).await,
@@ -48,6 +50,9 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
         }
     }
     driver.inner.network.sweep(&alive).await;
+    if is_guarded {
+        guard::look_after(driver);
+    }
     Ok(())
 }
 
@@ -111,7 +116,7 @@ pub(super) async fn list<N: ContainerNetwork>(driver: &Driver<N>) -> Vec<Found> 
     };
     let mut found = Vec::new();
     for id in ids {
-        let Some((tag, status)) = look(driver, &id).await else { continue };
+        let Some((tag, fence, status)) = look(driver, &id).await else { continue };
         let state = match status {
             Status::Absent => continue,
             Status::Running(state) => Seen::Running(state.running()),
@@ -121,7 +126,7 @@ pub(super) async fn list<N: ContainerNetwork>(driver: &Driver<N>) -> Vec<Found> 
                 Seen::Ended(None)
             }
         };
-        found.push(Found { id, tag, state });
+        found.push(Found { id, tag, state, fence });
     }
     found
 }
@@ -129,11 +134,14 @@ pub(super) async fn list<N: ContainerNetwork>(driver: &Driver<N>) -> Vec<Found> 
 async fn look<N: ContainerNetwork>(
     driver: &Driver<N>,
     id: &ContainerId,
-) -> Option<(mesh_ports::runtime::Tag, Status)> {
-    let (place, boot) = (driver.place(id), driver.inner.boot.clone());
-    let looked = blocking(move || Ok((place.tag(), place.status(&boot)?))).await;
-    match looked {
-        Ok((tag, status)) => Some((tag?, status)),
+) -> Option<(Tag, Option<Fence>, Status)> {
+    let (place, boot, number) = (driver.place(id), driver.inner.boot.clone(), driver.boot());
+    let looked = blocking(move || {
+        let fence = fence::read(&place.fence, number)?;
+        Ok((place.tag(), fence, place.status(&boot)?))
+    });
+    match looked.await {
+        Ok((tag, fence, status)) => Some((tag?, fence, status)),
         Err(error) => {
             warn!(container = %id, error = %Chain(&error), "a container's files cannot be read");
             None

@@ -12,7 +12,7 @@ use mesh_telemetry::Chain;
 use tracing::{info, warn};
 
 use super::place::{Status, name_fault};
-use super::{Driver, adopt, blocking, host};
+use super::{Driver, adopt, blocking, fence, guard, host};
 use crate::record::State;
 use crate::sys;
 
@@ -80,6 +80,9 @@ async fn end_run<N: ContainerNetwork>(
     grace: Duration,
 ) -> Result<(), ContainerError> {
     wake_shim(state);
+    let (place, boot) = (driver.place(id), driver.boot());
+    let told = blocking(move || Ok(fence::tell_of_end(&place, boot))).await;
+    let (Ok(()) | Err(_)) = told;
     if !grace.is_zero()
         && let Some(init) = state.init.open()
         && let Err(error) = sys::pidfd_send_signal(init.as_fd(), signal)
@@ -184,6 +187,7 @@ async fn remove_empty_groups<N: ContainerNetwork>(driver: &Driver<N>) {
     let removed = blocking(move || {
         let inner = &driver.inner;
         if fs::read_dir(&inner.config.root)?.next().is_none() {
+            guard::dismiss(&inner.config.run)?;
             inner.tree.remove_empty(&inner.cgroup_parent, &inner.config.cgroup_parent);
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use mesh_ports::runtime::{ContainerId, Exit, Tag};
 
-use super::Config;
+use super::{Config, fence};
 use crate::record::{self, Record, State, StoredExit, file};
 
 /// The longest name: with it the paths of sockets and cgroups stay far below their limits.
@@ -19,6 +19,8 @@ pub(super) struct Place {
     pub(super) dir: PathBuf,
     /// The one of this boot.
     pub(super) run: PathBuf,
+    /// What its guards are told, while it runs by a lease.
+    pub(super) fence: PathBuf,
 }
 
 /// What the files and the shim say of a container.
@@ -36,7 +38,11 @@ pub(super) enum Status {
 
 impl Place {
     pub(super) fn new(config: &Config, id: &ContainerId) -> Self {
-        Self { dir: config.root.join(&id.0), run: config.run.join(&id.0) }
+        Self {
+            dir: config.root.join(&id.0),
+            run: config.run.join(&id.0),
+            fence: fence::file(&config.run, id),
+        }
     }
 
     /// Reads it. The files are written by one shim at a time and each of them whole, so the order of reading is what matters:
@@ -78,7 +84,10 @@ impl Place {
     /// mounted in them any more, and a file that was a namespace would be taken for one.
     pub(super) fn forget_former_boot(&self, boot: &str) -> io::Result<()> {
         match self.state()? {
-            Some(state) if state.boot != boot => remove_all(&self.run),
+            Some(state) if state.boot != boot => {
+                fence::forget(&self.fence)?;
+                remove_all(&self.run)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -96,12 +105,18 @@ impl Place {
         self.run.join(file::NETWORK)
     }
 
+    /// The directory of what the workload is told of its lease.
+    pub(super) fn lease(&self) -> PathBuf {
+        self.run.join(file::LEASE)
+    }
+
     /// Removes everything, mounts first. The record goes last, so that a removal that was interrupted is found again.
     pub(super) fn remove(&self) -> io::Result<()> {
         crate::shim::unmount(&self.run.join(file::MERGED))?;
         // A network that could not take it away has said so; the directory cannot go while it is mounted.
         crate::shim::unmount(&self.network())?;
         remove_all(&self.run)?;
+        fence::forget(&self.fence)?;
         for entry in read_dir(&self.dir)? {
             if entry.file_name() != file::RECORD {
                 let path = entry.path();
@@ -170,7 +185,7 @@ mod tests {
     fn a_run_is_as_alive_as_its_shim() {
         let temporary = tempfile::tempdir().expect("a directory");
         let dir = temporary.path().to_path_buf();
-        let place = Place { dir: dir.clone(), run: dir.join("run") };
+        let place = Place { dir: dir.clone(), run: dir.join("run"), fence: dir.join("c.fence") };
         let status = || place.status("now").expect("read");
         assert_eq!(status(), Status::Absent);
         std::fs::write(dir.join(file::RECORD), "{}").expect("written");

@@ -5,18 +5,23 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
+use mesh_coordinator::lease::exclusive::Fence;
+use mesh_ports::clock::LeaseClock as _;
 use mesh_ports::network::ContainerNetwork;
-use mesh_ports::runtime::{Container, ContainerId, ImageError, Running, StartError};
+use mesh_ports::runtime::{
+    Container, ContainerError, ContainerId, ImageError, Running, StartError,
+};
+use mesh_telemetry::Chain;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tracing::{info, warn};
 
 use super::place::{Place, Status, name_fault};
-use super::{Driver, adopt, blocking, end};
+use super::{Driver, adopt, blocking, end, fence, guard};
 use crate::env;
 use crate::image::{self, Rootfs};
 use crate::record::{
-    self, Answer, Plan, Program, Record, State, StoredLimits, StoredTag, VERSION, file,
+    self, Answer, Fenced, Plan, Program, Record, State, StoredLimits, StoredTag, VERSION, file,
 };
 
 /// More than an answer ever is.
@@ -24,6 +29,9 @@ const ANSWER_LEN_MAX: u64 = 64 * 1024;
 
 /// Where programs are looked for when the image says nothing, as with Docker.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Which variable tells a workload its fencing token.
+const TOKEN: &str = "MESH_FENCING_TOKEN";
 
 pub(super) async fn start<N: ContainerNetwork>(
     driver: &Driver<N>,
@@ -33,12 +41,18 @@ pub(super) async fn start<N: ContainerNetwork>(
     if let Some(reason) = name_fault(id) {
         return Err(StartError::Invalid { reason });
     }
+    let lapsed = |fence: &Fence| StartError::Lapsed { id: id.clone(), token: fence.token };
+    if let Some(fence) = &container.fence
+        && fence::is_past(fence, driver.inner.clock.reading())
+    {
+        return Err(lapsed(fence));
+    }
     let slot = driver.slot(id);
     let _operation = slot.operation.lock().await;
     let status = driver.status(id).await;
     let is_new =
         match status.map_err(|error| fault(format!("look at the container {id}"), error))? {
-            Status::Running(state) => return Ok(state.running()),
+            Status::Running(state) => return again(driver, container, &state).await,
             Status::Lost => {
                 adopt::end_lost(driver, id).await;
                 false
@@ -56,12 +70,57 @@ pub(super) async fn start<N: ContainerNetwork>(
         }
         Err(_) => {
             end::unanswered(driver, id).await;
+            forget_fence(driver, id).await;
             if is_new {
                 undo(driver, id).await;
             }
         }
     }
     started.map(|state| state.running())
+}
+
+/// What is running already is what was wanted, if it runs by the same lease.
+async fn again<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    container: &Container,
+    state: &State,
+) -> Result<Running, StartError> {
+    let Some(wanted) = container.fence else { return Ok(state.running()) };
+    let id = &container.id;
+    match fence::extend(driver, id, wanted).await {
+        Ok(()) => Ok(state.running()),
+        Err(ContainerError::Fence { id, token }) => Err(StartError::OtherLease { id, token }),
+        Err(error) => Err(fault(format!("extend the lease of {id}"), error)),
+    }
+}
+
+/// Tells the guards of a run before anything of it is there, and sees to it that there are some; and takes away what those of an
+/// earlier run were told.
+async fn fence<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    container: &Container,
+    place: &Place,
+) -> Result<Option<Fenced>, StartError> {
+    let (id, path) = (&container.id, place.fence.clone());
+    let Some(fence) = container.fence else {
+        let forgotten = blocking(move || fence::forget(&path)).await;
+        return forgotten.map(|()| None).map_err(|error| fault(format!("release {id}"), error));
+    };
+    let (dir, group, boot) =
+        (fence::dir(&driver.inner.config.run), driver.group(id), driver.boot());
+    let attempt = || format!("guard the container {id}");
+    blocking(move || {
+        make_private(&dir)?;
+        fence::make(&path, &fence, &group, boot)
+    })
+    .await
+    .map_err(|error| fault(attempt(), error))?;
+    guard::ensure(driver).await.map_err(|error| fault(attempt(), error))?;
+    Ok(Some(Fenced {
+        file: place.fence.clone(),
+        lease: place.lease(),
+        signal: container.template.stop_signal.number(),
+    }))
 }
 
 async fn make_and_run<N: ContainerNetwork>(
@@ -82,6 +141,7 @@ async fn make_and_run<N: ContainerNetwork>(
     .await
     .map_err(|error| fault(format!("make the directories of {id}"), error))?;
 
+    let fence = fence(driver, container, &place).await?;
     let namespace = place.network();
     let address = driver
         .inner
@@ -108,13 +168,14 @@ async fn make_and_run<N: ContainerNetwork>(
         },
         log: driver.inner.config.log,
         keeper: driver.inner.keeper.clone(),
+        fence,
     };
     let dir = place.dir.clone();
     blocking(move || record::write(&dir, file::PLAN, &plan))
         .await
         .map_err(|error| fault(format!("write the plan of {id}"), error))?;
     let _cgroups = driver.inner.cgroups.read().await;
-    run_shim(driver, id, &place).await
+    run_shim(driver, container, &place).await
 }
 
 async fn rootfs<N: ContainerNetwork>(
@@ -138,9 +199,10 @@ async fn rootfs<N: ContainerNetwork>(
 
 async fn run_shim<N: ContainerNetwork>(
     driver: &Driver<N>,
-    id: &ContainerId,
+    container: &Container,
     place: &Place,
 ) -> Result<State, StartError> {
+    let id = &container.id;
     let attempt = || format!("start the shim of {id}");
     let answer = tokio::time::timeout(driver.inner.config.start_max, ask_shim(driver, place)).await;
     let answer = answer.map_err(|late| fault(attempt(), late))?;
@@ -149,6 +211,10 @@ async fn run_shim<N: ContainerNetwork>(
         Answer::Invalid(reason) => Err(StartError::Invalid { reason }),
         Answer::Host(reason) => {
             Err(fault(format!("run the container {id}"), io::Error::other(reason)))
+        }
+        Answer::Lapsed => {
+            let token = container.fence.map(|fence| fence.token).unwrap_or_default();
+            Err(StartError::Lapsed { id: id.clone(), token })
         }
     }
 }
@@ -171,6 +237,14 @@ async fn ask_shim<N: ContainerNetwork>(driver: &Driver<N>, place: &Place) -> io:
         let log = log.trim();
         io::Error::other(format!("the shim ({status}) answered {said:?} ({error}): {log}"))
     })
+}
+
+/// What a failed start told the guards is over with it; what it left nevertheless stays guarded, see `keeper/host.rs`.
+async fn forget_fence<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+    let path = driver.place(id).fence;
+    if let Err(error) = blocking(move || fence::forget(&path)).await {
+        warn!(container = %id, error = %Chain(&error), "the fence of a failed start stays");
+    }
 }
 
 /// Removes what a start made that failed.
@@ -221,6 +295,8 @@ fn program(container: &Container, image: &image::Config) -> Result<Program, Star
     let env = env::merge(&defaults, &image.env);
     let env = env::merge(&env, &pairs(&template.environment));
     let env = env::merge(&env, &pairs(&container.environment));
+    let token = container.fence.map(|fence| format!("{TOKEN}={}", fence.token));
+    let env = env::merge(&env, token.as_slice());
     let with_nul = args.iter().chain(&env).any(|text| text.contains('\0'));
     if with_nul {
         let reason = "an argument or a variable holds a NUL character".to_owned();

@@ -100,7 +100,7 @@ pub(super) fn spec(dir: &Path, root: &Path, plan: &Plan, host: &Host, process: &
         "process": process,
         "root": { "path": root, "readonly": false },
         "hostname": plan.hostname,
-        "mounts": mounts(dir),
+        "mounts": mounts(dir, plan),
         "linux": {
             "cgroupsPath": plan.cgroup,
             "resources": resources(plan.limits, host),
@@ -121,7 +121,7 @@ fn own_oom_score() -> i32 {
     text.trim().parse().unwrap_or(0)
 }
 
-fn mounts(dir: &Path) -> Value {
+fn mounts(dir: &Path, plan: &Plan) -> Value {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let bind = |name: &str| {
         json!({
@@ -131,7 +131,7 @@ fn mounts(dir: &Path) -> Value {
             "options": ["rbind", "rprivate"],
         })
     };
-    json!([
+    let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount(
@@ -146,7 +146,17 @@ fn mounts(dir: &Path) -> Value {
         bind("resolv.conf"),
         bind("hostname"),
         bind("hosts"),
-    ])
+    ];
+    if let Some(fence) = &plan.fence {
+        // The directory, not the file: each new one replaces the one before.
+        mounts.push(json!({
+            "destination": "/run/mesh",
+            "type": "bind",
+            "source": fence.lease,
+            "options": ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+        }));
+    }
+    Value::Array(mounts)
 }
 
 fn resources(limits: StoredLimits, host: &Host) -> Value {

@@ -13,6 +13,9 @@ pub(super) enum Fault {
     /// The host. *Nothing runs.*
     #[error("{0}")]
     Host(String),
+    /// The lease has ended before its program could be run. *Nothing runs.*
+    #[error("its lease has ended")]
+    Lapsed,
 }
 
 impl Fault {
@@ -26,6 +29,7 @@ impl Fault {
         match self {
             Self::Invalid(reason) => Answer::Invalid(reason),
             Self::Host(reason) => Answer::Host(reason),
+            Self::Lapsed => Answer::Lapsed,
         }
     }
 }

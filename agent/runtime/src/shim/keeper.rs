@@ -18,7 +18,10 @@
 //! beyond its limit and there are never more files than allowed; with one file allowed, a full file is started afresh. How much
 //! was dropped on the way is in `dropped`, and a disk that is full costs lines, never the container, which must not wait for
 //! its log: it says how many bytes were lost as soon as it can.
-#![expect(unsafe_code, reason = "poll(2), and descriptors that came through an exec")]
+//!
+//! Beside that the shim of a container that runs by a lease is its guard ([`guard`]), and the same program is the guard of the
+//! host ([`host`]), for when a shim cannot: both must be small, and need nothing that could fail.
+#![cfg_attr(keeper, expect(unsafe_code, reason = "descriptors that came through an exec"))]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -27,9 +30,40 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::guard::Guard;
+use self::sys::PollFd;
+
+// This file is a module in one of its two lives and a crate in the other, and the two look elsewhere for what belongs to it.
+#[cfg_attr(keeper, path = "keeper/beat.rs")]
+pub(crate) mod beat;
+#[cfg_attr(keeper, path = "keeper/fence.rs")]
+pub(crate) mod fence;
+#[cfg_attr(keeper, path = "keeper/group.rs")]
+pub(crate) mod group;
+#[cfg_attr(keeper, path = "keeper/guard.rs")]
+pub(crate) mod guard;
+#[cfg_attr(keeper, path = "keeper/host.rs")]
+pub(crate) mod host;
+#[cfg_attr(keeper, path = "keeper/lease.rs")]
+pub(crate) mod lease;
+#[cfg_attr(keeper, path = "keeper/numbers.rs")]
+mod numbers;
+#[cfg_attr(keeper, path = "keeper/sys.rs")]
+pub(crate) mod sys;
+
 /// Tells the program what it keeps: the container's first process, its two outputs, the shim's program (four descriptors), the
 /// largest size of a file of the log, and the number of these files.
 pub(crate) const KEEP: &str = "MESH_SHIM_KEEP";
+
+/// Tells the program by what it guards the container: a descriptor of the run's file, and the signal that asks to stop. Without it
+/// the container runs without a lease.
+pub(crate) const KEEP_FENCE: &str = "MESH_SHIM_KEEP_FENCE";
+
+/// Tells the program the directory of what the workload is told of its lease.
+pub(crate) const KEEP_LEASE: &str = "MESH_SHIM_KEEP_LEASE";
+
+/// Tells the program that it is the guard of the host; its argument is the directory of fences.
+pub(crate) const KEEP_HOST: &str = "MESH_SHIM_KEEP_HOST";
 
 /// Tells the shim that its container has ended.
 pub(crate) const ENDED: &str = "MESH_SHIM_ENDED";
@@ -66,14 +100,27 @@ pub(crate) struct Sources {
     pub(crate) streams: [OwnedFd; 2],
 }
 
-/// Writes the container's output to the log in `dir` until the container ends.
-pub(crate) fn keep(dir: &Path, limits: Limits, sources: Sources) -> io::Result<()> {
+/// Writes the container's output to the log in `dir` until the container ends, and ends it when its lease does.
+pub(crate) fn keep(
+    dir: &Path,
+    limits: Limits,
+    sources: Sources,
+    mut guard: Option<Guard>,
+) -> io::Result<()> {
     let mut log = Log::open(dir, limits);
     let Sources { init, streams } = sources;
     let mut streams = streams.map(|stream| Some(File::from(stream)));
     let mut buffer = vec![0; READ_LEN];
-    while !wait(&init, &streams)? {
-        copy(&mut streams, &mut log, &mut buffer);
+    loop {
+        // Before the log: a disk that stands still costs lines, and must not cost the stop signal.
+        let timeout = guard.as_mut().map_or(-1, |guard| guard.watch(&init));
+        match wait(&init, &streams, timeout)? {
+            Woken::End => break,
+            Woken::Output => {
+                copy(&mut streams, &mut log, &mut buffer);
+            }
+            Woken::Time => {}
+        }
     }
     // Every process of the container has ended with its first one, so what the pipes hold now is all there will be.
     while streams.iter().any(Option::is_some) && copy(&mut streams, &mut log, &mut buffer) > 0 {}
@@ -81,34 +128,36 @@ pub(crate) fn keep(dir: &Path, limits: Limits, sources: Sources) -> io::Result<(
     Ok(())
 }
 
-#[repr(C)]
-struct PollFd {
-    fd: i32,
-    events: i16,
-    revents: i16,
-}
-
 const POLLIN: i16 = 1;
 
-unsafe extern "C" {
-    fn poll(fds: *mut PollFd, count: std::ffi::c_ulong, timeout: i32) -> i32;
+/// What there is to do.
+enum Woken {
+    /// The container has ended.
+    End,
+    /// It has written something.
+    Output,
+    /// Neither.
+    Time,
 }
 
-/// Waits for output or the end; true at the end.
-fn wait(init: &OwnedFd, streams: &[Option<File>; 2]) -> io::Result<bool> {
+/// Waits for output or the end, at most so many milliseconds.
+fn wait(init: &OwnedFd, streams: &[Option<File>; 2], timeout: i32) -> io::Result<Woken> {
     // The kernel passes over negative descriptors.
     let of = |fd| PollFd { fd, events: POLLIN, revents: 0 };
     let [stdout, stderr] = streams;
     let stream = |stream: &Option<File>| of(stream.as_ref().map_or(-1, AsRawFd::as_raw_fd));
     let mut fds = [of(init.as_raw_fd()), stream(stdout), stream(stderr)];
-    // SAFETY: the kernel writes into as many entries as are passed, which outlive the call.
-    let ready = unsafe { poll(fds.as_mut_ptr(), 3, -1) };
-    if ready < 0 {
-        let error = io::Error::last_os_error();
-        return if error.kind() == ErrorKind::Interrupted { Ok(false) } else { Err(error) };
-    }
+    let ready = match sys::poll(&mut fds, timeout) {
+        Ok(ready) => ready,
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Woken::Time),
+        Err(error) => return Err(error),
+    };
     let [init, _, _] = fds;
-    Ok(init.revents != 0)
+    Ok(match (init.revents, ready) {
+        (0, 0) => Woken::Time,
+        (0, _) => Woken::Output,
+        (_, _) => Woken::End,
+    })
 }
 
 /// Copies once from each stream that has something; returns how many bytes. A stream that has ended becomes `None`.
@@ -394,6 +443,10 @@ fn run() -> io::Result<std::convert::Infallible> {
     let missing = || io::Error::from(ErrorKind::InvalidInput);
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let [name, args @ ..] = words.as_slice() else { return Err(missing()) };
+    if std::env::var_os(KEEP_HOST).is_some() {
+        host::stand(Path::new(args.last().ok_or_else(missing)?))?;
+        std::process::exit(0);
+    }
     let dir = std::env::var_os(KEEP_IN).ok_or_else(missing)?;
     let told = std::env::var(KEEP).map_err(|_| missing())?;
     let numbers: Option<Vec<u64>> = told.split(',').map(|word| word.parse().ok()).collect();
@@ -403,10 +456,23 @@ fn run() -> io::Result<std::convert::Infallible> {
     };
     let sources = Sources { init: take(init)?, streams: [take(stdout)?, take(stderr)?] };
     let files_max = u32::try_from(files_max).map_err(io::Error::other)?;
-    keep(Path::new(&dir), Limits { bytes_max, files_max }, sources)?;
+    keep(Path::new(&dir), Limits { bytes_max, files_max }, sources, own_guard()?)?;
     // The descriptor, so that it is the very program that began, whatever lies in its place now.
     let mut shim = std::process::Command::new(format!("/proc/self/fd/{program}"));
     Err(shim.arg0(name).args(args).env_clear().env(ENDED, "1").exec())
+}
+
+/// The guard that this process is to be. Its failure is the program's: a container that nobody guards must not run, and it ends
+/// with this process.
+#[cfg(keeper)]
+fn own_guard() -> io::Result<Option<Guard>> {
+    let Ok(told) = std::env::var(KEEP_FENCE) else { return Ok(None) };
+    let missing = || io::Error::from(ErrorKind::InvalidInput);
+    let (file, signal) = told.split_once(',').ok_or_else(missing)?;
+    let file = take(file.parse().map_err(io::Error::other)?)?;
+    let signal = signal.parse().map_err(io::Error::other)?;
+    let lease = std::env::var_os(KEEP_LEASE).ok_or_else(missing)?;
+    Guard::open(File::from(file), signal, lease.into()).map(Some)
 }
 
 /// Takes a descriptor that this process was given.

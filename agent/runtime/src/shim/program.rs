@@ -18,6 +18,11 @@ const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keeper"));
 /// The beginning of the file's name; the digest of its content follows.
 const NAME: &str = "agent-shim-";
 
+/// Whether a program of this name is the one that came with this build.
+pub(super) fn is_own(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == format!("{NAME}{}", env!("KEEPER_DIGEST")).as_str())
+}
+
 /// Writes the program to `dir` if it is not there as it should be, removes others', and returns where it is.
 pub(crate) fn install(dir: &Path) -> io::Result<PathBuf> {
     let name = format!("{NAME}{}", env!("KEEPER_DIGEST"));

@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::OFlag;
@@ -16,9 +18,10 @@ use nix::unistd::{dup2_stdout, pipe2, setsid};
 use super::executor::Restricted;
 use super::fault::Fault;
 use super::inside::Root;
+use super::keeper::guard::Guard;
 use super::{bundle, rootfs, user};
 use crate::capacity;
-use crate::cgroup::{SHIMS, Tree};
+use crate::cgroup::{Group, SHIMS, Tree};
 use crate::process::{Process, boot_id};
 use crate::record::{self, Answer, OCI_ID, Plan, State, VERSION, file};
 use crate::seccomp::Filters;
@@ -38,6 +41,8 @@ pub(super) struct Run {
     pub(super) stderr: OwnedFd,
     /// Held as long as this shim lives: one shim per container.
     pub(super) lock: File,
+    /// Where it runs by a lease.
+    pub(super) guard: Option<Guard>,
 }
 
 /// Makes and starts the container. When it fails, no process is left.
@@ -68,6 +73,7 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
         .kill()
         .and_then(|()| group.remove())
         .map_err(|error| Fault::host("end what an earlier run left", error))?;
+    let mut guard = guard(plan)?;
     let root = rootfs::mount_root(dir, plan)?;
     rootfs::write_names(dir, plan)?;
     let host = bundle::Host { unified: tree.is_unified(), limits_swap: parent.limits_swap() };
@@ -76,14 +82,44 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
     let bundle = plan.run.join(file::BUNDLE);
     bundle::write(&bundle, &spec).map_err(|error| Fault::host("write the bundle", error))?;
 
-    let started = build(dir, plan, &bundle, !tree.is_unified());
+    let started = build(dir, plan, &bundle, !tree.is_unified()).and_then(|built| {
+        if let Some(guard) = &mut guard {
+            enforce(guard, &group, built.state.init.pid)?;
+        }
+        built.start()
+    });
     if started.is_err() {
         // What started it is told; that something is left would be told by the next start.
         let (Ok(()) | Err(_)) = group.kill();
         let (Ok(()) | Err(_)) = group.remove();
     }
     let (state, stdout, stderr) = started?;
-    Ok(Run { state, stdout, stderr, lock })
+    Ok(Run { state, stdout, stderr, lock, guard })
+}
+
+/// The guard of a run by a lease, with what the workload is told of it. Nothing of the run is there yet.
+fn guard(plan: &Plan) -> Result<Option<Guard>, Fault> {
+    let Some(fence) = &plan.fence else { return Ok(None) };
+    let made = fs::create_dir_all(&fence.lease)
+        .and_then(|()| fs::set_permissions(&fence.lease, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| File::open(&fence.file))
+        .and_then(|file| Guard::open(file, i32::from(fence.signal), fence.lease.clone()));
+    let mut guard = made.map_err(|error| Fault::host("guard the lease", error))?;
+    if !guard.is_open() {
+        return Err(Fault::Lapsed);
+    }
+    guard.tell();
+    Ok(Some(guard))
+}
+
+/// The last look before the program runs: whatever kept this process waiting, nothing begins whose time is over. From here on it
+/// is killed in time, by the host guard if this process stands still before it is the guard.
+fn enforce(guard: &mut Guard, group: &Group, init: u32) -> Result<(), Fault> {
+    if let Err(error) = group.join_unified(init) {
+        // The other way to kill it is enough.
+        let (Ok(()) | Err(_)) = writeln!(io::stderr(), "no group of version 2: {error}");
+    }
+    if guard.is_open() { Ok(()) } else { Err(Fault::Lapsed) }
 }
 
 /// Waits until this is the only shim of the container. A lock of the POSIX kind, because it is the process's own: a child that
@@ -119,12 +155,27 @@ pub(super) fn search_path(env: &[String]) -> &str {
     env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or("")
 }
 
-fn build(
-    dir: &Path,
-    plan: &Plan,
-    bundle: &Path,
-    device_nodes: bool,
-) -> Result<(State, OwnedFd, OwnedFd), Fault> {
+/// A container whose program waits to be run.
+struct Built {
+    container: Container,
+    state: State,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Built {
+    fn start(mut self) -> Result<(State, OwnedFd, OwnedFd), Fault> {
+        let started = self.container.start();
+        started.map_err(|error| Fault::Host(chain("start the program", &error)))?;
+        // Whoever ends sessions and terminals has no business with a shim. Not before the start: what is ignored is inherited.
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
+            let (Ok(()) | Err(_)) = sys::set_ignored(signal, true);
+        }
+        Ok((self.state, self.stdout, self.stderr))
+    }
+}
+
+fn build(dir: &Path, plan: &Plan, bundle: &Path, device_nodes: bool) -> Result<Built, Fault> {
     let filters = Filters::compile(device_nodes)
         .map_err(|error| Fault::host("compile the system call filter", error))?;
     let oci = fresh_dir(&plan.run.join(file::OCI));
@@ -138,7 +189,7 @@ fn build(
         (_, _, Err(errno)) => return Err(Fault::host("open pipes", errno)),
     };
     let oom_score = fs::read_to_string(OOM_SCORE).unwrap_or_default();
-    let mut container = ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default())
+    let container = ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default())
         .with_root_path(oci)
         .map_err(|error| Fault::host("prepare the container", error))?
         .with_executor(Restricted { filters, terminal: false })
@@ -157,12 +208,7 @@ fn build(
     let state = state(plan, init).map_err(|error| Fault::host("look at the process", error))?;
     record::write(dir, file::STATE, &state)
         .map_err(|error| Fault::host("write the state", error))?;
-    container.start().map_err(|error| Fault::Host(chain("start the program", &error)))?;
-    // Whoever ends sessions and terminals has no business with a shim. Not before the start: what is ignored is inherited.
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
-        let (Ok(()) | Err(_)) = sys::set_ignored(signal, true);
-    }
-    Ok((state, out.0, err.0))
+    Ok(Built { container, state, stdout: out.0, stderr: err.0 })
 }
 
 fn fresh_dir(dir: &Path) -> io::Result<std::path::PathBuf> {

@@ -10,7 +10,9 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::unistd::execve;
 
-use super::keeper::{self, KEEP, KEEP_IN, Limits, Log, Sources};
+use super::keeper::guard::Guard;
+use super::keeper::{self, KEEP, KEEP_FENCE, KEEP_IN, KEEP_LEASE, Limits, Log, Sources};
+use super::program;
 use super::run::Run;
 use crate::cgroup::{Group, Tree};
 use crate::record::{self, Plan, State, StoredExit, VERSION, file};
@@ -21,20 +23,21 @@ const STDERR: usize = 1;
 
 /// Keeps the log until the container ends and says how it ended.
 pub(super) fn to_the_end(dir: &Path, plan: &Plan, run: Run) -> io::Result<()> {
-    let Run { state, stdout, stderr, lock } = run;
+    let Run { state, stdout, stderr, lock, guard } = run;
     for fd in [&stdout, &stderr] {
         fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
     let init = sys::pidfd_open(state.init.pid)?;
     let sources = Sources { init, streams: [stdout, stderr] };
     let logs = dir.join(file::LOGS);
-    if let Some(program) = &plan.keeper {
+    // Another build's may not know what a guard is told.
+    if let Some(program) = plan.keeper.as_deref().filter(|path| program::is_own(path)) {
         // Only a failure comes back, and what is done here then is the same, in more memory.
-        let Err(error) = become_keeper(program, (&logs, limits(plan)), &sources, &lock);
+        let Err(error) = become_keeper(program, (&logs, limits(plan)), &sources, &lock, guard.as_ref());
         let (Ok(()) | Err(_)) = writeln!(io::stderr(), "cannot run {}: {error}", program.display());
     }
     sys::trim_memory();
-    keeper::keep(&logs, limits(plan), sources)?;
+    keeper::keep(&logs, limits(plan), sources, guard)?;
     finish(dir, plan, &state)
 }
 
@@ -54,6 +57,7 @@ fn become_keeper(
     (logs, limits): (&Path, Limits),
     sources: &Sources,
     lock: &File,
+    guard: Option<&Guard>,
 ) -> io::Result<std::convert::Infallible> {
     let own = File::open("/proc/self/exe")?;
     let [stdout, stderr] = &sources.streams;
@@ -67,7 +71,15 @@ fn become_keeper(
     place.push(logs);
     let text = |text: OsString| CString::new(text.into_vec());
     let args = std::env::args_os().map(text).collect::<Result<Vec<_>, _>>()?;
-    let told = [text(format!("{KEEP}={fds},{bytes_max},{files_max}").into())?, text(place)?];
+    let mut told = vec![text(format!("{KEEP}={fds},{bytes_max},{files_max}").into())?, text(place)?];
+    if let Some(guard) = guard {
+        let (file, signal) = guard.parts();
+        fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        told.push(text(format!("{KEEP_FENCE}={},{signal}", file.as_raw_fd()).into())?);
+        let mut place = OsString::from(format!("{KEEP_LEASE}="));
+        place.push(guard.lease());
+        told.push(text(place)?);
+    }
     Ok(execve(&text(program.as_os_str().to_owned())?, &args, &told)?)
 }
 

@@ -37,6 +37,7 @@ fn container() -> Container {
         environment: BTreeMap::new(),
         hostname: "web-0".to_owned(),
         ports: Vec::new(),
+        fence: None,
     }
 }
 

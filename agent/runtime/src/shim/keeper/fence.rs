@@ -1,0 +1,218 @@
+//! What guards are told of a lease: bytes in a file, and what follows from them.
+//!
+//! A run by a lease has a file of one page in memory. The agent makes it before anything of the run is, and writes later fences
+//! into it; the shim and the host guard read it at every wake:
+//!
+//! ```text
+//! at 0      a fence       nine numbers of 64 bits, little endian: a mark, the boot (two), the token,
+//! at 128    a fence       SIGTERM and SIGKILL by both clocks in nanoseconds (two each), a checksum
+//! at 256    the groups    the length of the text, its checksum, and the text: directories of the run's control groups
+//! ```
+//!
+//! A later fence goes where the earlier of the two is. One that is read while it is written, or whose writer died over it, has
+//! the wrong checksum, and the other one holds.
+
+use super::numbers;
+
+/// The whole file.
+pub(crate) const PAGE_LEN: usize = 4096;
+
+/// What is read at each wake: both fences.
+pub(crate) const FENCES_LEN: usize = GROUPS_AT;
+
+const GROUPS_AT: usize = 256;
+const TEXT_AT: usize = GROUPS_AT + 16;
+
+/// Where the two fences are.
+pub(crate) const SLOTS_AT: [usize; 2] = [0, 128];
+
+/// The length of one.
+pub(crate) const SLOT_LEN: usize = 9 * 8;
+
+/// Another number when the layout is another: guards and agents of different builds meet here.
+const MARK: u64 = u64::from_le_bytes(*b"meshfen1");
+
+/// A guard wakes at least this often: the tenth part of what the shortest lease leaves for a kill.
+pub(crate) const WAKE_MS: u64 = 100;
+
+/// While it kills, it looks this often whether that was enough.
+const KILL_MS: u64 = 10;
+
+const NANOS_PER_MS: u64 = 1_000_000;
+
+/// What the two steady clocks of the host show, in nanoseconds: the time since boot, and that of the raw oscillator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) boot: u64,
+    pub(crate) raw: u64,
+}
+
+impl Moment {
+    /// Whether `deadline` may have come: by either clock.
+    pub(crate) const fn may_be_past(self, deadline: Self) -> bool {
+        self.boot >= deadline.boot || self.raw >= deadline.raw
+    }
+
+    /// How many milliseconds it is at least until then, rounded down; 0 when it may have come.
+    pub(crate) fn millis_until(self, deadline: Self) -> u64 {
+        let boot = deadline.boot.saturating_sub(self.boot);
+        boot.min(deadline.raw.saturating_sub(self.raw)) / NANOS_PER_MS
+    }
+
+    /// Whether it is earlier by neither clock.
+    const fn is_not_before(self, other: Self) -> bool {
+        self.boot >= other.boot && self.raw >= other.raw
+    }
+}
+
+/// A fence of a certain boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) boot: u128,
+    pub(crate) token: u64,
+    pub(crate) stop: Moment,
+    pub(crate) kill: Moment,
+}
+
+impl Told {
+    /// As it is written.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { boot, token, stop, kill } = *self;
+        let [high, low] = numbers::halves(boot);
+        numbers::seal(&[MARK, high, low, token, stop.boot, stop.raw, kill.boot, kill.raw])
+    }
+
+    /// What was written; `None` when it was not written whole, or in another layout.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let [mark, high, low, token, stop_boot, stop_raw, kill_boot, kill_raw] =
+            numbers::open(bytes)?;
+        let boot = numbers::whole(high, low);
+        let stop = Moment { boot: stop_boot, raw: stop_raw };
+        let kill = Moment { boot: kill_boot, raw: kill_raw };
+        (mark == MARK).then_some(Self { boot, token, stop, kill })
+    }
+
+    /// Whether it renews `earlier`: of the same lease, and earlier in nothing.
+    pub(crate) fn renews(&self, earlier: &Self) -> bool {
+        self.boot == earlier.boot
+            && self.token == earlier.token
+            && self.stop.is_not_before(earlier.stop)
+            && self.kill.is_not_before(earlier.kill)
+    }
+}
+
+/// Both fences of a file, as far as they are whole.
+pub(crate) fn fences(page: &[u8]) -> [Option<Told>; 2] {
+    SLOTS_AT.map(|at| page.get(at..).and_then(Told::decode))
+}
+
+/// A new file. `None` when the groups have no room in it.
+pub(crate) fn page(told: &Told, groups: &str) -> Option<Vec<u8>> {
+    let mut page = vec![0; PAGE_LEN];
+    page.get_mut(..SLOT_LEN)?.copy_from_slice(&told.encode());
+    let len = u64::try_from(groups.len()).ok()?;
+    let sum = numbers::checksum(groups.as_bytes());
+    page.get_mut(GROUPS_AT..GROUPS_AT + 8)?.copy_from_slice(&len.to_le_bytes());
+    page.get_mut(GROUPS_AT + 8..TEXT_AT)?.copy_from_slice(&sum.to_le_bytes());
+    page.get_mut(TEXT_AT..)?.get_mut(..groups.len())?.copy_from_slice(groups.as_bytes());
+    Some(page)
+}
+
+/// The directories of the control groups, of a whole file.
+pub(crate) fn groups(page: &[u8]) -> Option<&str> {
+    let number = |at: usize| {
+        let bytes = page.get(at..at + 8)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let len = usize::try_from(number(GROUPS_AT)?).ok()?;
+    let text = page.get(TEXT_AT..)?.get(..len)?;
+    if numbers::checksum(text) != number(GROUPS_AT + 8)? {
+        return None;
+    }
+    std::str::from_utf8(text).ok()
+}
+
+/// A boot's name, as the kernel writes it.
+pub(crate) fn parse_boot(text: &str) -> Option<u128> {
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    if digits.len() == 32 { u128::from_str_radix(&digits, 16).ok() } else { None }
+}
+
+/// What a guard has to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Whatever runs is killed, and nothing is heard any more.
+    Kill,
+    /// Nothing yet.
+    Nothing,
+    /// It is asked to stop. Said once.
+    Stop,
+}
+
+/// What a guard holds on to: the latest fence of the lease by which its run began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    told: Told,
+    asked: bool,
+    over: bool,
+}
+
+impl Held {
+    /// Begins with what the file says. `None` when it says nothing, or nothing of this boot. If it speaks of two leases, which no
+    /// agent writes, the one that ends first holds.
+    pub(crate) fn begin(fences: [Option<Told>; 2], boot: u128) -> Option<Self> {
+        let mut whole = fences.into_iter().flatten().filter(|told| told.boot == boot);
+        let first = whole.next()?;
+        let told = match whole.next() {
+            Some(second) if second.renews(&first) => second,
+            Some(second) if !first.renews(&second) && second.kill.boot < first.kill.boot => second,
+            Some(_) | None => first,
+        };
+        Some(Self { told, asked: false, over: false })
+    }
+
+    /// Takes what renews the lease; anything else changes nothing.
+    pub(crate) fn take(&mut self, fences: [Option<Told>; 2]) {
+        for told in fences.into_iter().flatten() {
+            if told.renews(&self.told) {
+                self.told = told;
+            }
+        }
+    }
+
+    /// What is due.
+    pub(crate) const fn due(&mut self, now: Moment) -> Due {
+        if self.over || now.may_be_past(self.told.kill) {
+            self.over = true;
+            Due::Kill
+        } else if !self.asked && now.may_be_past(self.told.stop) {
+            self.asked = true;
+            Due::Stop
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// In how many milliseconds to look again.
+    pub(crate) fn wake_ms(&self, now: Moment) -> u64 {
+        if self.over {
+            return KILL_MS;
+        }
+        let next = if self.asked { self.told.kill } else { self.told.stop };
+        // Rounded up, so that one wake is enough.
+        now.millis_until(next).min(WAKE_MS - 1) + 1
+    }
+
+    /// What it goes by.
+    pub(crate) const fn told(&self) -> Told {
+        self.told
+    }
+
+    /// Whether the run has been asked to stop, or its time is over.
+    pub(crate) const fn is_ending(&self) -> bool {
+        self.asked || self.over
+    }
+}
+
+#[cfg(test)]
+mod tests;
