@@ -75,6 +75,22 @@ impl Tree {
         Group { unified: self.unified, places }
     }
 
+    /// Whether all that is in a group can be killed at once on this host: there is version 2, of a kernel that does it. Makes a
+    /// group beside `parent` to see it, and removes it.
+    pub(crate) fn kills_at_once(&self, parent: &str) -> bool {
+        let Some(mount) = self.mounts.iter().find(|mount| mount.v2) else { return false };
+        // The root of a hierarchy has no such file.
+        let name = parent.trim_matches('/').replace('/', "-");
+        let tried = mount.path.join(format!("{name}-doctor"));
+        let made = fs::create_dir(&tried);
+        let kills = tried.join("cgroup.kill").exists();
+        if made.is_ok() {
+            // Nobody is in it.
+            let (Ok(()) | Err(_)) = fs::remove_dir(&tried);
+        }
+        kills
+    }
+
     /// Which of [`CONTROLLERS`] this host does not have.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let available = if self.unified {
@@ -210,11 +226,17 @@ impl Group {
 
     /// Its directories for whoever guards it: all that list its processes, and those by which they are killed and thawed.
     pub(crate) fn guarded(&self) -> Vec<&Path> {
-        let controllers = ["freezer", "pids", "memory"].into_iter().filter_map(|name| self.place(name));
+        let controllers =
+            ["freezer", "pids", "memory"].into_iter().filter_map(|name| self.place(name));
         let mut places: Vec<&Path> = controllers.chain(self.v2()).collect();
         places.sort_unstable();
         places.dedup();
         places
+    }
+
+    /// Whether what is frozen in it survives being killed until it is thawed: that is so in version 1.
+    pub(crate) fn can_freeze_for_good(&self) -> bool {
+        !self.unified && self.place("freezer").is_some()
     }
 
     fn v2(&self) -> Option<&Path> {

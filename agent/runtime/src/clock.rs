@@ -49,8 +49,10 @@ mod tests {
     #[test]
     fn the_clocks_go_on_and_the_boot_stays() {
         let clock = SteadyClock::of_this_boot().expect("a boot");
-        let (before, up) = (clock.reading(), std::fs::read_to_string("/proc/uptime").expect("read"));
-        let seconds: f64 = up.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+        let (before, up) =
+            (clock.reading(), std::fs::read_to_string("/proc/uptime").expect("read"));
+        let seconds: f64 =
+            up.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
         let after = clock.reading();
         assert!(after.boot() >= before.boot() && after.raw() >= before.raw());
         let shown = before.boot().abs_diff(Duration::from_secs_f64(seconds));

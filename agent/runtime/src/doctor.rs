@@ -15,6 +15,10 @@ use crate::cgroup::Tree;
 use crate::embedded::Config;
 use crate::sys;
 
+mod fence;
+
+pub use self::fence::{FenceReport, Grade, fence};
+
 /// Something that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {

@@ -211,18 +211,31 @@ pub(crate) fn wait_for(pid: u32) -> (i32, Option<u8>) {
     }
 }
 
-/// Lets this process run before others: in real time where that is permitted, else by the best priority. Of the real-time
+/// With which right a process runs before others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// None: it is one among others.
+    None,
+    /// The best of the ordinary priorities.
+    Nice,
+    /// In real time.
+    RealTime,
+}
+
+/// Lets this thread, and what it becomes, run before others: in real time where that is permitted, else by the best priority. Of the real-time
 /// priorities the lowest: whatever else is in real time has its reasons.
-pub(crate) fn hurry() {
+pub(crate) fn hurry() -> Haste {
     // SAFETY: the structure is numbers only, for which zero is a value.
     let mut wish: libc::sched_param = unsafe { std::mem::zeroed() };
     wish.sched_priority = 1;
     // SAFETY: the structure outlives the call.
     let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, std::ptr::from_ref(&wish)) };
-    if done != 0 {
-        // SAFETY: plain numbers. Without the right to it the process is one among others.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    if done == 0 {
+        return Haste::RealTime;
     }
+    // SAFETY: plain numbers.
+    let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    if done == 0 { Haste::Nice } else { Haste::None }
 }
 
 /// Which process has locked a file, by [`lock`]; `None` when none has, or this one.
@@ -231,7 +244,8 @@ pub(crate) fn lock_holder(file: &File) -> Option<u32> {
     let mut whole: libc::flock = unsafe { std::mem::zeroed() };
     whole.l_type = libc::c_short::try_from(libc::F_WRLCK).unwrap_or(1);
     // SAFETY: the structure outlives the call, which writes into it.
-    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, std::ptr::from_mut(&mut whole)) };
+    let done =
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, std::ptr::from_mut(&mut whole)) };
     let is_free = i32::from(whole.l_type) == libc::F_UNLCK;
     if done == 0 && !is_free { u32::try_from(whole.l_pid).ok() } else { None }
 }

@@ -6,6 +6,10 @@ mod confinement;
 #[cfg(test)]
 mod conversation;
 #[cfg(test)]
+mod fence;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod guard;
 #[cfg(test)]
 mod life;

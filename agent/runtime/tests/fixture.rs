@@ -97,6 +97,19 @@ pub(crate) struct Node {
     tasks: Tasks,
 }
 
+/// A node whose agent is dead.
+pub(crate) struct Away {
+    pub(crate) config: Config,
+    image: OneImage,
+}
+
+impl Away {
+    /// The agent's next life.
+    pub(crate) async fn come_back(self) -> Node {
+        Node::open(self.config, self.image).await
+    }
+}
+
 /// Runs a test on a node of its own and cleans up, also after a panic.
 pub(crate) fn on_a_node<F>(test: impl FnOnce(Node) -> F)
 where
@@ -217,10 +230,13 @@ impl Node {
 
     /// Lets go of the driver as a killed agent would, and opens another on the same files.
     pub(crate) async fn reopen(self) -> Self {
+        self.leave().await.come_back().await
+    }
+
+    /// Lets go of the driver as a killed agent would: from here on nobody looks after the containers but their guards.
+    pub(crate) async fn leave(self) -> Away {
         assert_eq!(self.tasks.stop(PATIENCE).await, 0);
-        let (config, image) = (self.config.clone(), self.image.clone());
-        drop(self);
-        Self::open(config, image).await
+        Away { config: self.config.clone(), image: self.image.clone() }
     }
 
     /// Starts a container and waits for its end.
@@ -263,6 +279,19 @@ impl Node {
 
     pub(crate) async fn state(&self, id: &ContainerId) -> Option<State> {
         self.found(id).await.map(|found| found.state)
+    }
+
+    /// The state of a container whose processes have ended, once its shim has said how.
+    pub(crate) async fn ended_state(&self, id: &ContainerId) -> State {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.state(id).await.expect("it is here") {
+                State::Running(_) => {}
+                State::Ended(exit) => return State::Ended(exit),
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{id} runs on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The shim of a container.

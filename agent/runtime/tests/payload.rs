@@ -7,6 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigHandler, Signal};
+
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     while let Some(verb) = args.next() {
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
             "sleep" => wait(&next()),
             "signal" => raise(&next()),
             "ignore" => ignore(&next()),
+            "hear" => catch(&next(), heard),
+            "obey" => catch(&next(), obeyed),
+            "become" => become_user(next().parse().unwrap_or(0)),
             "allocate" => allocate(next().parse().unwrap_or(0)),
             "fork" => fork(next().parse().unwrap_or(0)),
             "child" => child(&next()),
@@ -84,6 +89,43 @@ fn ignore(number: &str) {
     unsafe {
         libc::signal(number.parse().unwrap_or(0), libc::SIG_IGN);
     }
+}
+
+fn catch(number: &str, handler: extern "C" fn(libc::c_int)) {
+    let signal = number.parse().ok().and_then(|number: i32| Signal::try_from(number).ok());
+    // SAFETY: the handlers make system calls and nothing else.
+    let caught = signal
+        .map(|signal| unsafe { nix::sys::signal::signal(signal, SigHandler::Handler(handler)) });
+    if !matches!(caught, Some(Ok(_))) {
+        say(&mut io::stderr(), &format!("signal {number}: {caught:?}"));
+    }
+}
+
+fn say_heard() {
+    let text = b"heard it\n";
+    // SAFETY: the text outlives the call.
+    unsafe {
+        libc::write(1, text.as_ptr().cast(), text.len());
+    }
+}
+
+/// Says that a signal came, and goes on.
+extern "C" fn heard(_number: libc::c_int) {
+    say_heard();
+}
+
+/// Says that a signal came, and ends.
+extern "C" fn obeyed(_number: libc::c_int) {
+    say_heard();
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(3) };
+}
+
+/// Becomes another user, as the entry points of databases do.
+fn become_user(number: libc::uid_t) {
+    // SAFETY: plain numbers.
+    let done = unsafe { libc::setgid(number) | libc::setuid(number) };
+    say(&mut io::stdout(), &format!("user {number}: {done}"));
 }
 
 fn allocate(mebibytes: usize) {

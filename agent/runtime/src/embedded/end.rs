@@ -81,8 +81,10 @@ async fn end_run<N: ContainerNetwork>(
 ) -> Result<(), ContainerError> {
     wake_shim(state);
     let (place, boot) = (driver.place(id), driver.boot());
-    let told = blocking(move || Ok(fence::tell_of_end(&place, boot))).await;
-    let (Ok(()) | Err(_)) = told;
+    let told = blocking(move || fence::tell_of_end(&place, boot)).await;
+    if let Err(error) = told {
+        warn!(container = %id, error = %Chain(&error), "the workload is not told that its lease ends");
+    }
     if !grace.is_zero()
         && let Some(init) = state.init.open()
         && let Err(error) = sys::pidfd_send_signal(init.as_fd(), signal)

@@ -107,12 +107,13 @@ fn renew(path: &Path, fence: &Fence, boot: u128, now: Moment) -> io::Result<Rene
 }
 
 /// Tells the workload that it ends, since it is asked to by somebody else than its guard.
-pub(super) fn tell_of_end(place: &Place, boot: u128) {
-    let told = File::open(&place.fence).and_then(|file| last(&file, boot));
-    if let Ok(Some(told)) = told {
-        // It is asked by a signal too.
-        let (Ok(()) | Err(_)) = shim::lease::tell(&place.lease(), &told, true, shim::now());
-    }
+pub(super) fn tell_of_end(place: &Place, boot: u128) -> io::Result<()> {
+    let told = match File::open(&place.fence) {
+        Ok(file) => last(&file, boot)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    told.map_or(Ok(()), |told| shim::lease::tell(&place.lease(), &told, true, shim::now()))
 }
 
 pub(super) async fn extend<N: ContainerNetwork>(

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use mesh_ports::network::ContainerNetwork;
 use mesh_telemetry::Chain;
+use nix::poll::{PollFd, PollFlags, poll};
 use tracing::{info, warn};
 
 use super::{Driver, blocking, fence, start};
@@ -29,9 +30,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// It is called again after so many looks, in case it had just ended by itself.
 const CALL_ROUNDS: u32 = 25;
 
-/// How often, and how long apart, its end is looked for: 2 s in all.
-const END_ROUNDS: u32 = 200;
-const END_PAUSE: Duration = Duration::from_millis(10);
+/// How long it may take to end, in milliseconds: it waits for nothing.
+const END_MS_MAX: u16 = 2_000;
 
 /// Sees to it that the host guard watches over the files of fences, one of which was made already.
 ///
@@ -70,11 +70,12 @@ pub(super) fn look_after<N: ContainerNetwork>(driver: &Driver<N>) {
     });
 }
 
-/// Its heartbeat, if it is fresh.
+/// Its heartbeat, if it is fresh. One that has just been killed has left a fresh one; but its lock has gone with it.
 async fn beat<N: ContainerNetwork>(driver: &Driver<N>, dir: &Path) -> Option<Beat> {
-    let (path, boot) = (dir.join(BEAT), driver.boot());
-    let read = blocking(move || fs::read(path)).await.ok()?;
-    let beat = read.get(..BEAT_LEN).and_then(Beat::decode)?;
+    let (dir, boot) = (dir.to_path_buf(), driver.boot());
+    let read = blocking(move || Ok((fs::read(dir.join(BEAT))?, holder(&dir)))).await.ok()?;
+    let (beat, Some(_guard)) = read else { return None };
+    let beat = beat.get(..BEAT_LEN).and_then(Beat::decode)?;
     beat.is_fresh(boot, shim::now()).then_some(beat)
 }
 
@@ -122,12 +123,10 @@ pub(super) fn dismiss(run: &Path) -> io::Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    for round in 0..END_ROUNDS {
-        let Some(guard) = holder(&dir) else { break };
-        if round == 0 {
-            sys::pidfd_send_signal(guard.as_fd(), libc::SIGKILL)?;
-        }
-        sys::pause(END_PAUSE);
+    if let Some(guard) = holder(&dir) {
+        sys::pidfd_send_signal(guard.as_fd(), libc::SIGKILL)?;
+        // Its lock is free a moment before it has left its group.
+        poll(&mut [PollFd::new(guard.as_fd(), PollFlags::POLLIN)], END_MS_MAX)?;
     }
     fs::remove_dir_all(dir)
 }

@@ -54,7 +54,7 @@ fn begin(dir: &Path, told: &OsStr) -> io::Result<()> {
     let program = told.next().unwrap_or_default().to_vec();
     Tree::discover()?.enter(&cgroup)?;
     // Each as far as the host permits; `doctor` says what it does not.
-    sys::hurry();
+    let _permitted = sys::hurry();
     let (Ok(()) | Err(_)) = fs::write("/proc/self/oom_score_adj", "-1000");
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
         let (Ok(()) | Err(_)) = sys::set_ignored(signal, true);

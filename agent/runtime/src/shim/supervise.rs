@@ -33,7 +33,8 @@ pub(super) fn to_the_end(dir: &Path, plan: &Plan, run: Run) -> io::Result<()> {
     // Another build's may not know what a guard is told.
     if let Some(program) = plan.keeper.as_deref().filter(|path| program::is_own(path)) {
         // Only a failure comes back, and what is done here then is the same, in more memory.
-        let Err(error) = become_keeper(program, (&logs, limits(plan)), &sources, &lock, guard.as_ref());
+        let Err(error) =
+            become_keeper(program, (&logs, limits(plan)), &sources, &lock, guard.as_ref());
         let (Ok(()) | Err(_)) = writeln!(io::stderr(), "cannot run {}: {error}", program.display());
     }
     sys::trim_memory();
@@ -71,7 +72,8 @@ fn become_keeper(
     place.push(logs);
     let text = |text: OsString| CString::new(text.into_vec());
     let args = std::env::args_os().map(text).collect::<Result<Vec<_>, _>>()?;
-    let mut told = vec![text(format!("{KEEP}={fds},{bytes_max},{files_max}").into())?, text(place)?];
+    let mut told =
+        vec![text(format!("{KEEP}={fds},{bytes_max},{files_max}").into())?, text(place)?];
     if let Some(guard) = guard {
         let (file, signal) = guard.parts();
         fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;

@@ -40,10 +40,8 @@ impl Beat {
     /// Whether it tells of a guard that is awake: of this boot, and recent by both clocks.
     pub(crate) fn is_fresh(&self, boot: u128, now: Moment) -> bool {
         let age = AGE_MS_MAX * 1_000_000;
-        let limit = Moment {
-            boot: self.at.boot.saturating_add(age),
-            raw: self.at.raw.saturating_add(age),
-        };
+        let limit =
+            Moment { boot: self.at.boot.saturating_add(age), raw: self.at.raw.saturating_add(age) };
         self.boot == boot && !now.may_be_past(limit)
     }
 }
@@ -55,7 +53,11 @@ mod tests {
     use super::{BEAT_LEN, Beat, Moment};
 
     const fn beat() -> Beat {
-        Beat { boot: 3 << 64 | 4, at: Moment { boot: 1_000_000_000, raw: 2_000_000_000 }, n_stuck: 2 }
+        Beat {
+            boot: 3 << 64 | 4,
+            at: Moment { boot: 1_000_000_000, raw: 2_000_000_000 },
+            n_stuck: 2,
+        }
     }
 
     #[test]

@@ -99,8 +99,7 @@ impl Guard {
     /// Tells the workload what is new.
     pub(crate) fn tell(&mut self) {
         let news = (self.held.told(), self.held.is_ending());
-        if self.said != Some(news)
-            && lease::tell(&self.lease, &news.0, news.1, sys::now()).is_ok()
+        if self.said != Some(news) && lease::tell(&self.lease, &news.0, news.1, sys::now()).is_ok()
         {
             self.said = Some(news);
         }

@@ -33,19 +33,13 @@ const IDLE_MS: u64 = 30_000;
 /// Guards the runs in `dir` until there have been none for a while.
 pub(crate) fn stand(dir: &Path) -> io::Result<()> {
     sys::lock_memory();
-    let mut guard = Guard {
-        dir: dir.to_path_buf(),
-        boot: boot()?,
-        runs: BTreeMap::new(),
-        beat: None,
-        busy: sys::now(),
-    };
+    let mut guard = Guard::new(dir, boot()?, sys::now());
     loop {
         let now = sys::now();
         guard.look();
         let wake = guard.act(now);
         guard.tell(now);
-        if millis_since(guard.busy, now) >= IDLE_MS && guard.leaves() {
+        if guard.is_idle(now) && guard.leaves(now) {
             return Ok(());
         }
         // An interrupted wait is a shorter one.
@@ -53,7 +47,7 @@ pub(crate) fn stand(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn millis_since(earlier: Moment, now: Moment) -> u64 {
+const fn millis_since(earlier: Moment, now: Moment) -> u64 {
     now.boot.saturating_sub(earlier.boot) / 1_000_000
 }
 
@@ -81,6 +75,10 @@ struct Run {
 }
 
 impl Guard {
+    fn new(dir: &Path, boot: u128, now: Moment) -> Self {
+        Self { dir: dir.to_path_buf(), boot, runs: BTreeMap::new(), beat: None, busy: now }
+    }
+
     /// Sees which runs there are.
     fn look(&mut self) {
         // What cannot be listed is what it was.
@@ -153,13 +151,16 @@ impl Guard {
         }
     }
 
+    const fn is_idle(&self, now: Moment) -> bool {
+        millis_since(self.busy, now) >= IDLE_MS
+    }
+
     /// Goes, if nobody needs it: whoever finds no heartbeat starts another guard, and whoever has found one before that has made
     /// its file before.
-    fn leaves(&mut self) -> bool {
+    fn leaves(&mut self, now: Moment) -> bool {
         let (Ok(()) | Err(_)) = fs::remove_file(self.dir.join(BEAT));
         self.beat = None;
         self.look();
-        let now = sys::now();
         !self.runs.values_mut().any(|run| {
             refresh(&mut run.held, &run.file);
             run.held.due(now) != Due::Kill || !run.is_empty()
@@ -196,3 +197,6 @@ fn report(name: &OsString, groups: &[PathBuf]) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

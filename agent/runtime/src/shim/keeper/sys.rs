@@ -84,7 +84,13 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
     let no_info: *const u8 = std::ptr::null();
     // SAFETY: no memory is touched: a null siginfo means what kill(2) would send.
     let done = unsafe {
-        syscall(SYS_PIDFD_SEND_SIGNAL, c_long::from(pidfd.as_raw_fd()), c_long::from(signal), no_info, flags)
+        syscall(
+            SYS_PIDFD_SEND_SIGNAL,
+            c_long::from(pidfd.as_raw_fd()),
+            c_long::from(signal),
+            no_info,
+            flags,
+        )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
