@@ -131,6 +131,24 @@ fn a_shim_thaws_and_kills_without_the_guard_of_the_host() {
 }
 
 #[test]
+fn beside_version_1_the_kernel_can_kill_it_at_once() {
+    on_a_node(|node: Node| async move {
+        let hybrid = Path::new("/sys/fs/cgroup/unified");
+        if !hybrid.join("cgroup.controllers").exists() {
+            return node;
+        }
+        let wanted = fenced("c", &["child", "600000", "out", "up", "loop"], fence(60_000, 61_000));
+        node.driver.start(&wanted).await.expect("started");
+        node.until_logged(&wanted.id, "up").await;
+        let group = hybrid.join(node.config.cgroup_parent.trim_start_matches('/')).join("c");
+        fs::write(group.join("cgroup.kill"), "1").expect("killed");
+        let state = node.ended_state(&wanted.id).await;
+        assert!(matches!(state, State::Ended(Some(exit)) if exit.signal == Some(9)));
+        node
+    });
+}
+
+#[test]
 fn forking_does_not_help() {
     on_a_node(|node: Node| async move {
         let fence = fence(1_000, 1_500);

@@ -137,7 +137,11 @@ async fn look<N: ContainerNetwork>(
 ) -> Option<(Tag, Option<Fence>, Status)> {
     let (place, boot, number) = (driver.place(id), driver.inner.boot.clone(), driver.boot());
     let looked = blocking(move || {
-        let fence = fence::read(&place.fence, number)?;
+        // Without what cannot be read it is one whose lease nobody knows, and not one that is not there.
+        let fence = fence::read(&place.fence, number).unwrap_or_else(|error| {
+            warn!(file = %place.fence.display(), error = %Chain(&error), "a fence cannot be read");
+            None
+        });
         Ok((place.tag(), fence, place.status(&boot)?))
     });
     match looked.await {

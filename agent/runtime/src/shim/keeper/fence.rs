@@ -38,6 +38,9 @@ pub(crate) const WAKE_MS: u64 = 100;
 /// While it kills, it looks this often whether that was enough.
 const KILL_MS: u64 = 10;
 
+/// A process that was killed ends in much less; one that is there after that hangs in the kernel, and trying often does not help.
+pub(crate) const STUCK_MS: u64 = 2_000;
+
 const NANOS_PER_MS: u64 = 1_000_000;
 
 /// What the two steady clocks of the host show, in nanoseconds: the time since boot, and that of the raw oscillator.
@@ -196,7 +199,8 @@ impl Held {
     /// In how many milliseconds to look again.
     pub(crate) fn wake_ms(&self, now: Moment) -> u64 {
         if self.over {
-            return KILL_MS;
+            let late = now.boot.saturating_sub(self.told.kill.boot) / NANOS_PER_MS;
+            return if late < STUCK_MS { KILL_MS } else { WAKE_MS };
         }
         let next = if self.asked { self.told.kill } else { self.told.stop };
         // Rounded up, so that one wake is enough.

@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirEntryExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::beat::Beat;
-use super::fence::{Due, Held, Moment, WAKE_MS};
+use super::fence::{Due, Held, Moment, STUCK_MS, WAKE_MS};
 use super::guard::{Record, boot, refresh};
 use super::{group, sys};
 
@@ -23,9 +23,6 @@ pub(crate) const EXTENSION: &str = "fence";
 
 /// The heartbeat, in the same directory.
 pub(crate) const BEAT: &str = "beat";
-
-/// A killed process ends in much less; one that is there after that hangs in the kernel.
-const STUCK_MS: u64 = 2_000;
 
 /// Without anything to guard for so long it ends; the next start begins another one. Longer than a container that restarts is away.
 const IDLE_MS: u64 = 30_000;

@@ -153,6 +153,7 @@ fn a_guard_wakes_at_the_deadline_and_often_before() {
     assert_eq!(guard.wake_ms(at(1001)), 50);
     assert_eq!(guard.due(at(1051)), Due::Kill);
     assert_eq!(guard.wake_ms(at(1051)), 10);
+    assert_eq!(guard.wake_ms(at(3050)), 100, "what hangs is not asked all the time");
 }
 
 #[test]
