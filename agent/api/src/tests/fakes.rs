@@ -8,6 +8,7 @@ use bytes::Bytes;
 use mesh_coordinator::catalogue::{Entry, RecordKey, Role};
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{Hash, MeshId, NodeId, PublicKey, SlotId};
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{Overview, Why};
