@@ -263,6 +263,8 @@ mod tests {
                             it.kill = it.kill.later(kill);
                         }
                     }
+                    // The witnesses do not change in these worlds.
+                    Motion::Locate => {}
                     Motion::Lapsed { token } => state.nodes[number].lapsed = Some(token),
                     Motion::Acquired { token } => {
                         let node = &mut state.nodes[number];

@@ -4,6 +4,7 @@
 //! is published and checked before it reaches the core.
 
 use crate::id::{Incarnation, NodeId, Revision, SlotId, SlotIndex};
+use crate::lease::exclusive::{StoreId, Token};
 use crate::name::NodeName;
 use crate::spec::Reservation;
 
@@ -57,6 +58,8 @@ pub struct Claim {
     pub failover_ms: Option<u32>,
     /// How often the container was started again under this claim.
     pub restarts: u32,
+    /// By which lease it is held; `None` when the slot is not exclusive.
+    pub token: Option<Token>,
     /// The last error, or how the container ended, for people; at most [`DETAIL_LEN_MAX`] bytes, empty when all is well.
     pub detail: String,
     /// Rises with everything that the claimant says of its claims, also from one life of its agent to the next. Direct words and
@@ -97,6 +100,8 @@ pub struct NodeFacts {
     pub restarting: bool,
     /// How far the node finds its wall clock ahead of the mesh's, in milliseconds; behind when negative. Zero when it is about right.
     pub clock_off_ms: i64,
+    /// The store in which the node keeps its word as a witness; `None` of an agent that is too old to have one.
+    pub store: Option<StoreId>,
 }
 
 /// One thing a node says.
@@ -150,6 +155,7 @@ impl Claim {
             crowding,
             failover_ms: None,
             restarts: 0,
+            token: None,
             detail: String::new(),
             seq: 0,
         }

@@ -1,11 +1,13 @@
 //! Identities: keys, hashes of them, and what a replica is called.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::name::ServiceName;
+use crate::lease::exclusive::WitnessId;
+use crate::name::{AppName, ServiceName};
 
 /// The SHA-256 of something.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,22 +182,37 @@ impl fmt::Display for MeshId {
     }
 }
 
-/// One life of an app's name: the hash of the mesh, the name and how often that name was removed before.
+/// One life of an app's name: the hash of the mesh, the name, how often that name was removed before, and the roster of an app with
+/// exclusive slots.
 ///
-/// So the same manifest placed on both sides of a split is one app, and a re-created name is a new one.
+/// So the same manifest placed on both sides of a split is one app, and a re-created name is a new one. Two apps with exclusive
+/// slots are one only if they agree on who may witness: else nothing would keep both from running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppUid(pub [u8; 16]);
 
 impl AppUid {
-    /// The identity of the app `name` after `n_removals` removals of that name.
+    /// The identity of the app `name` without a roster, after `n_removals` removals of that name.
     #[must_use]
-    pub fn of(mesh: MeshId, name: &crate::name::AppName, n_removals: u64) -> Self {
-        let hash = Hash::of(&[
-            b"mesh app",
-            &mesh.0.0,
-            name.as_str().as_bytes(),
-            &n_removals.to_be_bytes(),
-        ]);
+    pub fn of(mesh: MeshId, name: &AppName, n_removals: u64) -> Self {
+        Self::with_roster(mesh, name, n_removals, &BTreeSet::new())
+    }
+
+    /// The identity of the app `name` after `n_removals` removals of that name. `roster` is empty if no slot of it is exclusive.
+    #[must_use]
+    pub fn with_roster(
+        mesh: MeshId,
+        name: &AppName,
+        n_removals: u64,
+        roster: &BTreeSet<WitnessId>,
+    ) -> Self {
+        let removals = n_removals.to_be_bytes();
+        let stores: Vec<[u8; 16]> = roster.iter().map(|it| it.store.0.to_be_bytes()).collect();
+        let mut parts: Vec<&[u8]> =
+            vec![b"mesh app", &mesh.0.0, name.as_str().as_bytes(), &removals];
+        for (witness, store) in roster.iter().zip(&stores) {
+            parts.extend([witness.node.as_bytes().as_slice(), store]);
+        }
+        let hash = Hash::of(&parts);
         let mut uid = [0; 16];
         uid.copy_from_slice(hash.0.split_at(16).0);
         Self(uid)

@@ -9,11 +9,13 @@
 mod book;
 mod claims;
 pub mod exclusive;
+mod leases;
 mod mine;
 mod need;
 mod order;
 
 pub(crate) use self::claims::{Claims, Effect, Strays, World};
+pub(crate) use self::leases::{Leases, Terms};
 pub(crate) use self::mine::Mine;
 pub(crate) use self::need::wanted_slots;
 pub use self::order::{Contender, best, outranks};

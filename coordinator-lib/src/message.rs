@@ -3,6 +3,7 @@
 use crate::catalogue::{Entry, SignedBytes};
 use crate::fact::{Claim, Vote};
 use crate::id::{Hash, Incarnation, Revision, SlotId};
+use crate::lease::exclusive::{Answer, Request, StoreId, Token};
 
 /// Up to this many others everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
 /// 32 messages of some 200 bytes are one burst of a few packets.
@@ -62,6 +63,29 @@ pub enum Message {
     },
     /// "Send me these."
     Want(Vec<Hash>),
+    /// Whoever wants or holds an exclusive slot asks one of its witnesses.
+    Ask {
+        /// About which slot.
+        slot: SlotId,
+        /// What.
+        request: Request,
+    },
+    /// "I held this slot, and nothing of it runs here any more."
+    Free {
+        /// Which slot.
+        slot: SlotId,
+        /// By which token it was held.
+        token: Token,
+    },
+    /// A witness answers.
+    Word {
+        /// About which slot.
+        slot: SlotId,
+        /// By which store it goes: a node with another store is another witness.
+        store: StoreId,
+        /// What.
+        answer: Answer,
+    },
 }
 
 /// A record that did not become an [`Entry`]: its signature or its form is wrong.

@@ -3,9 +3,11 @@
 //! The driver feeds it [`Input`]s and carries out [`Output`]s in their order; it asks [`Node::next_deadline`] when to send
 //! [`Input::Wake`]. Nothing here waits, fails or looks at the world, so the simulator runs this very code.
 
+mod carry;
 mod caution;
 mod clock;
 mod io;
+mod leases;
 mod records;
 mod show;
 
@@ -15,19 +17,17 @@ pub use self::io::{Config, Input, Output, Ticket};
 use self::records::Desk;
 use crate::catalogue::{Catalogue, Entry, State};
 use crate::clocks::Finding;
-use crate::event::{Event, Severity, Subject};
+use crate::event::{Severity, Subject};
 use crate::fact::{Claim, Fact, FactKey, NodeFacts};
-use crate::id::{Incarnation, NodeId, SlotId};
-use crate::lease::{Claims, Effect, Strays, World};
+use crate::id::{Incarnation, NodeId, Revision, SlotId};
+use crate::lease::exclusive::{Fence, Holder, Register, WitnessId};
+use crate::lease::{Claims, Effect, Leases, Strays, Terms, World};
 use crate::membership::{Act, Membership};
-use crate::message::{Message, TELL_ALL_MAX};
+use crate::message::Message;
 use crate::prng::Prng;
 use crate::rules::Rules;
-use crate::time::{Instant, WallTime};
+use crate::time::{Instant, Moment, Reading, WallTime};
 use crate::view::NodeStatus;
-
-/// How many decisions are remembered of each slot.
-const DECISIONS_MAX: usize = 32;
 
 /// The world as claims see it. A macro, because it borrows everything of a node but the claims.
 macro_rules! world {
@@ -39,6 +39,8 @@ macro_rules! world {
             facts: &$node.facts,
             capacity: $node.config.facts.capacity,
             warm: $node.warm,
+            reading: $node.reading,
+            leases: &$node.leases,
             settled: $settled,
             strays: $node.strays(),
             rules: $node.rules,
@@ -63,6 +65,9 @@ pub struct Node {
     membership: Membership,
     facts: BTreeMap<NodeId, NodeFacts>,
     claims: Claims,
+    leases: Leases,
+    /// What the lease clocks showed when this node was last asked something.
+    reading: Reading,
     desk: Desk,
     prng: Prng,
     began: Option<Instant>,
@@ -85,20 +90,35 @@ pub struct Node {
     told: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Earliest moment at which time alone changes something in this type itself.
     wake: Option<Instant>,
+    /// When the witnesses of a slot were last changed by this node.
+    changed: BTreeMap<SlotId, Instant>,
+    /// When it was last looked whether they should be.
+    mended: Instant,
+    /// Earliest moment at which it changes something about a lease.
+    leases_wake: Option<Instant>,
 }
 
 impl Node {
-    /// An agent that knows the records of its own store.
+    /// An agent that knows the records of its own store, and what it vouches for as a witness (W4).
     #[must_use]
-    pub fn new(now: Instant, config: Config, records: Vec<Entry>) -> Self {
+    pub fn new(
+        at: Moment,
+        config: Config,
+        records: Vec<Entry>,
+        registers: impl IntoIterator<Item = (SlotId, Register)>,
+    ) -> Self {
+        let now = at.now;
         let mut catalogue = Catalogue::new(config.mesh);
         catalogue.extend(records);
+        let holder = Holder { node: config.me, boot: config.boot, incarnation: config.incarnation };
         let mut node = Self {
             rules: Rules::ALL,
             catalogue,
             membership: Membership::new(config.me),
             facts: BTreeMap::new(),
             claims: Claims::new(config.me, config.incarnation, config.seed),
+            leases: Leases::new(at.reading, holder, config.store, config.seed, registers),
+            reading: at.reading,
             desk: Desk::default(),
             prng: Prng::new(config.seed),
             began: None,
@@ -115,6 +135,9 @@ impl Node {
             decisions: BTreeMap::new(),
             told: BTreeMap::new(),
             wake: None,
+            changed: BTreeMap::new(),
+            mended: now,
+            leases_wake: None,
             config,
         };
         node.meet_members(now);
@@ -127,6 +150,7 @@ impl Node {
         self.rules = rules;
         self.membership.set_rules(rules);
         self.catalogue.set_rules(rules);
+        self.leases.set_rules(rules);
         self
     }
 
@@ -198,16 +222,21 @@ impl Node {
             self.membership.next_deadline(),
             self.claims.next_deadline(),
             self.desk.next_deadline(),
+            self.leases_wake,
         ];
         deadlines.into_iter().flatten().min()
     }
 
     /// Takes note of what happened, and says what is to be done.
-    pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input, out: &mut Vec<Output>) {
+    pub fn handle(&mut self, at: Moment, input: Input, out: &mut Vec<Output>) {
+        let Moment { now, reading, wall } = at;
+        self.reading = reading;
         let epoch = self.membership.epoch();
         let mut acts = Vec::new();
         let mut effects = Vec::new();
+        let is_about_leases = input.is_about_leases();
         let matters = self.take_in(now, wall, input, &mut acts, &mut effects, out);
+        let matters = self.leases.take_news() || matters;
         self.membership.take_pending(&mut acts);
         self.carry_out_acts(now, acts, out);
         let changed = self.membership.epoch() != epoch;
@@ -219,6 +248,12 @@ impl Node {
             self.reconcile(now, &mut effects);
         }
         self.carry_out(now, wall, effects, out);
+        if is_about_leases || matters || changed {
+            self.tend_leases(now, out);
+        }
+        let mut extensions = Vec::new();
+        self.claims.extend(self.leases.take_extended(), &mut extensions);
+        self.carry_out(now, wall, extensions, out);
         self.note_parting(wall, out);
         self.publish_self(out);
     }
@@ -246,6 +281,7 @@ impl Node {
             Input::Wake => {
                 self.membership.on_time(now, acts);
                 self.desk_wake(now, out);
+                self.leases.wake(self.reading, self.catalogue.state(), out);
                 true
             }
             Input::GossipUp { node, incarnation } => {
@@ -275,10 +311,12 @@ impl Node {
                 self.claims.observe(now, &slot, revision, observed, effects);
                 true
             }
-            Input::Found { slot, revision, ended } => {
-                self.adopt(now, slot, revision, ended, effects);
+            Input::Found { slot, revision, ended, fence } => {
+                self.adopt(now, (slot, revision), ended, fence, effects);
                 false
             }
+            Input::Persisted { ticket } => self.on_persisted(ticket),
+            Input::PersistFailed { reason } => self.on_persist_failed(wall, &reason, out),
             Input::Began => {
                 self.begin(now, out);
                 true
@@ -310,16 +348,20 @@ impl Node {
     fn adopt(
         &mut self,
         now: Instant,
-        slot: SlotId,
-        revision: crate::id::Revision,
+        (slot, revision): (SlotId, Revision),
         ended: Option<Option<i32>>,
+        fence: Option<Fence>,
         effects: &mut Vec<Effect>,
     ) {
+        let terms = Terms::of(self.catalogue.state(), &slot);
+        if let Some((terms, fence)) = terms.zip(fence) {
+            self.leases.resume(self.reading, &slot, &terms, fence);
+        }
         let app = self.catalogue.state().apps.get(&slot.app);
         let template = app
             .and_then(|app| app.release.spec.service(&slot.service))
             .map(|spec| spec.template.clone());
-        self.claims.adopt(now, slot.clone(), revision, template.as_ref(), ended.is_some());
+        self.claims.adopt(now, slot.clone(), revision, template.as_ref(), ended.is_some(), fence);
         if let Some(code) = ended {
             let observed = crate::workload::Observed::Ended { code, oom: false };
             self.claims.observe(now, &slot, revision, observed, effects);
@@ -380,6 +422,20 @@ impl Node {
                 self.claims.on_yield(&world, from, &slot, revision, nonce, effects);
             }
             Message::Keep { slot, nonce } => self.claims.on_keep(now, from, &slot, nonce, effects),
+            Message::Ask { slot, request } => {
+                self.leases.ask(self.reading, self.catalogue.state(), (from, &slot, request), out);
+                return false;
+            }
+            Message::Word { slot, store, answer } => {
+                let witness = WitnessId { node: from, store };
+                let state = self.catalogue.state();
+                self.leases.answer(self.reading, state, (witness, &slot, answer), out);
+                return false;
+            }
+            Message::Free { slot, token } => {
+                self.leases.hurry(self.reading, &slot, token);
+                return false;
+            }
             Message::Records(entries) => return self.on_records(now, from, entries, out),
             Message::Stored(hashes) => self.on_peer_stored(from, &hashes, out),
             Message::Digest(_) | Message::Have { .. } | Message::Want(_) => {
@@ -459,112 +515,6 @@ impl Node {
             out.push(Output::Publish(Fact::Root(root)));
         }
     }
-
-    fn carry_out_acts(&mut self, now: Instant, acts: Vec<Act>, out: &mut Vec<Output>) {
-        for act in acts {
-            match act {
-                Act::Probe(to, nonce) => {
-                    out.push(Output::Send { to, message: Message::Probe { nonce } });
-                }
-                Act::Vote(vote) => {
-                    out.push(Output::Publish(Fact::Vote(vote)));
-                    let to = self.jury(now, vote.node);
-                    self.told.entry(vote.node).or_default().extend(&to);
-                    send(&to, &Message::Vote(vote), out);
-                }
-                Act::Unvote(vote) => {
-                    out.push(Output::Withdraw(FactKey::Vote(vote.node)));
-                    let mut to = self.told.remove(&vote.node).unwrap_or_default();
-                    to.extend(self.membership.fellow_observers(vote.node));
-                    send(&to, &Message::Unvote(vote), out);
-                }
-            }
-        }
-    }
-
-    /// Who is told of a vote directly: everybody in a small mesh, else the other observers and those who would take over, for they
-    /// must know at once.
-    fn jury(&self, now: Instant, accused: NodeId) -> BTreeSet<NodeId> {
-        let peers = self.membership.peers().map(|(node, _)| node);
-        let everybody: BTreeSet<NodeId> = peers.filter(|node| *node != accused).collect();
-        if everybody.len() <= TELL_ALL_MAX {
-            return everybody;
-        }
-        let heirs = self.claims.heirs(&world!(self, now, true), accused);
-        let alive = |node: &NodeId| self.membership.status(*node) == Some(NodeStatus::Alive);
-        let fellows = self.membership.fellow_observers(accused);
-        fellows.into_iter().chain(heirs.into_iter().filter(alive)).collect()
-    }
-
-    fn carry_out(
-        &mut self,
-        now: Instant,
-        wall: WallTime,
-        effects: Vec<Effect>,
-        out: &mut Vec<Output>,
-    ) {
-        for effect in effects {
-            match effect {
-                Effect::Do(slot, revision, job) => out.push(Output::Do { slot, revision, job }),
-                Effect::Publish(claim) => {
-                    out.push(Output::Publish(Fact::Claim(claim.clone())));
-                    for to in self.audience(&claim) {
-                        out.push(Output::Send { to, message: Message::Announce(claim.clone()) });
-                    }
-                }
-                Effect::Withdraw(key) => out.push(Output::Withdraw(key)),
-                Effect::Ask { to, slot, revision, nonce } => {
-                    out.push(Output::Send {
-                        to,
-                        message: Message::Yield { slot, revision, nonce },
-                    });
-                }
-                Effect::Keep { to, slot, nonce } => {
-                    out.push(Output::Send { to, message: Message::Keep { slot, nonce } });
-                }
-                Effect::Prefetch(digest) => out.push(Output::Prefetch(digest)),
-                Effect::Note(slot, severity, text) => {
-                    self.remember(now, &slot, text.clone());
-                    if let Some(severity) = severity {
-                        self.tell(wall, severity, Subject::Slot(slot), text, out);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Who is told of a claim directly: everybody in a small mesh, else those who might take the slot too, or claim it.
-    fn audience(&self, claim: &Claim) -> BTreeSet<NodeId> {
-        let alive: BTreeSet<NodeId> = self.membership.alive().collect();
-        if alive.len() <= TELL_ALL_MAX {
-            return alive;
-        }
-        let concerned = self.claims.audience(claim);
-        alive.intersection(&concerned).copied().collect()
-    }
-
-    fn remember(&mut self, now: Instant, slot: &SlotId, text: String) {
-        let decisions = self.decisions.entry(slot.clone()).or_default();
-        if decisions.len() >= DECISIONS_MAX {
-            decisions.pop_front();
-        }
-        decisions.push_back((now, text));
-    }
-
-    fn tell(
-        &self,
-        at: WallTime,
-        severity: Severity,
-        subject: Subject,
-        text: String,
-        out: &mut Vec<Output>,
-    ) {
-        out.push(Output::Event(Event { at, seen_by: self.config.me, severity, subject, text }));
-    }
-}
-
-fn send(to: &BTreeSet<NodeId>, message: &Message, out: &mut Vec<Output>) {
-    out.extend(to.iter().map(|to| Output::Send { to: *to, message: message.clone() }));
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 pub use self::resource::{Bytes, Cpu, Reservation};
 pub use self::template::{
@@ -33,10 +34,33 @@ pub struct ServiceSpec {
     pub template: Template,
     /// Which definition this is; the author raises it exactly when `template` changes.
     pub revision: Revision,
+    /// What holds while nodes cannot hear each other. Never changes within one life of an app: a change is a removal, then a placement.
+    pub guarantee: Guarantee,
     /// How many replicas, and where.
     pub deploy: Deploy,
     /// The ports under which the service can be reached from outside.
     pub ports: Vec<PublishedPort>,
+}
+
+/// What a service promises while nodes cannot hear each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Guarantee {
+    /// Each side serves: a slot may run twice for as long as a split lasts.
+    #[default]
+    Available,
+    /// A slot never runs twice: whoever cannot reach most of its witnesses stops.
+    Exclusive {
+        /// How long a lease of a slot holds without a renewal (T); [`crate::lease::exclusive::Timing::of`] takes it.
+        ttl: Duration,
+    },
+}
+
+impl Guarantee {
+    /// Whether a slot never runs twice.
+    #[must_use]
+    pub const fn is_exclusive(self) -> bool {
+        matches!(self, Self::Exclusive { .. })
+    }
 }
 
 /// The most replicas one service may have. Bounds what a single record can ask of every agent.

@@ -111,6 +111,17 @@ impl Reading {
     }
 }
 
+/// What all clocks of a node show at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// The steady clock: what timers go by.
+    pub now: Instant,
+    /// The lease clocks.
+    pub reading: Reading,
+    /// The wall clock.
+    pub wall: WallTime,
+}
+
 impl Add<Duration> for Reading {
     type Output = Self;
 

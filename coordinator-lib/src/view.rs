@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::fact::Phase;
 use crate::id::{AppUid, MeshId, NodeId, PublicKey, Revision, SlotId};
+use crate::lease::exclusive::StoreId;
 use crate::name::{AppName, MeshName, NodeName, ServiceName};
 use crate::spec::{Labels, Mode, PublishedPort, Reservation};
 use crate::time::WallTime;
@@ -71,6 +72,8 @@ pub struct NodeView {
     pub addresses: Vec<String>,
     /// How long ago it was heard; `None` when never since this agent started.
     pub heard_ago: Option<Duration>,
+    /// The store in which it keeps its word as a witness; `None` until it said so.
+    pub store: Option<StoreId>,
 }
 
 /// One app.

@@ -140,6 +140,7 @@ impl Agent {
             version: "0.1.0".to_owned(),
             restarting: false,
             clock_off_ms: 0,
+            store: None,
         };
         handle.publish(Fact::Node(facts)).await;
         for index in 0..n_facts {

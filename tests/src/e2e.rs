@@ -8,6 +8,7 @@ pub(crate) mod apps;
 mod clocks;
 mod containers;
 mod everyday;
+mod exclusive;
 mod faults;
 mod keys;
 mod members;
@@ -53,6 +54,7 @@ const GROUPS: &[Group] = &[
     power::GROUP,
     power::TWO,
     splits::GROUP,
+    exclusive::GROUP,
     members::GROUP,
     operators::GROUP,
     keys::GROUP,

@@ -12,6 +12,7 @@
 //!
 //! What a lab makes is found again by its name alone ([`clean`]), whoever made it and however that ended.
 
+mod alone;
 mod clean;
 mod ctl;
 mod first;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use self::alone::{Alone, Seen};
 pub(crate) use self::clean::dir_of;
 pub use self::clean::{clean, left_behind, of_dead_makers};
 pub use self::ctl::{Answer, Claim, Follower, Person};

@@ -28,6 +28,7 @@ mod coverage;
 mod fault;
 mod gossip;
 mod host;
+mod lease;
 mod life;
 mod net;
 mod operator;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_coordinator::name::{AppName, ServiceName};
-use mesh_coordinator::spec::{Mode, REPLICAS_MAX};
+use mesh_coordinator::spec::{Guarantee, Mode, REPLICAS_MAX};
 
 use crate::deploy;
 use crate::image::image;
@@ -70,6 +70,7 @@ pub(crate) fn manifest(bare: BareImage) -> Result<Manifest, Problems> {
     container.command = if bare.command.is_empty() { None } else { Some(bare.command) };
     let mut deploy = deploy::default();
     deploy.mode = Mode::Replicated(replicas);
-    let service = Service { image, container, deploy, ports };
+    let guarantee = Guarantee::Available;
+    let service = Service { image, container, guarantee, deploy, ports };
     Ok(Manifest { name: bare.name, services: BTreeMap::from([(name, service)]) })
 }

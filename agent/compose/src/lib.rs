@@ -18,6 +18,7 @@ mod context;
 mod deploy;
 mod dotenv;
 mod environment;
+mod guarantee;
 mod health;
 mod image;
 mod interpolate;

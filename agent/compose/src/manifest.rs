@@ -6,8 +6,8 @@ use std::time::Duration;
 use mesh_coordinator::id::Revision;
 use mesh_coordinator::name::{AppName, ServiceName};
 use mesh_coordinator::spec::{
-    AppSpec, Deploy, Healthcheck, ImageRef, Limits, PublishedPort, RestartPolicy, ServiceSpec,
-    StopSignal, Template,
+    AppSpec, Deploy, Guarantee, Healthcheck, ImageRef, Limits, PublishedPort, RestartPolicy,
+    ServiceSpec, StopSignal, Template,
 };
 
 use crate::bare::BareImage;
@@ -29,6 +29,8 @@ pub struct Service {
     pub image: String,
     /// What else defines the container.
     pub container: Container,
+    /// What holds while nodes cannot hear each other.
+    pub guarantee: Guarantee,
     /// How many replicas, and where.
     pub deploy: Deploy,
     /// The ports under which the service can be reached from outside, in the manifest's order.
@@ -137,8 +139,9 @@ impl Manifest {
                     id: revision_id(&template),
                 },
             };
-            let (deploy, ports) = (service.deploy, service.ports);
-            services.insert(name, ServiceSpec { template, revision, deploy, ports });
+            let Service { guarantee, deploy, ports, .. } = service;
+            let spec = ServiceSpec { template, revision, guarantee, deploy, ports };
+            services.insert(name, spec);
         }
         if missing.is_empty() { Ok(AppSpec { name: self.name, services }) } else { Err(missing) }
     }

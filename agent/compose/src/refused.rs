@@ -129,7 +129,6 @@ pub(crate) const RESERVATIONS: Refusals = &[
 
 /// Keys of `x-mesh`.
 pub(crate) const MESH: Refusals = &[
-    ("lease", "leave it out: the mesh's own settings hold for all apps"),
     ("relationships", "leave it out: services reach each other by published ports"),
     ("routes", "publish a port, and lead to it from outside: ports: [\"80:8080\"]"),
 ];

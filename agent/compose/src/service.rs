@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use mesh_coordinator::spec::{Limits, RestartPolicy, StopSignal};
+use mesh_coordinator::spec::{Deploy, Guarantee, Limits, RestartPolicy, StopSignal};
 
 use crate::amount::{duration, whole};
 use crate::command::command;
 use crate::context::Context;
 use crate::deploy;
 use crate::environment::{environment, labels};
+use crate::guarantee::guarantee;
 use crate::health::healthcheck;
 use crate::image::image;
 use crate::manifest::{Container, Service};
@@ -65,10 +66,11 @@ pub(crate) fn service(
         None => deploy::default(),
     };
     let placed = table.take("ports").map(|at| ports(&at, report)).unwrap_or_default();
-    extensions(&mut table, report);
+    let guarantee = extensions(&mut table, &deploy, report);
     table.finish(refused::SERVICE, report);
     let ports = placed.iter().map(|placed| placed.port).collect();
-    Some((Service { image: image?, container, deploy, ports }, placed))
+    let guarantee = guarantee.unwrap_or_default();
+    Some((Service { image: image?, container, guarantee, deploy, ports }, placed))
 }
 
 fn container(table: &mut Table<'_>, context: &Context<'_>, report: &mut Report) -> Container {
@@ -148,8 +150,10 @@ fn hostname(text: &str) -> Result<String, Fault> {
     Err(Fault::new(found, "use letters, digits and -, at most 63 in each part and 64 in all"))
 }
 
-/// `x-mesh`, and a warning for other extensions, which have no meaning in a service.
-fn extensions(table: &mut Table<'_>, report: &mut Report) {
+/// `x-mesh`, and a warning for other extensions, which have no meaning in a service. `None` when nothing is said of a guarantee, or
+/// nothing that can be.
+fn extensions(table: &mut Table<'_>, deploy: &Deploy, report: &mut Report) -> Option<Guarantee> {
+    let mut result = None;
     for (key, at) in table.take_extensions() {
         if key != "x-mesh" {
             at.warn(format!("{key} has no effect"), "only x-mesh has a meaning here", report);
@@ -158,21 +162,9 @@ fn extensions(table: &mut Table<'_>, report: &mut Report) {
         let Some(mut mesh) = at.table(report) else {
             continue;
         };
-        let guarantee = |text: &str| match text {
-            "available" => Ok(()),
-            "exclusive" => {
-                let found = "guarantee: exclusive is not supported by this version";
-                let help = "write available, and make sure that two replicas at a time do no harm";
-                Err(Fault::new(found, help))
-            }
-            other => Err(Fault::new(
-                format!("the guarantee {} is unknown", quoted(other)),
-                "write available",
-            )),
-        };
-        if let Some(at) = mesh.take("guarantee") {
-            at.parse(guarantee, report);
-        }
+        let found = guarantee(&mut mesh, deploy, report);
         mesh.finish(refused::MESH, report);
+        result = found.map(|(guarantee, _)| guarantee);
     }
+    result
 }

@@ -16,6 +16,7 @@ mod output;
 mod plan;
 mod remote;
 mod roll;
+mod roster;
 mod target;
 mod terminal;
 mod ui;

@@ -5,15 +5,18 @@
 
 mod diff;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Body, Release, Run, Scale};
 use mesh_coordinator::id::{AppUid, Hash};
+use mesh_coordinator::lease::exclusive::WitnessId;
 use mesh_coordinator::name::{AppName, ServiceName};
 use mesh_coordinator::spec::{AppSpec, Mode, ServiceSpec, Template};
 use mesh_coordinator::view::{AppView, Overview, ServiceView};
 
 use crate::output::{json, of};
+use crate::roster::Life;
 
 /// What happens to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub(crate) struct Step {
 pub(crate) struct Known<'a> {
     /// The mesh.
     pub(crate) overview: &'a Overview,
+    /// Which app it is, or will be.
+    pub(crate) life: &'a Life,
     /// The release that holds, if the app exists.
     pub(crate) release: Option<&'a Release>,
     /// The numbers that `agentctl scale` has set.
@@ -81,6 +86,8 @@ pub(crate) struct Known<'a> {
 pub(crate) struct Plan {
     /// Which life of the name.
     pub(crate) uid: AppUid,
+    /// Among whom the witnesses of its exclusive slots are.
+    pub(crate) roster: BTreeSet<WitnessId>,
     /// The number of the release: the next one, or the current one when nothing in it changes.
     pub(crate) version: u64,
     /// What will run, with its revisions.
@@ -101,19 +108,20 @@ impl Plan {
     /// Compares what is wanted, with its revisions, with what is there.
     pub(crate) fn new(wanted: AppSpec, known: Known<'_>) -> Self {
         let app = known.overview.apps.iter().find(|app| app.name == wanted.name);
-        let uid = app.map_or_else(|| new_uid(&wanted.name, known.overview), |app| app.uid);
+        let uid = known.life.uid;
         let before = known.release.filter(|release| release.app == uid);
         let releases = before.is_none_or(|release| release.spec != wanted);
         let version =
             before.map_or(1, |release| release.version.saturating_add(u64::from(releases)));
         let mut plan = Self {
             uid,
+            roster: known.life.roster.clone(),
             version,
             steps: Vec::new(),
             releases,
             starts: app.is_some_and(|app| !app.running),
             scales: Vec::new(),
-            warnings: Vec::new(),
+            warnings: known.life.warnings.clone(),
             spec: wanted,
         };
         let services: Vec<_> =
@@ -215,6 +223,7 @@ impl Plan {
                 app: self.uid,
                 version: self.version,
                 spec: self.spec.clone(),
+                roster: self.roster.clone(),
             }));
         }
         bodies.extend(self.scales.iter().cloned().map(Body::Scale));
@@ -273,7 +282,7 @@ fn view_of<'a>(app: &'a AppView, name: &ServiceName) -> Option<&'a ServiceView> 
     app.services.iter().find(|service| service.name == *name)
 }
 
-/// The identity of the next app of that name.
+/// The identity of the next app of that name without exclusive services.
 pub(crate) fn new_uid(name: &AppName, overview: &Overview) -> AppUid {
     let n_removals = overview.removals.get(name).copied().unwrap_or(0);
     AppUid::of(overview.mesh, name, n_removals)

@@ -9,20 +9,24 @@ use mesh_api::client::{PeerPool, PoolConfig, PoolPorts, TlsFor};
 use mesh_api::server::{self, Limits};
 use mesh_coordinator::catalogue::{Catalogue, RecordKey};
 use mesh_coordinator::fact::NodeFacts;
-use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
+use mesh_coordinator::id::{Incarnation, NodeId, PublicKey, SlotId};
+use mesh_coordinator::lease::exclusive::{Register, StoreId};
 use mesh_coordinator::membership::HEARTBEAT;
 use mesh_coordinator::node;
+use mesh_coordinator::spec::Reservation;
 use mesh_engine::directory::Live;
 use mesh_engine::{Clock, Handle, Inboxes, Parts};
 use mesh_identity::keys::NodeIdentity;
-use mesh_identity::{fact, record, request, tls};
+use mesh_identity::{fact, record, register, request, tls};
 use mesh_network::bridge::{self, Bridge};
 use mesh_network::proxy::Proxy;
-use mesh_ports::clock::WallClock as _;
+use mesh_ports::clock::{LeaseClock as _, WallClock as _};
 use mesh_ports::control::Control;
 use mesh_ports::directory::{Directory, Signer, Standing};
 use mesh_ports::gossip::Gossip;
 use mesh_ports::runtime::{self, Runtime};
+use mesh_ports::store::Store as _;
+use mesh_runtime::clock::SteadyClock;
 use mesh_runtime::embedded::{self, Driver};
 use mesh_runtime::{LogLimits, image};
 use mesh_store::SledStore;
@@ -45,9 +49,11 @@ struct Seed {
     membership: Membership,
     store: Arc<SledStore>,
     records: Vec<mesh_coordinator::catalogue::Entry>,
+    registers: Vec<(SlotId, Register)>,
     directory: Arc<Live>,
     clock: Clock,
     incarnation: Incarnation,
+    lease_clock: SteadyClock,
     home: Home,
     doubtful: bool,
     news: Vec<String>,
@@ -61,7 +67,7 @@ impl Seed {
         let identity = Arc::new(NodeIdentity::new(home.load_key()?));
         let clock = Clock::new(config.wall_clock_offset_ms);
         let stock = stock::open(&home, membership.mesh, &identity).await?;
-        let Stock { store, records, doubtful, news } = stock;
+        let Stock { store, records, registers, doubtful, news } = stock;
         let mut catalogue = Catalogue::new(membership.mesh);
         catalogue.extend(records.clone());
         let directory = Arc::new(Live::new(membership.mesh, identity.node(), catalogue.state()));
@@ -72,14 +78,27 @@ impl Seed {
             membership,
             store,
             records,
+            registers,
             directory,
             clock,
             incarnation,
+            lease_clock: SteadyClock::of_this_boot().context("cannot read the clocks of leases")?,
             home,
             doubtful,
             news,
             refusals: Refusals::new(),
         })
+    }
+
+    fn engine(&self, capacity: Reservation) -> mesh_engine::Config {
+        mesh_engine::Config {
+            node: node_config(self, capacity),
+            records: self.records.clone(),
+            registers: self.registers.clone(),
+            clock: self.clock.clone(),
+            doubtful: self.doubtful,
+            news: self.news.clone(),
+        }
     }
 
     fn door(&self, control: Handle) -> Door<SledStore, Live> {
@@ -158,13 +177,7 @@ pub(crate) async fn assemble(
     let (gossip, gossip_news) = start_gossip(config, &seed, &advertised, tasks).await?;
     let containers = Containers::open(config, me, open_bridge(config).await?, tasks).await?;
     let handle = mesh_engine::start::<Real>(
-        mesh_engine::Config {
-            node: node_config(&seed, containers.runtime.capacity()),
-            records: seed.records.clone(),
-            clock: seed.clock.clone(),
-            doubtful: seed.doubtful,
-            news: seed.news.clone(),
-        },
+        seed.engine(containers.runtime.capacity()),
         Parts {
             runtime: Arc::clone(&containers.runtime),
             images: Arc::clone(&containers.images),
@@ -172,6 +185,8 @@ pub(crate) async fn assemble(
             gossip: Arc::new(gossip.clone()),
             peers: Arc::new(pool.clone()),
             store: Arc::clone(&seed.store),
+            registers: Arc::new(register::Codec),
+            lease_clock: Arc::new(seed.lease_clock),
             publisher: Arc::new(Published(Arc::new(Proxy::new(
                 tasks.clone(),
                 Arc::new(pool.clone()),
@@ -307,12 +322,13 @@ pub(crate) fn driver_config(config: &Config, node: NodeId) -> embedded::Config {
     }
 }
 
-fn node_config(seed: &Seed, capacity: mesh_coordinator::spec::Reservation) -> node::Config {
+fn node_config(seed: &Seed, capacity: Reservation) -> node::Config {
     let me = seed.identity.node();
     let seed_bytes = me
         .as_bytes()
         .iter()
         .fold(seed.incarnation.0, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
+    let store = StoreId(seed.store.id());
     node::Config {
         mesh: seed.membership.mesh,
         me,
@@ -323,8 +339,11 @@ fn node_config(seed: &Seed, capacity: mesh_coordinator::spec::Reservation) -> no
             version: env!("CARGO_PKG_VERSION").to_owned(),
             restarting: false,
             clock_off_ms: 0,
+            store: Some(store),
         },
         seed: seed_bytes,
+        store,
+        boot: seed.lease_clock.boot(),
     }
 }
 

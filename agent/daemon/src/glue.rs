@@ -5,9 +5,11 @@ use std::sync::Arc;
 use mesh_api::client::PeerPool;
 use mesh_coordinator::id::NodeId;
 use mesh_engine::Handle;
+use mesh_identity::register;
 use mesh_network::bridge::Bridge;
 use mesh_network::proxy::{Proxy, Served};
 use mesh_ports::network::{Backend, Publisher, Route};
+use mesh_runtime::clock::SteadyClock;
 use mesh_runtime::embedded::Driver;
 use mesh_runtime::image;
 use mesh_store::SledStore;
@@ -25,6 +27,8 @@ impl mesh_engine::World for Real {
     type Gossip = mesh_gossip::Handle;
     type Peers = PeerPool;
     type Store = SledStore;
+    type Registers = register::Codec;
+    type LeaseClock = SteadyClock;
     type Publisher = Published;
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mesh_coordinator::catalogue::{Catalogue, Entry};
-use mesh_coordinator::id::{MeshId, NodeId};
+use mesh_coordinator::id::{MeshId, NodeId, SlotId};
+use mesh_coordinator::lease::exclusive::Register;
+use mesh_engine::registers::Loaded;
 use mesh_identity::keys::NodeIdentity;
-use mesh_identity::{record, tls};
+use mesh_identity::{record, register, tls};
 use mesh_ports::directory::Signer as _;
 use mesh_ports::store::Store as _;
 use mesh_store::{OpenError, SledStore, set_aside};
@@ -29,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Stock {
     pub(crate) store: Arc<SledStore>,
     pub(crate) records: Vec<Entry>,
+    /// What this node vouches for as a witness.
+    pub(crate) registers: Vec<(SlotId, Register)>,
     /// Whether records may be missing that this node once had.
     pub(crate) doubtful: bool,
     /// What people should know of it.
@@ -76,7 +80,12 @@ pub(crate) async fn open(
         news.push(format!("the catalogue was lost, and {n_fetched} records came from a peer"));
         records.extend(fetched);
     }
-    Ok(Stock { store: Arc::new(store), records, doubtful, news })
+    let Loaded { registers, lost } = mesh_engine::registers::load(&store, &register::Codec)
+        .context("cannot load what this node promised as a witness")?;
+    news.extend(lost.map(|reason| {
+        format!("what this node promised as a witness cannot be read, so it is another witness: {reason}")
+    }));
+    Ok(Stock { store: Arc::new(store), records, registers, doubtful, news })
 }
 
 /// Whether records say which mesh this is, and that this node is, or was, a member. The genesis record is what the mesh's identity is

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mesh_coordinator::clocks::{Clocks, Finding, Span};
 use mesh_coordinator::id::NodeId;
-use mesh_coordinator::time::{Instant, WallTime};
-use mesh_ports::clock::WallClock;
+use mesh_coordinator::time::{Instant, Moment, WallTime};
+use mesh_ports::clock::{LeaseClock, WallClock};
 
 /// All clocks of one agent. Clones hear the same peers.
 #[derive(Debug, Clone)]
@@ -35,6 +35,12 @@ impl Clock {
     #[must_use]
     pub fn deadline(&self, at: Instant) -> tokio::time::Instant {
         self.start + at.since_start()
+    }
+
+    /// What all clocks show: the lease clocks as `leases` reads them.
+    #[must_use]
+    pub fn moment(&self, leases: &impl LeaseClock) -> Moment {
+        Moment { now: self.now(), reading: leases.reading(), wall: self.mesh() }
     }
 
     /// The wall clock.

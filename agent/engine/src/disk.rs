@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::Hash;
+use mesh_coordinator::id::{Hash, NodeId};
+use mesh_coordinator::message::Message;
 use mesh_coordinator::node::Ticket;
 use mesh_ports::store::{Change, Store, StoreError};
 use mesh_telemetry::{Chain, Tasks};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::records;
 
@@ -29,17 +30,27 @@ pub(crate) enum WriteError {
     Store(#[from] StoreError),
 }
 
-/// What became of records.
+/// What became of something that was to be written.
 #[derive(Debug)]
-pub(crate) struct Written {
-    pub(crate) ticket: Ticket,
-    pub(crate) outcome: Result<(), WriteError>,
+pub(crate) enum Written {
+    /// Of records.
+    Records { ticket: Ticket, outcome: Result<(), WriteError> },
+    /// Of registers that were flushed together.
+    Registers { promises: Vec<Promise>, outcome: Result<(), StoreError> },
 }
 
-struct Write {
-    /// Who is told; `None` when nobody waits for it.
-    ticket: Option<Ticket>,
-    changes: Vec<Change>,
+/// What is said once a register is on the disk.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    pub(crate) ticket: Ticket,
+    pub(crate) then: Vec<(NodeId, Message)>,
+}
+
+enum Write {
+    /// Who is told of it; `None` when nobody waits.
+    Records(Option<Ticket>, Vec<Change>),
+    /// The key and the bytes of a register, and what hangs on it.
+    Register((Vec<u8>, Vec<u8>), Promise),
 }
 
 /// The way to the disk.
@@ -70,18 +81,26 @@ impl Disk {
 
     /// Stores records; the answer comes with `ticket`.
     pub(crate) fn put(&self, ticket: Ticket, entries: &[Entry]) {
-        let write = Write { ticket: Some(ticket), changes: records::put(entries) };
+        let write = Write::Records(Some(ticket), records::put(entries));
         if self.writes.try_send(write).is_err() {
             let (done, outcome) = (self.done.clone(), Err(WriteError::Behind));
             self.tasks.spawn("refusal", async move {
-                drop(done.send(Written { ticket, outcome }).await);
+                drop(done.send(Written::Records { ticket, outcome }).await);
             });
+        }
+    }
+
+    /// Stores a register, given as its key and its bytes. What waits together is flushed together. Where too much waits, nothing is said:
+    /// the register comes again with the next question.
+    pub(crate) fn put_register(&self, register: (Vec<u8>, Vec<u8>), promise: Promise) {
+        if self.writes.try_send(Write::Register(register, promise)).is_err() {
+            debug!("too much waits for the disk: a witness keeps silent");
         }
     }
 
     /// Forgets records.
     pub(crate) fn erase(&self, hashes: &[Hash]) {
-        if self.writes.try_send(Write { ticket: None, changes: records::erase(hashes) }).is_err() {
+        if self.writes.try_send(Write::Records(None, records::erase(hashes))).is_err() {
             not_erased(&WriteError::Behind);
         }
     }
@@ -93,20 +112,64 @@ async fn run(
     mut inbox: mpsc::Receiver<Write>,
     done: mpsc::Sender<Written>,
 ) {
-    while let Some(Write { ticket, changes }) = inbox.recv().await {
-        let store = Arc::clone(&store);
-        let outcome = match tokio::task::spawn_blocking(move || store.commit(changes)).await {
-            Ok(outcome) => outcome.map_err(WriteError::from),
-            Err(panic) => return error!(error = %Chain(&panic), "the store broke down"),
-        };
-        match (ticket, outcome) {
-            (Some(ticket), outcome) => {
-                if done.send(Written { ticket, outcome }).await.is_err() {
-                    return;
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, WRITES).await > 0 {
+        let (mut registers, mut promises) = (Vec::new(), Vec::new());
+        for write in waiting.drain(..) {
+            match write {
+                Write::Register(register, promise) => {
+                    registers.push(register);
+                    promises.push(promise);
+                }
+                Write::Records(ticket, changes) => {
+                    let Some(outcome) = blocking(&store, |it| it.commit(changes)).await else {
+                        return;
+                    };
+                    if !tell(&done, ticket, outcome.map_err(WriteError::from)).await {
+                        return;
+                    }
                 }
             }
-            (None, Ok(())) => {}
-            (None, Err(failure)) => not_erased(&failure),
+        }
+        if registers.is_empty() {
+            continue;
+        }
+        let Some(outcome) = blocking(&store, |it| it.put_registers(registers)).await else {
+            return;
+        };
+        if done.send(Written::Registers { promises, outcome }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Does something with the store that waits for the disk. `None` when the store broke down.
+async fn blocking<S: Store, T: Send + 'static>(
+    store: &Arc<S>,
+    work: impl FnOnce(&S) -> T + Send + 'static,
+) -> Option<T> {
+    let store = Arc::clone(store);
+    match tokio::task::spawn_blocking(move || work(&store)).await {
+        Ok(done) => Some(done),
+        Err(panic) => {
+            error!(error = %Chain(&panic), "the store broke down");
+            None
+        }
+    }
+}
+
+/// Says what became of records. False when nobody listens any more.
+async fn tell(
+    done: &mpsc::Sender<Written>,
+    ticket: Option<Ticket>,
+    outcome: Result<(), WriteError>,
+) -> bool {
+    match (ticket, outcome) {
+        (Some(ticket), outcome) => done.send(Written::Records { ticket, outcome }).await.is_ok(),
+        (None, Ok(())) => true,
+        (None, Err(failure)) => {
+            not_erased(&failure);
+            true
         }
     }
 }

@@ -11,6 +11,7 @@ mod disk;
 mod fetch;
 mod handle;
 pub mod records;
+pub mod registers;
 mod replicas;
 mod routes;
 mod task;

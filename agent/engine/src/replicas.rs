@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use mesh_coordinator::id::{Revision, SlotId};
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::spec::Template;
 use mesh_ports::runtime::ContainerId;
+use tokio::sync::watch;
 
 use crate::worker::Worker;
 
@@ -22,6 +24,8 @@ pub(crate) struct Local {
     pub(crate) template: Option<Template>,
     /// Where it is; `None` before it was started.
     pub(crate) address: Option<Ipv4Addr>,
+    /// What its guard is to be told; `None` while it has no lease.
+    pub(crate) fence: watch::Sender<Option<Fence>>,
     /// Who does what is to be done with it; `None` before there was something to do.
     pub(crate) worker: Option<Worker>,
 }
@@ -53,7 +57,8 @@ impl Replicas {
         let key = (slot.clone(), revision.id);
         self.locals.entry(key.clone()).or_insert_with(|| {
             self.keys.insert(id.clone(), key);
-            Local { id, revision, template: None, address: None, worker: None }
+            let fence = watch::Sender::new(None);
+            Local { id, revision, template: None, address: None, fence, worker: None }
         })
     }
 

@@ -11,16 +11,17 @@ use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::clocks::Finding;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
+use mesh_coordinator::lease::exclusive::Register;
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_coordinator::time::Instant;
 use mesh_coordinator::workload::Observed;
-use mesh_ports::clock::WallClock as _;
+use mesh_ports::clock::{LeaseClock, WallClock as _};
 use mesh_ports::control::{LocalReplica, SubmitError, Submitted};
 use mesh_ports::gossip::{self, Gossip};
 use mesh_ports::network::{Backend, Publisher, Route};
 use mesh_ports::peer::{self, Blobs, Peers};
 use mesh_ports::runtime::{self, Ended, Found, Images, Runtime, State};
-use mesh_ports::store::Store;
+use mesh_ports::store::{RegisterCodec, Store, StoreError};
 use mesh_telemetry::{Refusals, Tasks};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -28,7 +29,7 @@ use tracing::info;
 pub(crate) use self::journal::Journal;
 use crate::clock::Clock;
 use crate::directory::Live;
-use crate::disk::{Disk, WriteError, Written};
+use crate::disk::{Disk, Promise, WriteError, Written};
 use crate::fetch::Fetcher;
 use crate::handle::{Command, Handle};
 use crate::replicas::Replicas;
@@ -55,6 +56,8 @@ pub struct Config {
     pub node: node::Config,
     /// The records of the store.
     pub records: Vec<Entry>,
+    /// What this node vouches for as a witness, from the same store.
+    pub registers: Vec<(SlotId, Register)>,
     /// Its clocks.
     pub clock: Clock,
     /// Whether the store may have lost records: what they do not know is no stray before a peer was asked.
@@ -78,6 +81,10 @@ pub struct Parts<W: World> {
     pub peers: Arc<W::Peers>,
     /// The disk.
     pub store: Arc<W::Store>,
+    /// How registers are written there.
+    pub registers: Arc<W::Registers>,
+    /// The clocks by which leases end.
+    pub lease_clock: Arc<W::LeaseClock>,
     /// Published ports.
     pub publisher: Arc<W::Publisher>,
     /// Who is who; the engine keeps it up to date.
@@ -100,6 +107,10 @@ pub trait World: Send + Sync + 'static {
     type Peers: Peers;
     /// The disk.
     type Store: Store;
+    /// How registers are written there.
+    type Registers: RegisterCodec;
+    /// The clocks by which leases end.
+    type LeaseClock: LeaseClock;
     /// Published ports.
     type Publisher: Publisher;
 }
@@ -126,7 +137,8 @@ pub fn start<W: World>(config: Config, parts: Parts<W>, inboxes: Inboxes, tasks:
     let tools = Tools { runtime: Arc::clone(&parts.runtime), fetcher, reports };
     let (done, done_inbox) = mpsc::channel(REPORTS);
     let disk = Disk::start(Arc::clone(&parts.store), done, tasks);
-    let node = Node::new(config.clock.now(), config.node, config.records);
+    let moment = config.clock.moment(&*parts.lease_clock);
+    let node = Node::new(moment, config.node, config.records, config.registers);
     let task = Task {
         node: if config.doubtful { node.doubtful() } else { node },
         clock: config.clock,
@@ -187,22 +199,22 @@ impl<W: World> Task<W> {
             let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + IDLE);
             // Every arm but the commands only produces an input. All of them are cancel-safe receives. Peers come first: after a
             // pause their heartbeats are as late as the deadline that would take them for dead.
-            let input = tokio::select! {
+            let inputs = tokio::select! {
                 biased;
-                Some(event) = inboxes.peers.recv() => Some(self.take_peer(event)),
-                Some(written) = done.recv() => Some(self.take_written(written)),
-                () = tokio::time::sleep_until(wake) => Some(Input::Wake),
-                Some(report) = reports.recv() => Some(self.take_report(report)),
-                Some(ended) = inboxes.runtime.recv() => self.take_ended(&ended),
-                Some(event) = inboxes.gossip.recv() => Some(from_gossip(event)),
+                Some(event) = inboxes.peers.recv() => vec![self.take_peer(event)],
+                Some(written) = done.recv() => self.take_written(written),
+                () = tokio::time::sleep_until(wake) => vec![Input::Wake],
+                Some(report) = reports.recv() => vec![self.take_report(report)],
+                Some(ended) = inboxes.runtime.recv() => self.take_ended(&ended).into_iter().collect(),
+                Some(event) = inboxes.gossip.recv() => vec![from_gossip(event)],
                 Some(text) = self.news.recv() => {
                     self.tell_news(vec![text]);
-                    None
+                    Vec::new()
                 }
-                Some(command) = commands.recv() => self.obey(command).await,
+                Some(command) = commands.recv() => self.obey(command).await.into_iter().collect(),
                 else => return,
             };
-            if let Some(input) = input {
+            for input in inputs {
                 self.step(input).await;
             }
             if let Some(finding) = self.judge() {
@@ -251,13 +263,15 @@ impl<W: World> Task<W> {
             }
             State::Ended(exit) => Some(exit.map(|exit| exit.code)),
         };
-        self.step(Input::Found { slot, revision, ended }).await;
+        self.step(Input::Found { slot, revision, ended, fence: found.fence }).await;
     }
 
     async fn step(&mut self, input: Input) {
         let is_beat = matches!(input, Input::Heard { .. });
         let mut out = Vec::new();
-        self.node.handle(self.clock.now(), self.clock.mesh(), input, &mut out);
+        // Read before anything leaves that follows from it, and after what came has arrived (H1, W2).
+        let moment = self.clock.moment(&*self.parts.lease_clock);
+        self.node.handle(moment, input, &mut out);
         // Heartbeats are most of what arrives, and change nothing but the silence.
         let quiet = is_beat && out.is_empty();
         for output in out {
@@ -295,9 +309,37 @@ impl<W: World> Task<W> {
         }
     }
 
-    fn take_written(&mut self, written: Written) -> Input {
-        let ticket = written.ticket;
-        match written.outcome {
+    fn take_written(&mut self, written: Written) -> Vec<Input> {
+        match written {
+            Written::Records { ticket, outcome } => vec![self.take_records(ticket, outcome)],
+            Written::Registers { promises, outcome: Ok(()) } => {
+                promises.into_iter().flat_map(|promise| self.keep_promise(promise)).collect()
+            }
+            // Nothing was written, so nothing is said, and the register comes again with the next question.
+            Written::Registers { outcome: Err(StoreError::Full { .. }), .. } => Vec::new(),
+            Written::Registers { outcome: Err(error), .. } => {
+                vec![Input::PersistFailed { reason: mesh_telemetry::Chain(&error).to_string() }]
+            }
+        }
+    }
+
+    /// A register is on the disk: what hangs on it may be said.
+    fn keep_promise(&self, promise: Promise) -> Vec<Input> {
+        let Promise { ticket, then } = promise;
+        let me = self.node.id();
+        let mut inputs = vec![Input::Persisted { ticket }];
+        for (to, message) in then {
+            if to == me {
+                inputs.push(Input::Said { from: me, message });
+            } else {
+                self.parts.peers.send(to, message);
+            }
+        }
+        inputs
+    }
+
+    fn take_records(&mut self, ticket: Ticket, outcome: Result<(), WriteError>) -> Input {
+        match outcome {
             Ok(()) => Input::Stored { ticket },
             Err(error) => {
                 let reason = mesh_telemetry::Chain(&error).to_string();

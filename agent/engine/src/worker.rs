@@ -7,12 +7,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mesh_coordinator::id::{Revision, SlotId};
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::spec::{HealthTest, StopSignal};
 use mesh_coordinator::workload::Observed;
 use mesh_ports::peer::Blobs;
 use mesh_ports::runtime::{Container, ContainerId, Health, Images, Runtime, StartError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -99,19 +100,25 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
     pub(crate) fn worker(
         &self,
         replica: Replica,
+        fence: watch::Receiver<Option<Fence>>,
     ) -> (Worker, impl Future<Output = ()> + Send + use<R, I, B>) {
         let (jobs, inbox) = mpsc::channel(JOBS);
         let hurry = CancellationToken::new();
-        let life = self.clone().run(replica, inbox, hurry.clone());
+        let life = self.clone().run(replica, inbox, (hurry.clone(), fence));
         (Worker { jobs, hurry }, life)
     }
 
-    async fn run(self, replica: Replica, mut inbox: mpsc::Receiver<Job>, hurry: CancellationToken) {
+    async fn run(
+        self,
+        replica: Replica,
+        mut inbox: mpsc::Receiver<Job>,
+        (hurry, fence): (CancellationToken, watch::Receiver<Option<Fence>>),
+    ) {
         let id = &replica.id;
         while let Some(job) = inbox.recv().await {
             let is_last = matches!(job, Job::Remove);
             let (observed, address) = match job {
-                Job::Start(container) => self.start(&container, &hurry).await,
+                Job::Start(container) => self.start(*container, &hurry, &fence).await,
                 Job::Stop { signal, grace } => (self.stop(id, signal, grace).await, None),
                 Job::Remove => (self.remove(id).await, None),
             };
@@ -123,8 +130,9 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
 
     async fn start(
         &self,
-        container: &Container,
+        mut container: Container,
         hurry: &CancellationToken,
+        fence: &watch::Receiver<Option<Fence>>,
     ) -> (Observed, Option<Ipv4Addr>) {
         let fetched = tokio::select! {
             biased;
@@ -137,7 +145,9 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
         if let Err(error) = fetched {
             return (failed(&error, error.is_transient()), None);
         }
-        match self.runtime.start(container).await {
+        // The lease was renewed while the image came.
+        container.fence = *fence.borrow();
+        match self.runtime.start(&container).await {
             Ok(running) => (Observed::Started, Some(running.address)),
             Err(error) => {
                 // An image that went away since a moment ago is fetched again by the next try.

@@ -15,6 +15,7 @@ pub mod operator;
 pub mod pin;
 pub mod record;
 pub mod recovery;
+pub mod register;
 pub mod request;
 mod seal;
 mod secret_file;

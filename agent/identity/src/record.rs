@@ -15,6 +15,9 @@ use crate::{context, invite};
 
 /// The largest record, in bytes. It fits into one message of a busy exchange, and a hundred services fit into it.
 pub const RECORD_LEN_MAX: usize = 64 * 1024;
+/// The most nodes of a roster. The witnesses of a slot are a few of it; this many leave a choice after many nodes were lost, and fit
+/// into every release.
+pub const ROSTER_LEN_MAX: usize = 64;
 
 /// Why bytes are no record. *Nothing was made of them.*
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,9 +110,9 @@ fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     let record = v1::Record::decode(bytes).map_err(|source| RecordError::Malformed { source })?;
     // Looked at before anything else: the fields of a newer format may mean something else.
     match record.format {
-        wire::record::FORMAT => Ok(wire::record::read(record)?),
         0 => Err(Fault::new("format", "is missing").into()),
-        found => Err(RecordError::Format { found, known: wire::record::FORMAT }),
+        1..=wire::record::FORMAT_MAX => Ok(wire::record::read(record)?),
+        found => Err(RecordError::Format { found, known: wire::record::FORMAT_MAX }),
     }
 }
 

@@ -5,6 +5,7 @@
 //! field by its path. Two messages for one value do not matter, since signed bytes are never encoded again.
 
 pub(crate) mod fact;
+pub(crate) mod lease;
 pub(crate) mod record;
 pub(crate) mod spec;
 pub(crate) mod template;

@@ -1,5 +1,8 @@
 //! Durable state, as bytes.
 
+use mesh_coordinator::id::SlotId;
+use mesh_coordinator::lease::exclusive::Register;
+
 /// Which table a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -9,11 +12,13 @@ pub enum Table {
     Redemptions,
     /// Small facts of this node: its incarnation, its address book, its events.
     Node,
+    /// What this node vouches for as a witness, by slot. Belongs to [`Store::id`]: a store with another one begins without any.
+    Registers,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 3] = [Self::Records, Self::Redemptions, Self::Node];
+    pub const ALL: [Self; 4] = [Self::Records, Self::Redemptions, Self::Node, Self::Registers];
 }
 
 /// One change.
@@ -23,6 +28,20 @@ pub enum Change {
     Put(Table, Vec<u8>, Vec<u8>),
     /// Removes a key; fine when it is not there.
     Delete(Table, Vec<u8>),
+}
+
+/// The most witnesses among which a majority of a slot decides. Five is what anybody asks for; more only cost time.
+pub const WITNESSES_MAX: usize = 16;
+
+/// Between registers and the bytes of [`Table::Registers`].
+pub trait RegisterCodec: Send + Sync + 'static {
+    /// The key and the value under which it is stored.
+    fn encode(&self, slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>);
+    /// What is stored under a key.
+    ///
+    /// # Errors
+    /// Says for people what is wrong with the bytes. A store in which this happens has lost its word: [`Store::renew`].
+    fn decode(&self, key: &[u8], value: &[u8]) -> Result<(SlotId, Register), String>;
 }
 
 /// Keys and values of a table.
@@ -84,4 +103,30 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the disk is full or fails.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+    /// The number of this store, made at random with it. Where anything was lost that the store had acknowledged, or may have been,
+    /// there is another number and no register: whoever goes by a promise of this store must be able to tell that it is not the one
+    /// that promised.
+    fn id(&self) -> u128;
+    /// Gives the store another number and forgets all registers, when somebody finds that they cannot be what was stored.
+    ///
+    /// # Errors
+    /// When the disk is full or fails. *Registers cannot be written any more; the next life finds a new store.*
+    fn renew(&self) -> Result<u128, StoreError>;
+    /// All registers, as pairs for a [`RegisterCodec`].
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    fn registers(&self) -> Result<Pairs, StoreError> {
+        self.scan(Table::Registers, &[])
+    }
+    /// Writes registers, all or none, and returns when they would survive a power failure: one flush, however many they are. Of
+    /// several for one slot the last is kept.
+    ///
+    /// # Errors
+    /// When the disk is full or fails, or what the store had promised may be lost meanwhile. *Whether they were written is unknown,
+    /// but for [`StoreError::Full`]: they were not.*
+    fn put_registers(&self, registers: Pairs) -> Result<(), StoreError> {
+        let put = |(key, value)| Change::Put(Table::Registers, key, value);
+        self.commit(registers.into_iter().map(put).collect())
+    }
 }

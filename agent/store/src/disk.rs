@@ -8,15 +8,18 @@
 //! | some kinds of damage make it panic | [`open`]: a panic is damage, and [`set_aside`] is the way on |
 //! | an error of a write sticks to the handle for ever | the store is opened again when there is room |
 //! | a gigabyte of cache | a small one |
+//! | a damaged log is read up to the damage, in silence | [`identity`]: what is left is another store, and vouches for nothing |
 //!
 //! Before a change is begun, [`room`] looks whether the disk has room for it, so that a full disk is noticed while nothing has
 //! happened yet. Should the disk fill up in between, the store is opened again and asked whether the change is there.
 //!
 //! [`handle`]: self::handle
+//! [`identity`]: self::identity
 //! [`open`]: self::open
 //! [`room`]: self::room
 
 mod handle;
+mod identity;
 mod open;
 mod room;
 
@@ -25,7 +28,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use mesh_ports::store::{Change, Pairs, Store, StoreError, Table};
 use tracing::warn;
@@ -41,6 +45,9 @@ pub struct SledStore {
     /// `None` after the disk was full, until there is room to open the store again.
     handle: RwLock<Option<Handle>>,
     repaired: bool,
+    id: Mutex<u128>,
+    /// What was promised may be lost since the store was opened: no register is written any more.
+    parted: AtomicBool,
     /// Held as long as this value lives, also while sled's own lock is let go to open it again.
     _lock: File,
 }
@@ -64,9 +71,11 @@ impl SledStore {
         let lock = open::lock(path)?;
         let room = Room::new(path, sizes);
         let open::Opened { handle, repaired } = open::handle(path)?;
+        let id = Mutex::new(open::id(path, &handle)?);
         room.reserve();
         let handle = RwLock::new(Some(handle));
-        Ok(Self { path: path.to_owned(), room, handle, repaired, _lock: lock })
+        let parted = AtomicBool::new(false);
+        Ok(Self { path: path.to_owned(), room, handle, repaired, id, parted, _lock: lock })
     }
 
     /// Whether damage was found and repaired when the store was opened. Usually nothing is lost, but nobody can tell: whoever
@@ -113,6 +122,10 @@ impl SledStore {
         self.room.free();
         match open::handle(&self.path) {
             Ok(open::Opened { handle: opened, .. }) => {
+                // Somebody may have said already what is not there any more. The next life finds a new store.
+                if !identity::holds(&self.path, &opened, self.id()) {
+                    self.parted.store(true, Ordering::Relaxed);
+                }
                 warn!(path = %self.path.display(), "opened the store again after the disk was full");
                 *handle = Some(opened);
                 Ok(())
@@ -124,6 +137,18 @@ impl SledStore {
                 source: Box::new(source),
             }),
         }
+    }
+
+    /// Whether these changes may be made: what is vouched for goes only into the store that vouched for the rest.
+    fn check(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let is_register = |change: &Change| match change {
+            Change::Put(table, ..) | Change::Delete(table, _) => *table == Table::Registers,
+        };
+        if !self.parted.load(Ordering::Relaxed) || !changes.iter().any(is_register) {
+            return Ok(());
+        }
+        let source = Box::new(io::Error::other("what it promised may be lost"));
+        Err(StoreError::Io { path: self.name(), attempt: "keep its word", source })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Handle) -> sled::Result<T>) -> Result<T, StoreError> {
@@ -159,6 +184,7 @@ impl Store for SledStore {
         let failed = {
             let guard = self.handle()?;
             let handle = guard.as_ref().ok_or_else(|| self.full())?;
+            self.check(&changes)?;
             match handle.commit(&changes) {
                 Ok(()) => None,
                 Err(error) if is_full(&error) => Some(handle.number()),
@@ -172,6 +198,21 @@ impl Store for SledStore {
             }
             Some(number) => self.settle(number, &changes),
         }
+    }
+
+    fn id(&self) -> u128 {
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew(&self) -> Result<u128, StoreError> {
+        let guard = self.handle()?;
+        let handle = guard.as_ref().ok_or_else(|| self.full())?;
+        self.parted.store(true, Ordering::Relaxed);
+        let renewed = identity::renew(&self.path, handle);
+        let renewed = renewed.map_err(|source| self.failed("be given another number", source))?;
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        self.parted.store(false, Ordering::Relaxed);
+        Ok(renewed)
     }
 }
 

@@ -3,6 +3,7 @@
 //! It keeps the promise of the port, and breaks it on request: each switch is one thing that a disk does.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_ports::store::{Change, Pairs, Store, StoreError, Table};
@@ -32,13 +33,28 @@ pub enum Disk {
     Broken,
 }
 
-#[derive(Debug, Default)]
+/// Counts the stores of this process, which is as good as chance here.
+static STORES: AtomicU64 = AtomicU64::new(1);
+
+#[derive(Debug)]
 struct State {
     /// What readers see.
     live: Content,
     /// What a crash leaves.
     durable: Content,
     disk: Disk,
+    id: u128,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let (live, durable) = (Content::new(), Content::new());
+        Self { live, durable, disk: Disk::default(), id: next_id() }
+    }
+}
+
+fn next_id() -> u128 {
+    STORES.fetch_add(1, Ordering::Relaxed).into()
 }
 
 impl MemStore {
@@ -57,10 +73,13 @@ impl MemStore {
         self.state().disk = disk;
     }
 
-    /// Cuts the power: what was not kept is gone.
+    /// Cuts the power: what was not kept is gone. If anything is, it is noticed, and this is another store from here on.
     pub fn crash(&self) {
         let mut state = self.state();
-        state.live = state.durable.clone();
+        if state.live != state.durable {
+            state.live = state.durable.clone();
+            state.begin();
+        }
     }
 
     /// Loses everything, as a replaced disk does.
@@ -68,10 +87,19 @@ impl MemStore {
         let mut state = self.state();
         state.live.clear();
         state.durable.clear();
+        state.begin();
     }
 }
 
 impl State {
+    /// Another number, and nothing that was vouched for under the old one.
+    fn begin(&mut self) {
+        self.id = next_id();
+        for content in [&mut self.live, &mut self.durable] {
+            content.retain(|(table, _), _| *table != Table::Registers);
+        }
+    }
+
     fn check(&self, attempt: &'static str) -> Result<(), StoreError> {
         match self.disk {
             Disk::Honest | Disk::Lying | Disk::Full => Ok(()),
@@ -115,6 +143,17 @@ impl Store for MemStore {
         }
         Ok(())
     }
+
+    fn id(&self) -> u128 {
+        self.state().id
+    }
+
+    fn renew(&self) -> Result<u128, StoreError> {
+        let mut state = self.state();
+        state.check("be given another number")?;
+        state.begin();
+        Ok(state.id)
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +182,20 @@ mod tests {
         store.crash();
         assert!(store.get(Table::Node, b"kept").unwrap().is_some());
         assert_eq!(store.get(Table::Node, b"lost").unwrap(), None);
+    }
+
+    #[test]
+    fn a_crash_that_loses_anything_leaves_another_store() {
+        let store = MemStore::new();
+        let number = store.id();
+        store.put_registers(vec![(b"slot".to_vec(), b"1".to_vec())]).unwrap();
+        store.crash();
+        assert_eq!((store.id(), store.registers().unwrap().len()), (number, 1));
+        store.set_disk(Disk::Lying);
+        store.put_registers(vec![(b"slot".to_vec(), b"2".to_vec())]).unwrap();
+        store.crash();
+        assert!(store.id() != number && store.registers().unwrap().is_empty());
+        assert_ne!(MemStore::new().id(), MemStore::new().id());
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) fn run<S: Store, G>(make: impl Fn() -> (S, G)) {
         a_missing_key_can_be_deleted::<S>,
         a_large_value_comes_back_whole::<S>,
         concurrent_commits_all_arrive::<S>,
+        of_the_registers_of_a_slot_the_last_is_kept::<S>,
+        a_new_number_takes_the_registers_and_nothing_else::<S>,
     ] {
         let (store, _guard) = make();
         claim(&store);
@@ -34,10 +36,10 @@ fn a_value_is_read_as_it_was_written<S: Store>(store: &S) {
 }
 
 fn tables_do_not_mix<S: Store>(store: &S) {
-    for (table, value) in Table::ALL.into_iter().zip([b"0", b"1", b"2"]) {
+    for (table, value) in Table::ALL.into_iter().zip([b"0", b"1", b"2", b"3"]) {
         store.commit(vec![put(table, b"key", value), put(table, b"", value)]).unwrap();
     }
-    for (table, value) in Table::ALL.into_iter().zip([b"0", b"1", b"2"]) {
+    for (table, value) in Table::ALL.into_iter().zip([b"0", b"1", b"2", b"3"]) {
         assert_eq!(store.get(table, b"key").unwrap(), Some(value.to_vec()));
         let all = vec![(Vec::new(), value.to_vec()), (b"key".to_vec(), value.to_vec())];
         assert_eq!(store.scan(table, b"").unwrap(), all);
@@ -85,4 +87,26 @@ fn concurrent_commits_all_arrive<S: Store>(store: &S) {
         }
     });
     assert_eq!(store.scan(Table::Node, b"").unwrap().len(), 100);
+}
+
+fn of_the_registers_of_a_slot_the_last_is_kept<S: Store>(store: &S) {
+    let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+    assert_eq!(store.registers().unwrap(), []);
+    store.put_registers(vec![pair(b"b", b"1"), pair(b"a", b"1"), pair(b"b", b"2")]).unwrap();
+    assert_eq!(store.registers().unwrap(), [pair(b"a", b"1"), pair(b"b", b"2")]);
+    store.put_registers(vec![pair(b"a", b"2")]).unwrap();
+    assert_eq!(store.registers().unwrap(), [pair(b"a", b"2"), pair(b"b", b"2")]);
+    store.put_registers(Vec::new()).unwrap();
+}
+
+fn a_new_number_takes_the_registers_and_nothing_else<S: Store>(store: &S) {
+    let number = store.id();
+    store.commit(vec![put(Table::Records, b"kept", b"value")]).unwrap();
+    store.put_registers(vec![(b"slot".to_vec(), b"promise".to_vec())]).unwrap();
+    assert_eq!(store.id(), number);
+    let renewed = store.renew().unwrap();
+    assert_ne!(renewed, number);
+    assert_eq!((store.id(), store.registers().unwrap()), (renewed, Vec::new()));
+    assert!(store.get(Table::Records, b"kept").unwrap().is_some());
+    store.put_registers(vec![(b"slot".to_vec(), b"another".to_vec())]).unwrap();
 }

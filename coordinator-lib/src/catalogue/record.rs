@@ -1,8 +1,10 @@
 //! The kinds of records, and what a signature covers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
+use crate::lease::exclusive::WitnessId;
 use crate::name::{AppName, MeshName, NodeName, OperatorName, ServiceName};
 use crate::spec::{AppSpec, Labels};
 use crate::time::WallTime;
@@ -283,6 +285,9 @@ pub struct Release {
     pub version: u64,
     /// What to run.
     pub spec: AppSpec,
+    /// Among whom the first witnesses of the app's exclusive slots are; empty when it has none. Frozen when the app is created: it
+    /// is part of the app's identity.
+    pub roster: BTreeSet<WitnessId>,
 }
 
 /// How many replicas a service has, whatever its release says.

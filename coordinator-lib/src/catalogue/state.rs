@@ -9,6 +9,7 @@ use super::record::{
 };
 use super::set::Records;
 use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::lease::exclusive::WitnessId;
 use crate::name::{AppName, NodeName, ServiceName};
 use crate::rules::{Rule, Rules};
 use crate::spec::{Labels, Mode, ServiceSpec};
@@ -110,9 +111,11 @@ pub struct State {
     pub removed_nodes: BTreeSet<NodeId>,
     /// Apps that are not removed.
     pub apps: BTreeMap<AppUid, App>,
+    /// Apps that do not run because another one has their name: created on two sides of a split, with exclusive slots.
+    pub parked: BTreeMap<AppUid, App>,
     /// Apps that were removed.
     pub removed_apps: BTreeSet<AppUid>,
-    /// How often each name was removed.
+    /// How often each name was removed from an app without exclusive slots.
     pub removals: BTreeMap<AppName, u64>,
     /// Which image a name means.
     pub images: BTreeMap<String, String>,
@@ -141,10 +144,37 @@ impl State {
         set.unwrap_or_else(|| gossip_interval(self.nodes.len()))
     }
 
-    /// The identity that an app of this name has now, or would get.
+    /// The identity that an app of this name without exclusive slots has now, or would get.
     #[must_use]
     pub fn uid(&self, mesh: MeshId, name: &AppName) -> AppUid {
-        AppUid::of(mesh, name, self.removals.get(name).copied().unwrap_or(0))
+        self.uid_with_roster(mesh, name, &BTreeSet::new())
+    }
+
+    /// The identity that an app of this name with this roster has now, or would get: the first of its lives that is not over.
+    ///
+    /// Lives are counted for each roster by itself. Apps of one name with different rosters are different apps, made on two sides of
+    /// a split perhaps, and the end of one must not be the end of another.
+    #[must_use]
+    pub fn uid_with_roster(
+        &self,
+        mesh: MeshId,
+        name: &AppName,
+        roster: &BTreeSet<WitnessId>,
+    ) -> AppUid {
+        self.life(mesh, name, roster).0
+    }
+
+    /// That identity, and how many before it are over. Only tombstones for true lives count, or one for a made up life would end
+    /// the true one; and a life is over whatever name its tombstone says.
+    fn life(&self, mesh: MeshId, name: &AppName, roster: &BTreeSet<WitnessId>) -> (AppUid, u64) {
+        let mut count = 0_u64;
+        loop {
+            let uid = AppUid::with_roster(mesh, name, count, roster);
+            if !self.removed_apps.contains(&uid) {
+                return (uid, count);
+            }
+            count = count.saturating_add(1);
+        }
     }
 
     pub(crate) fn resolve(
@@ -185,20 +215,18 @@ impl State {
             .keys()
             .filter_map(valid)
             .partition(|entry| matches!(entry.record.body, Body::AppRemoval { .. }));
+        let mut names = BTreeSet::new();
         for entry in removals {
-            if let Body::AppRemoval { app, name } = &entry.record.body {
-                if !rules.hold(Rule::Tombstone) {
-                    continue;
-                }
+            if let Body::AppRemoval { app, name } = &entry.record.body
+                && rules.hold(Rule::Tombstone)
+            {
                 state.removed_apps.insert(*app);
-                state.removals.insert(name.clone(), 0);
+                names.insert(name);
             }
         }
-        // A tombstone counts only for the life of the name that it names, or one for a made up life would end the true one.
-        for (name, count) in &mut state.removals {
-            while state.removed_apps.contains(&AppUid::of(mesh, name, *count)) {
-                *count = count.saturating_add(1);
-            }
+        for name in names {
+            let (_, count) = state.life(mesh, name, &BTreeSet::new());
+            state.removals.insert(name.clone(), count);
         }
         // Releases first: what else is said of an app finds it there.
         let is_release = |body: &Body| matches!(body, Body::App(_));
@@ -210,6 +238,7 @@ impl State {
                 entry.record.stamp.written,
             );
         }
+        state.park();
         for entry in rest.iter().filter(|entry| !is_release(&entry.record.body)) {
             state.apply(&entry.record.body);
         }
@@ -219,8 +248,10 @@ impl State {
     fn apply_release(&mut self, mesh: MeshId, body: &Body, author: PublicKey, written: WallTime) {
         let Body::App(release) = body else { return };
         // An identity that does not follow from the name would let two apps share one name.
-        let expected = self.uid(mesh, &release.spec.name);
-        if self.removed_apps.contains(&release.app) || release.app != expected {
+        let expected = self.uid_with_roster(mesh, &release.spec.name, &release.roster);
+        // Without a roster nobody could ever witness, and two apps of one name would not be told apart.
+        let is_exclusive = release.spec.services.values().any(|it| it.guarantee.is_exclusive());
+        if release.app != expected || (is_exclusive && release.roster.is_empty()) {
             return;
         }
         let app = App {
@@ -232,6 +263,17 @@ impl State {
             running: true,
         };
         self.apps.insert(release.app, app);
+    }
+
+    /// Of two apps that were created under one name on two sides of a split, one runs. Which one has to be the same everywhere and
+    /// always, so neither clocks nor later releases decide.
+    fn park(&mut self) {
+        let mut names = BTreeSet::new();
+        let apps = std::mem::take(&mut self.apps);
+        for (uid, app) in apps {
+            let is_first = names.insert(app.release.spec.name.clone());
+            if is_first { &mut self.apps } else { &mut self.parked }.insert(uid, app);
+        }
     }
 
     fn apply(&mut self, body: &Body) {
@@ -285,45 +327,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    //! What a tombstone ends.
-
-    use std::collections::BTreeMap;
-
-    use super::super::sample::{ROOT, Sample};
-    use super::super::{Body, Entry, Release};
-    use crate::id::AppUid;
-    use crate::name::AppName;
-    use crate::spec::AppSpec;
-
-    fn name() -> AppName {
-        "web".parse().unwrap()
-    }
-
-    fn release(sample: &Sample, life: u64) -> Entry {
-        let app = AppUid::of(sample.mesh, &name(), life);
-        let spec = AppSpec { name: name(), services: BTreeMap::new() };
-        sample.says(ROOT, 1, Body::App(Release { app, version: 1, spec }))
-    }
-
-    fn tombstone(sample: &Sample, app: AppUid) -> Entry {
-        sample.says(ROOT, 1, Body::AppRemoval { app, name: name() })
-    }
-
-    #[test]
-    fn a_tombstone_for_another_life_of_the_name_ends_nothing() {
-        let sample = Sample::new();
-        let [now, future] = [0, 1].map(|life| AppUid::of(sample.mesh, &name(), life));
-        let strange = tombstone(&sample, AppUid([7; 16]));
-        let mut entries = vec![release(&sample, 0), strange, tombstone(&sample, future)];
-        let catalogue = sample.in_any_order(&entries);
-        assert!(catalogue.state().apps.contains_key(&now));
-        assert_eq!(catalogue.state().uid(sample.mesh, &name()), now);
-
-        entries.push(tombstone(&sample, now));
-        let next = AppUid::of(sample.mesh, &name(), 2);
-        let catalogue = sample.in_any_order(&entries);
-        assert!(catalogue.state().apps.is_empty());
-        assert_eq!(catalogue.state().uid(sample.mesh, &name()), next, "the next life is a new one");
-    }
-}
+mod tests;

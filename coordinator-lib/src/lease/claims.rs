@@ -1,5 +1,6 @@
 //! This node's claims: what it takes, keeps, hands over and gives up.
 
+mod exclusive;
 mod heirs;
 mod relief;
 mod seek;
@@ -9,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::book::{Book, Held};
+use super::exclusive::Fence;
+use super::leases::Leases;
 use super::mine::{Hold, Mine};
 use super::need::Standing;
 use crate::catalogue::State;
@@ -19,7 +22,7 @@ use crate::membership::Membership;
 use crate::placement::Place;
 use crate::rules::{Rule, Rules};
 use crate::spec::{Reservation, Template};
-use crate::time::Instant;
+use crate::time::{Instant, Reading};
 use crate::view::NodeStatus;
 use crate::workload::{Do, Observed, Workload};
 
@@ -35,6 +38,10 @@ const DRAIN: Duration = Duration::from_millis(800);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct World<'a> {
     pub(crate) now: Instant,
+    /// What the lease clocks show.
+    pub(crate) reading: Reading,
+    /// This node's leases of exclusive slots.
+    pub(crate) leases: &'a Leases,
     pub(crate) state: &'a State,
     pub(crate) membership: &'a Membership,
     /// What the other nodes said of themselves.
@@ -65,6 +72,14 @@ pub(crate) enum Strays {
 pub(crate) enum Effect {
     /// Something with a replica.
     Do(SlotId, Revision, Do),
+    /// Tell a guard until when its replica may run.
+    Fence(SlotId, Revision, Fence),
+    /// Seek the lease of an exclusive slot.
+    Seek { slot: SlotId, rank: u32 },
+    /// Seek it no more.
+    GiveUp(SlotId),
+    /// Release it: nothing runs by it.
+    Release(SlotId),
     /// Publish a claim, and tell those who should know at once.
     Publish(Claim),
     /// Take it back.
@@ -131,17 +146,30 @@ impl Claims {
         revision: Revision,
         template: Option<&Template>,
         ended: bool,
+        fence: Option<Fence>,
     ) {
         let workload = template
             .map_or_else(|| Workload::stray(now), |template| Workload::adopted(template, now));
         let mut mine = Mine::new(
-            Claim::intent(slot.clone(), revision, self.crowding(&slot)),
+            Claim {
+                token: fence.map(|fence| fence.token),
+                ..Claim::intent(slot.clone(), revision, self.crowding(&slot))
+            },
             if ended { Hold::Intent { until: now } } else { Hold::Held },
             workload,
             now,
         );
         mine.refresh(now);
         self.mine.insert((slot, revision.id), mine);
+    }
+
+    /// The leases whose end has moved: the guards of what runs by them are told.
+    pub(crate) fn extend(&self, extended: Vec<(SlotId, Fence)>, out: &mut Vec<Effect>) {
+        for (slot, fence) in extended {
+            let runs = |mine: &&Mine| mine.claim.token == Some(fence.token) && mine.is_held();
+            let revisions = self.of_slot(&slot).filter(runs).map(|mine| mine.claim.revision);
+            out.extend(revisions.map(|revision| Effect::Fence(slot.clone(), revision, fence)));
+        }
     }
 
     /// Another node's claim arrived.
@@ -214,7 +242,7 @@ impl Claims {
                 Hold::Intent { until } => until <= world.now,
                 Hold::Draining { .. } | Hold::Leaving | Hold::Failed { .. } => false,
             };
-            if !may || !mine.workload.is_queued() || room == 0 {
+            if !may || !mine.workload.is_queued() || room == 0 || !Self::may_run(world, mine) {
                 continue;
             }
             room = room.saturating_sub(1);
@@ -225,6 +253,8 @@ impl Claims {
             let mut jobs = Vec::new();
             mine.workload.start(&mut jobs);
             mine.unready = Some(world.now);
+            let fence = world.leases.fence(slot).filter(|_| mine.claim.token.is_some());
+            out.extend(fence.map(|fence| Effect::Fence(slot.clone(), mine.claim.revision, fence)));
             push_jobs(slot, mine.claim.revision, jobs, out);
         }
     }
@@ -271,6 +301,9 @@ impl Claims {
         for key in gone {
             if let Some(mine) = self.mine.remove(&key) {
                 out.push(Effect::Withdraw(mine.claim.key()));
+                if mine.claim.token.is_some() {
+                    out.push(Effect::Release(key.0));
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ mod attempt;
 mod fence;
 mod holder;
 mod register;
+mod roster;
 mod session;
 mod timing;
 mod witness;
@@ -23,6 +24,7 @@ pub use self::register::{
     Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, Refusal, Register, Request,
     StoreId, Token, Value, WitnessId,
 };
+pub use self::roster::{first_witnesses, next_witnesses};
 pub use self::timing::{Broken, Timing};
 pub use self::witness::{Home, Step, Witness};
 

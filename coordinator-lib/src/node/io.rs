@@ -7,6 +7,7 @@ use crate::clocks::Finding;
 use crate::event::Event;
 use crate::fact::{Fact, FactKey, NodeFacts};
 use crate::id::{Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, SlotId};
+use crate::lease::exclusive::{BootId, Fence, Register, StoreId};
 use crate::message::Message;
 use crate::workload::{Do, Observed};
 
@@ -23,6 +24,10 @@ pub struct Config {
     pub facts: NodeFacts,
     /// Where its random choices begin.
     pub seed: u64,
+    /// The store in which this node keeps its word as a witness.
+    pub store: StoreId,
+    /// This run of its host.
+    pub boot: BootId,
 }
 
 /// Ties an answer to its question.
@@ -44,6 +49,8 @@ pub enum Input {
         revision: Revision,
         /// `None` while it runs; else its exit code, as far as that is known.
         ended: Option<Option<i32>>,
+        /// What its guard was told last, in this run of the host; `None` when it runs without a lease.
+        fence: Option<Fence>,
     },
     /// Gossip's detector took a node for dead.
     GossipDown {
@@ -74,6 +81,17 @@ pub enum Input {
         revision: Revision,
         /// What.
         observed: Observed,
+    },
+    /// A register of an [`Output::Persist`] is on disk and flushed.
+    Persisted {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// It may or may not be there. (Where it certainly is not, because the disk is full, nothing is to be said: the register comes again
+    /// with the next answer.)
+    PersistFailed {
+        /// Why, for people.
+        reason: String,
     },
     /// A node published a fact, whose signature was checked.
     Published {
@@ -148,6 +166,27 @@ pub enum Output {
     Erase(Vec<Hash>),
     /// Something that people may want to know.
     Event(Event),
+    /// Tell the guard of a replica until when it may run: comes before its start, and again whenever its lease is renewed.
+    Fence {
+        /// Whose replica.
+        slot: SlotId,
+        /// Of which definition.
+        revision: Revision,
+        /// Until when.
+        fence: Fence,
+    },
+    /// Write what this node vouches for as a witness, flush it, and say the rest only then. A later register of a slot replaces an
+    /// earlier one, and is written after it. [`Input::Persisted`] or [`Input::PersistFailed`] follows.
+    Persist {
+        /// Comes back.
+        ticket: Ticket,
+        /// About which slot.
+        slot: SlotId,
+        /// What.
+        register: Register,
+        /// Who is told what afterwards; this node itself may be among them.
+        then: Vec<(NodeId, Message)>,
+    },
     /// Fetch an image ahead of time.
     Prefetch(String),
     /// Publish a fact.

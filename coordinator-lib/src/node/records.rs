@@ -243,6 +243,9 @@ impl Node {
             }
             Message::Want(wanted) => Exchange::on_want(wanted, &self.catalogue),
             Message::Announce(_)
+            | Message::Ask { .. }
+            | Message::Free { .. }
+            | Message::Word { .. }
             | Message::Vote(_)
             | Message::Unvote(_)
             | Message::Probe { .. }

@@ -7,10 +7,11 @@ use super::{Node, world};
 use crate::catalogue::{App, Body, RecordKey};
 use crate::fact::{Claim, Phase};
 use crate::id::{AppUid, NodeId, Revision, SlotId, SlotIndex};
+use crate::lease::exclusive::Timing;
 use crate::lease::{FAILOVER_BOUND, World, wanted_slots};
 use crate::name::{NodeName, ServiceName};
 use crate::placement::Place;
-use crate::spec::ServiceSpec;
+use crate::spec::{Guarantee, ServiceSpec};
 use crate::time::Instant;
 use crate::view::{
     AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ServiceView, SlotView,
@@ -114,6 +115,7 @@ impl Node {
             } else {
                 self.membership.heard_ago(now, place.id)
             },
+            store: facts.and_then(|facts| facts.store),
         }
     }
 
@@ -172,7 +174,7 @@ impl Node {
             n_wanted: u32::try_from(wanted.len()).unwrap_or(u32::MAX),
             n_ready: u32::try_from(slots.iter().filter(serves).count()).unwrap_or(u32::MAX),
             ports: spec.ports.clone(),
-            failover_bound: FAILOVER_BOUND,
+            failover_bound: bound(spec),
             slots,
         }
     }
@@ -292,4 +294,15 @@ impl Node {
 
 fn unnamed() -> crate::name::MeshName {
     crate::name::MeshName::unnamed()
+}
+
+/// How long a slot of the service is empty at most after its node has died.
+fn bound(spec: &ServiceSpec) -> Duration {
+    match spec.guarantee {
+        Guarantee::Available => FAILOVER_BOUND,
+        Guarantee::Exclusive { ttl } => {
+            // Nobody ever holds a lease that cannot be.
+            Timing::of(ttl).map_or(Duration::MAX, |timing| timing.failover())
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What a whole node says, and in which order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Config, Input, Node, Output, Ticket};
@@ -9,12 +9,13 @@ use crate::catalogue::{Body, Entry, Member, OperatorRemoval, Release, Role, Run}
 use crate::clocks::Finding;
 use crate::fact::{Claim, Fact, NodeFacts, Phase};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::lease::exclusive::{BootId, StoreId};
 use crate::message::Message;
 use crate::name::AppName;
 use crate::rules::{Rule, Rules};
 use crate::spec::sample::service as sample_service;
 use crate::spec::{AppSpec, Bytes, Cpu, Reservation};
-use crate::time::{Instant, WallTime};
+use crate::time::{Instant, Moment, Reading, WallTime};
 
 const KEY: PublicKey = PublicKey([9; 32]);
 
@@ -39,12 +40,19 @@ fn records(sample: &Sample, revision: Revision) -> Vec<Entry> {
         app: AppUid::of(sample.mesh, &app(), 0),
         version: 2,
         spec: AppSpec { name: app(), services },
+        roster: BTreeSet::new(),
     };
     vec![
         sample.genesis.clone(),
         sample.says(ROOT, 1, Body::Member(member)),
         sample.says(ROOT, 1, Body::App(release)),
     ]
+}
+
+/// A moment by clocks that agree.
+fn at(now: Instant) -> Moment {
+    let since = now.since_start();
+    Moment { now, reading: Reading::new(since, since), wall: WallTime(0) }
 }
 
 fn config(sample: &Sample) -> Config {
@@ -58,8 +66,11 @@ fn config(sample: &Sample) -> Config {
             version: "0".to_owned(),
             restarting: false,
             clock_off_ms: 0,
+            store: None,
         },
         seed: 1,
+        store: StoreId(1),
+        boot: BootId(1),
     }
 }
 
@@ -80,7 +91,7 @@ impl Script {
             let member = Member { key, name, invitation: None, invited: None };
             known.push(sample.says(ROOT, 1, Body::Member(member)));
         }
-        let node = Node::new(Instant::ZERO, config(&sample), known).with_rules(rules);
+        let node = Node::new(Moment::default(), config(&sample), known, []).with_rules(rules);
         let peers = keys.map(|key| NodeId::of(&key)).to_vec();
         let mut script = Self { node, peers, now: Instant::ZERO };
         script.hear(Input::Began);
@@ -88,7 +99,7 @@ impl Script {
     }
 
     fn hear(&mut self, input: Input) {
-        self.node.handle(self.now, WallTime(0), input, &mut Vec::new());
+        self.node.handle(at(self.now), input, &mut Vec::new());
     }
 
     /// Time passes, and `heard` are heard four times in a second.
@@ -156,13 +167,13 @@ fn a_successor_is_announced_before_its_predecessor_is_let_go() {
     for (old, new) in [(1, 2), (2, 1)] {
         let (old, new) = (Revision { number: 1, id: old }, Revision { number: 2, id: new });
         let now = Instant::ZERO;
-        let mut node = Node::new(now, config(&sample), records(&sample, new));
+        let mut node = Node::new(at(now), config(&sample), records(&sample, new), []);
         let mut out = Vec::new();
         for revision in [old, new] {
-            let found = Input::Found { slot: slot(&sample), revision, ended: None };
-            node.handle(now, WallTime(0), found, &mut out);
+            let found = Input::Found { slot: slot(&sample), revision, ended: None, fence: None };
+            node.handle(at(now), found, &mut out);
         }
-        node.handle(now, WallTime(0), Input::Began, &mut out);
+        node.handle(at(now), Input::Began, &mut out);
         let said: Vec<(Revision, Phase)> = out
             .iter()
             .filter_map(|output| {
@@ -181,14 +192,14 @@ fn what_became_void_while_the_disk_wrote_is_refused() {
     let hand = key(5);
     let mut known = records(&sample, Revision { number: 1, id: 1 });
     known.push(sample.operator(hand, Role::Deployer));
-    let mut node = Node::new(Instant::ZERO, config(&sample), known);
+    let mut node = Node::new(Moment::default(), config(&sample), known, []);
     let app = AppUid::of(sample.mesh, &app(), 0);
     let stop = sample.says(hand, 1, Body::Run(Run { app, running: false }));
     let removal = Body::OperatorRemoval(OperatorRemoval { key: hand, keep: Vec::new() });
     let removal = sample.says(ROOT, 1, removal);
     let mut out = Vec::new();
     let mut hear = |input, out: &mut Vec<Output>| {
-        node.handle(Instant::ZERO, WallTime(0), input, out);
+        node.handle(at(Instant::ZERO), input, out);
     };
     let ticket = Ticket(1);
     hear(Input::Began, &mut out);
@@ -212,7 +223,7 @@ fn a_clock_that_is_off_is_told_to_the_others_and_once_to_people() {
     let off = |off_ms| Input::Clock(Finding { off_ms, doubt: None });
     let mut said = |input| {
         let mut out = Vec::new();
-        script.node.handle(script.now, WallTime(0), input, &mut out);
+        script.node.handle(at(script.now), input, &mut out);
         let facts = out.iter().find_map(|output| {
             let Output::Publish(Fact::Node(facts)) = output else { return None };
             Some(facts.clock_off_ms)
@@ -273,7 +284,7 @@ fn nothing_takes_the_announcement_of_a_restart_back() {
     ];
     let mut out = Vec::new();
     for input in inputs {
-        script.node.handle(script.now, WallTime(0), input, &mut out);
+        script.node.handle(at(script.now), input, &mut out);
     }
     let said = out.iter().filter_map(|output| {
         let Output::Publish(Fact::Node(facts)) = output else { return None };

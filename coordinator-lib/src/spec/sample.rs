@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    Bytes, Cpu, Deploy, ImageRef, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
+    Bytes, Cpu, Deploy, Guarantee, ImageRef, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
     StopSignal, Template,
 };
 use crate::id::Revision;
@@ -28,6 +28,7 @@ pub(crate) fn service(revision: Revision, replicas: u32) -> ServiceSpec {
             limits: Limits::default(),
         },
         revision,
+        guarantee: Guarantee::Available,
         deploy: Deploy {
             mode: Mode::Replicated(replicas),
             constraints: Vec::new(),

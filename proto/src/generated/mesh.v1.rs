@@ -190,6 +190,9 @@ pub mod record {
         pub version: u64,
         #[prost(message, optional, tag = "3")]
         pub spec: ::core::option::Option<super::AppSpec>,
+        /// Among whom the first witnesses of the app's exclusive slots are: ascending, each node once; empty when it has none.
+        #[prost(message, repeated, tag = "4")]
+        pub roster: ::prost::alloc::vec::Vec<super::Witness>,
     }
     /// An app is removed.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -317,6 +320,16 @@ pub mod record {
         Recovery(Recovery),
     }
 }
+/// A node, as long as it has the store in which it keeps its word.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Witness {
+    /// 10 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub node: ::prost::alloc::vec::Vec<u8>,
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub store: ::prost::alloc::vec::Vec<u8>,
+}
 /// One entry of a map.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pair {
@@ -361,6 +374,16 @@ pub struct ServiceSpec {
     pub deploy: ::core::option::Option<Deploy>,
     #[prost(message, repeated, tag = "5")]
     pub ports: ::prost::alloc::vec::Vec<PublishedPort>,
+    /// Absent: each side of a split serves. Whoever overlooks it runs the service twice, so a record with it has format 2.
+    #[prost(message, optional, tag = "6")]
+    pub exclusive: ::core::option::Option<Exclusive>,
+}
+/// A slot of the service never runs twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Exclusive {
+    /// How long a lease holds without a renewal.
+    #[prost(uint32, tag = "1")]
+    pub ttl_ms: u32,
 }
 /// Which definition of a service's container.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -767,6 +790,9 @@ pub struct Claim {
     /// Rises with everything that the claimant says of its claims: an older word never replaces a newer one.
     #[prost(uint64, tag = "11")]
     pub seq: u64,
+    /// By which lease the slot is held; absent when it is not exclusive.
+    #[prost(uint64, optional, tag = "12")]
+    pub token: ::core::option::Option<u64>,
 }
 /// Nested message and enum types in `Claim`.
 pub mod claim {
@@ -891,6 +917,9 @@ pub struct NodeFacts {
     /// How far the node finds its wall clock ahead of the mesh's; behind when negative, zero when it is about right.
     #[prost(sint64, tag = "5")]
     pub clock_off_ms: i64,
+    /// The store in which it keeps its word as a witness, 16 bytes; empty of an agent that is too old to have one.
+    #[prost(bytes = "vec", tag = "6")]
+    pub store: ::prost::alloc::vec::Vec<u8>,
 }
 /// An operator's request to one agent, which may reach it through another.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1521,6 +1550,295 @@ pub mod join_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Whoever wants or holds an exclusive slot asks one of its witnesses.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Ask {
+    #[prost(message, optional, tag = "1")]
+    pub slot: ::core::option::Option<SlotId>,
+    #[prost(oneof = "ask::Request", tags = "2, 3, 4, 5, 6")]
+    pub request: ::core::option::Option<ask::Request>,
+}
+/// Nested message and enum types in `Ask`.
+pub mod ask {
+    /// "Who are the witnesses?" Of any node; nothing is promised or kept.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Locate {}
+    /// "Let this be so, and grant me the time."
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Accept {
+        #[prost(message, optional, tag = "1")]
+        pub key: ::core::option::Option<super::LeaseKey>,
+        /// Comes back in the answer.
+        #[prost(uint64, tag = "2")]
+        pub round: u64,
+        #[prost(message, optional, tag = "3")]
+        pub value: ::core::option::Option<super::LeaseValue>,
+        #[prost(uint64, tag = "4")]
+        pub ttl_ns: u64,
+    }
+    /// "Promise to answer no lower ballot, and tell me what you accepted."
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Prepare {
+        #[prost(message, optional, tag = "1")]
+        pub ballot: ::core::option::Option<super::LeaseBallot>,
+    }
+    /// "My container is gone, and my lease with it."
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Release {
+        #[prost(uint64, tag = "1")]
+        pub token: u64,
+    }
+    /// "Grant me more time for what you accepted."
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Renew {
+        #[prost(message, optional, tag = "1")]
+        pub key: ::core::option::Option<super::LeaseKey>,
+        /// Comes back in the answer.
+        #[prost(uint64, tag = "2")]
+        pub round: u64,
+        #[prost(uint64, tag = "3")]
+        pub ttl_ns: u64,
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "2")]
+        Accept(Accept),
+        #[prost(message, tag = "3")]
+        Prepare(Prepare),
+        #[prost(message, tag = "4")]
+        Release(Release),
+        #[prost(message, tag = "5")]
+        Renew(Renew),
+        #[prost(message, tag = "6")]
+        Locate(Locate),
+    }
+}
+/// "I held this slot, and nothing of it runs here any more."
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Free {
+    #[prost(message, optional, tag = "1")]
+    pub slot: ::core::option::Option<SlotId>,
+    /// By which it was held.
+    #[prost(uint64, tag = "2")]
+    pub token: u64,
+}
+/// A witness answers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Word {
+    #[prost(message, optional, tag = "1")]
+    pub slot: ::core::option::Option<SlotId>,
+    /// By which store it goes, 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub store: ::prost::alloc::vec::Vec<u8>,
+    #[prost(oneof = "word::Answer", tags = "3, 4, 5, 6, 7, 8")]
+    pub answer: ::core::option::Option<word::Answer>,
+}
+/// Nested message and enum types in `Word`.
+pub mod word {
+    /// Who the witnesses are; absent when this node does not know.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Located {
+        #[prost(message, optional, tag = "1")]
+        pub configuration: ::core::option::Option<super::LeaseConfiguration>,
+    }
+    /// Somebody holds the slot; nothing was promised.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Busy {
+        #[prost(message, optional, tag = "1")]
+        pub ballot: ::core::option::Option<super::LeaseBallot>,
+        #[prost(message, optional, tag = "2")]
+        pub holder: ::core::option::Option<super::LeaseHolder>,
+        #[prost(uint64, tag = "3")]
+        pub token: u64,
+        /// For how much longer, if it is not renewed.
+        #[prost(uint64, tag = "4")]
+        pub remaining_ns: u64,
+        /// Whom to ask; absent when the witness does not know.
+        #[prost(message, optional, tag = "5")]
+        pub configuration: ::core::option::Option<super::LeaseConfiguration>,
+    }
+    /// Granted, from the moment of the answer.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Granted {
+        #[prost(message, optional, tag = "1")]
+        pub key: ::core::option::Option<super::LeaseKey>,
+        #[prost(uint64, tag = "2")]
+        pub round: u64,
+    }
+    /// Promised.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Promise {
+        #[prost(message, optional, tag = "1")]
+        pub ballot: ::core::option::Option<super::LeaseBallot>,
+        /// Absent when nothing was accepted before.
+        #[prost(message, optional, tag = "2")]
+        pub accepted: ::core::option::Option<super::LeaseAccepted>,
+    }
+    /// Refused.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Refused {
+        #[prost(message, optional, tag = "1")]
+        pub ballot: ::core::option::Option<super::LeaseBallot>,
+        #[prost(enumeration = "Reason", tag = "2")]
+        pub reason: i32,
+        /// The higher ballot, for REASON_PROMISED only.
+        #[prost(message, optional, tag = "3")]
+        pub promised: ::core::option::Option<super::LeaseBallot>,
+        /// Whom to ask; absent when the witness does not know.
+        #[prost(message, optional, tag = "4")]
+        pub configuration: ::core::option::Option<super::LeaseConfiguration>,
+    }
+    /// The lease is over.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Released {
+        #[prost(uint64, tag = "1")]
+        pub token: u64,
+    }
+    /// Why a witness refuses.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Reason {
+        Unspecified = 0,
+        Leap = 1,
+        Promised = 2,
+        Removed = 3,
+        Stranger = 4,
+        Unknown = 5,
+        Unaccepted = 6,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "REASON_UNSPECIFIED",
+                Self::Leap => "REASON_LEAP",
+                Self::Promised => "REASON_PROMISED",
+                Self::Removed => "REASON_REMOVED",
+                Self::Stranger => "REASON_STRANGER",
+                Self::Unknown => "REASON_UNKNOWN",
+                Self::Unaccepted => "REASON_UNACCEPTED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+                "REASON_LEAP" => Some(Self::Leap),
+                "REASON_PROMISED" => Some(Self::Promised),
+                "REASON_REMOVED" => Some(Self::Removed),
+                "REASON_STRANGER" => Some(Self::Stranger),
+                "REASON_UNKNOWN" => Some(Self::Unknown),
+                "REASON_UNACCEPTED" => Some(Self::Unaccepted),
+                _ => None,
+            }
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        #[prost(message, tag = "3")]
+        Busy(Busy),
+        #[prost(message, tag = "4")]
+        Granted(Granted),
+        #[prost(message, tag = "5")]
+        Promise(Promise),
+        #[prost(message, tag = "6")]
+        Refused(Refused),
+        #[prost(message, tag = "7")]
+        Released(Released),
+        #[prost(message, tag = "8")]
+        Located(Located),
+    }
+}
+/// Who holds a slot, or wants to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseHolder {
+    /// 10 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub node: ::prost::alloc::vec::Vec<u8>,
+    /// Which run of its host, 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub boot: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub incarnation: u64,
+}
+/// One attempt to become the holder.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseBallot {
+    #[prost(uint64, tag = "1")]
+    pub counter: u64,
+    #[prost(message, optional, tag = "2")]
+    pub holder: ::core::option::Option<LeaseHolder>,
+}
+/// The place of a value in the order of all values.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseKey {
+    #[prost(message, optional, tag = "1")]
+    pub ballot: ::core::option::Option<LeaseBallot>,
+    /// From one.
+    #[prost(uint32, tag = "2")]
+    pub sub: u32,
+}
+/// Who the witnesses of a slot are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseConfiguration {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Ascending, each once.
+    #[prost(message, repeated, tag = "2")]
+    pub current: ::prost::alloc::vec::Vec<Witness>,
+    /// Those that follow, while the witnesses are being changed; empty at rest.
+    #[prost(message, repeated, tag = "3")]
+    pub next: ::prost::alloc::vec::Vec<Witness>,
+    #[prost(uint64, tag = "4")]
+    pub ttl_ns: u64,
+}
+/// What is agreed on for a slot.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseValue {
+    #[prost(message, optional, tag = "1")]
+    pub configuration: ::core::option::Option<LeaseConfiguration>,
+    #[prost(uint64, tag = "2")]
+    pub token: u64,
+}
+/// A value that a witness has accepted.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseAccepted {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<LeaseKey>,
+    #[prost(message, optional, tag = "2")]
+    pub value: ::core::option::Option<LeaseValue>,
+}
+/// What a witness keeps on disk of one slot.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Register {
+    /// The lowest format that a reader must know: a promise that is understood by half is none.
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    #[prost(message, optional, tag = "2")]
+    pub promised: ::core::option::Option<LeaseBallot>,
+    /// Absent before the first.
+    #[prost(message, optional, tag = "3")]
+    pub accepted: ::core::option::Option<LeaseAccepted>,
+    /// The highest token that was released.
+    #[prost(uint64, optional, tag = "4")]
+    pub released: ::core::option::Option<u64>,
+    /// The longest time that any lease granted here may hold.
+    #[prost(uint64, tag = "5")]
+    pub ttl_max_ns: u64,
+}
 /// Who answers, and as whom it knows the caller.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhoAnswer {
@@ -1680,6 +1998,9 @@ pub struct NodeItem {
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint64, optional, tag = "12")]
     pub heard_ago_ns: ::core::option::Option<u64>,
+    /// The store in which it keeps its word as a witness, 16 bytes; empty until it said so.
+    #[prost(bytes = "vec", tag = "13")]
+    pub store: ::prost::alloc::vec::Vec<u8>,
 }
 /// One app.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2992,7 +3313,10 @@ pub mod operator_server {
 /// proves who that is.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Envelope {
-    #[prost(oneof = "envelope::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(
+        oneof = "envelope::Message",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub message: ::core::option::Option<envelope::Message>,
 }
 /// Nested message and enum types in `Envelope`.
@@ -3023,6 +3347,12 @@ pub mod envelope {
         Have(super::Have),
         #[prost(message, tag = "12")]
         Want(super::Hashes),
+        #[prost(message, tag = "13")]
+        Ask(super::Ask),
+        #[prost(message, tag = "14")]
+        Word(super::Word),
+        #[prost(message, tag = "15")]
+        Free(super::Free),
     }
 }
 /// "Are you there?"

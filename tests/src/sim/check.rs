@@ -3,6 +3,7 @@
 mod always_acked_is_stored;
 mod always_bounded;
 mod always_fair_starts;
+mod always_one_runs;
 mod always_start_before_stop;
 mod finally_nothing_is_lost;
 mod settled_one_holder;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::{Body, Entry};
 use mesh_coordinator::id::{AppUid, NodeId, SlotId};
+use mesh_coordinator::lease::exclusive::Token;
 use mesh_coordinator::name::ServiceName;
 
 use self::always_bounded::Rate;
@@ -61,6 +63,10 @@ pub(crate) struct Checks {
     /// When a claim of each service was last let go, or given up.
     let_go: BTreeMap<(AppUid, ServiceName), Time>,
     bursts: BTreeMap<(AppUid, ServiceName), Burst>,
+    /// When an exclusive slot was last claimed, or let go.
+    last_leased: Time,
+    /// By which token an exclusive slot was run last, and where.
+    tokens: BTreeMap<SlotId, (Token, usize)>,
 }
 
 impl Checks {
@@ -101,6 +107,7 @@ impl World {
     fn parts(&self) -> Vec<Vec<usize>> {
         let awake: Vec<usize> = (0..self.hosts.len())
             .filter(|host| self.hosts[*host].is_awake() && !self.is_removed(*host))
+            .filter(|host| self.is_known(*host))
             .collect();
         let mut parts: Vec<Vec<usize>> = Vec::new();
         for host in &awake {
@@ -126,6 +133,17 @@ impl World {
                 }
             })
         })
+    }
+
+    /// Whether any other member ever heard of this host: not when it joined through a node that had been removed, which was
+    /// given up with all that only it had.
+    pub(crate) fn is_known(&self, host: usize) -> bool {
+        let id = self.hosts[host].id;
+        let knows = |it: &Host| it.node().is_some_and(|node| node.state().nodes.contains_key(&id));
+        let others = self.hosts.iter().enumerate().filter(|(other, _)| *other != host);
+        let mut others =
+            others.filter(|(other, it)| it.agent.is_some() && !self.is_removed(*other));
+        others.clone().next().is_none() || others.any(|(_, it)| knows(it))
     }
 
     /// Whether a member knows that this host is no member any more, if only by its disk.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_coordinator::time::{Instant, WallTime};
+use mesh_coordinator::time::{Instant, Moment, Reading, WallTime};
 
 /// True time, in microseconds since the beginning of the run. No host sees it.
 pub(crate) type Time = u64;
@@ -15,6 +15,8 @@ pub(crate) const SECOND: Time = 1_000_000;
 pub(crate) struct Clock {
     /// How much faster than true time the steady clock runs, in parts per million.
     pub(crate) drift_ppm: i64,
+    /// How much faster than true time the raw oscillator runs, in parts per million. The time since boot goes with the steady clock.
+    pub(crate) raw_ppm: i64,
     /// What the steady clock showed when the run began.
     pub(crate) start: u64,
     /// How far the wall clock is off, in milliseconds; steps at will.
@@ -37,6 +39,27 @@ impl Clock {
             (local.since_start().as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
         let rate = MILLION + i128::from(self.drift_ppm);
         (i128::from(elapsed) * MILLION + rate - 1).div_euclid(rate) as u64
+    }
+
+    /// What the lease clocks show. They err differently, as slewing makes them.
+    pub(crate) fn reading(&self, at: Time) -> Reading {
+        let raw = i128::from(at) * (MILLION + i128::from(self.raw_ppm)) / MILLION;
+        Reading::new(self.local(at).since_start(), Duration::from_micros(self.start + raw as u64))
+    }
+
+    /// The first moment of true time at which either lease clock may show `deadline`.
+    pub(crate) fn global_reading(&self, deadline: Reading) -> Time {
+        let of = |local: Duration, ppm| {
+            let elapsed = (local.as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
+            let rate = MILLION + i128::from(ppm);
+            (i128::from(elapsed) * MILLION + rate - 1).div_euclid(rate) as u64
+        };
+        of(deadline.boot(), self.drift_ppm).min(of(deadline.raw(), self.raw_ppm))
+    }
+
+    /// What all clocks show.
+    pub(crate) fn moment(&self, at: Time) -> Moment {
+        Moment { now: self.local(at), reading: self.reading(at), wall: self.wall(at) }
     }
 
     pub(crate) fn wall(&self, at: Time) -> WallTime {

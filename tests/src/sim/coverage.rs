@@ -27,6 +27,10 @@ pub struct Coverage {
     pub failovers: u64,
     /// Releases after which another goes on.
     pub reliefs: u64,
+    /// Containers that began by a lease.
+    pub leased: u64,
+    /// Containers of which a guard saw the end of the lease.
+    pub fenced: u64,
     /// Records acknowledged.
     pub acked: u64,
     /// Records acknowledged as safe.
@@ -68,6 +72,8 @@ impl Coverage {
         self.starts += other.starts;
         self.failovers += other.failovers;
         self.reliefs += other.reliefs;
+        self.leased += other.leased;
+        self.fenced += other.fenced;
         self.acked += other.acked;
         self.acked_firmly += other.acked_firmly;
         self.messages += other.messages;

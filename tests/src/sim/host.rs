@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::{Hash, NodeId, PublicKey, Revision};
+use mesh_coordinator::id::{Hash, NodeId, PublicKey, Revision, SlotId};
+use mesh_coordinator::lease::exclusive::{Fence, Register, StoreId};
 use mesh_coordinator::name::NodeName;
-use mesh_coordinator::node::{Input, Node};
+use mesh_coordinator::node::{Input, Node, Ticket};
 use mesh_coordinator::spec::Reservation;
 use mesh_coordinator::workload::Do;
 
@@ -42,6 +43,8 @@ pub(crate) struct Container {
     pub(crate) stopping: bool,
     /// Until then its health checks fail.
     pub(crate) sick_until: Time,
+    /// What its guard keeps to; `None` when it runs without a lease.
+    pub(crate) fence: Option<Fence>,
 }
 
 impl Container {
@@ -54,6 +57,7 @@ impl Container {
             proved: false,
             stopping: false,
             sick_until: 0,
+            fence: None,
         }
     }
 
@@ -126,6 +130,15 @@ pub(crate) struct Host {
     pub(crate) announced: Option<Time>,
     pub(crate) disk: BTreeMap<Hash, Entry>,
     pub(crate) disk_full: bool,
+    /// Which store its word as a witness is in, and that word.
+    pub(crate) store: StoreId,
+    pub(crate) registers: BTreeMap<SlotId, Register>,
+    /// What is being written there, in this order.
+    pub(crate) unflushed: VecDeque<(Ticket, SlotId, Register)>,
+    /// When the disk is done with what it does.
+    pub(crate) disk_free: Time,
+    /// Which run of the host this is.
+    pub(crate) boot: u128,
     pub(crate) runtime_bad: bool,
     pub(crate) images: BTreeSet<String>,
     pub(crate) containers: BTreeMap<Key, Container>,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::fact::NodeFacts;
 use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::lease::exclusive::BootId;
 use mesh_coordinator::node::{Config, Input, Node, Ticket};
 use mesh_coordinator::workload::Do;
 
@@ -43,11 +44,16 @@ impl World {
                 version: "0".to_owned(),
                 restarting: false,
                 clock_off_ms: 0,
+                store: Some(it.store),
             },
             seed: self.seed ^ (host as u64) << 32 ^ it.life,
+            store: it.store,
+            boot: BootId(it.boot),
         };
         let records: Vec<Entry> = it.disk.values().cloned().collect();
-        let node = Node::new(it.clock.local(now), config, records).with_rules(self.rules);
+        let registers = it.registers.clone();
+        let node = Node::new(it.clock.moment(now), config, records, registers);
+        let node = node.with_rules(self.rules);
         it.agent = Some(Agent {
             node,
             started: now,
@@ -77,6 +83,7 @@ impl World {
                     Process::Ended(code) => Some(code),
                     Process::Running | Process::None => None,
                 },
+                fence: container.fence,
             })
             .collect();
         for input in found {
@@ -92,6 +99,7 @@ impl World {
     pub(crate) fn kill_agent(&mut self, host: usize) {
         self.before_change();
         self.hosts[host].incident += 1;
+        self.lose_writes(host);
         let natures = self.natures_of_starting(host);
         let Some(agent) = self.hosts[host].agent.take() else { return };
         self.coverage.kills += 1;
@@ -100,9 +108,9 @@ impl World {
             let serial = self.rng.next_u64();
             let Some((checked, lives)) = natures.get(&key).copied() else { continue };
             let starts = self.rng.chance(500);
-            let container = self.hosts[host].containers.get_mut(&key).filter(|_| starts);
-            let Some(container) = container else { continue };
-            container.begin(serial, checked);
+            if !starts || !self.begin(host, &key, serial, checked) {
+                continue;
+            }
             if let Some((lifetime, code)) = lives {
                 self.queue.at(self.now + lifetime, Event::Ends { host, serial, key, code });
             }
@@ -131,12 +139,14 @@ impl World {
         let now = self.now;
         let it = &mut self.hosts[host];
         it.powered = false;
+        it.boot += 1;
         let slots: Vec<Key> = it.containers.keys().cloned().collect();
         for container in it.containers.values_mut() {
             if container.process == Process::Running {
                 container.process = Process::Ended(None);
             }
             container.proved = false;
+            container.fence = None;
         }
         for (slot, _) in slots {
             self.checks.excuse(&slot, now);
@@ -156,6 +166,7 @@ impl World {
         let it = &mut self.hosts[host];
         it.lost = true;
         it.disk.clear();
+        it.registers.clear();
         it.containers.clear();
         self.coverage.wipes += 1;
         let id = it.id;

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::{
     Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Operator as Grant,
-    OperatorRemoval, Record, Release, Restart, Role, Run, Scale, SignedBytes, Stamp,
+    OperatorRemoval, Record, Release, Restart, Role, Run, Scale, SignedBytes, Stamp, State,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
+use mesh_coordinator::lease::exclusive::WitnessId;
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
 use mesh_coordinator::node::{Input, Output, Ticket};
 use mesh_coordinator::spec::{AppSpec, Labels, Mode};
@@ -233,8 +234,19 @@ impl World {
 
     /// To remove a node is to give up what no other member has: it was cut off ever since it gave its word.
     fn forget_what_only(&mut self, gone: NodeId) {
+        let admits = |host: &usize| {
+            let key = self.hosts[*host].key;
+            let of_it =
+                |entry: &Entry| matches!(&entry.record.body, Body::Member(it) if it.key == key);
+            self.hosts
+                .iter()
+                .enumerate()
+                .any(|(other, it)| other != *host && it.id != gone && it.disk.values().any(of_it))
+        };
+        // Whoever joined through it, and is known to nobody else, is given up too.
         let others: Vec<usize> = (0..self.hosts.len())
             .filter(|host| self.hosts[*host].id != gone && !self.is_noted_as_removed(*host))
+            .filter(admits)
             .collect();
         for acked in &mut self.operator.acked {
             if !others.iter().any(|host| self.hosts[*host].disk.contains_key(&acked.entry.hash)) {
@@ -251,7 +263,8 @@ impl World {
         let name: AppName = "app0".parse().expect("a name");
         let app = catalogue.state().uid(catalogue.mesh(), &name);
         let services = self.plain_services(replicas);
-        let release = Release { app, version: 1, spec: AppSpec { name, services } };
+        let spec = AppSpec { name, services };
+        let release = Release { app, version: 1, spec, roster: BTreeSet::new() };
         self.submit(0, &catalogue, Body::App(release), None);
     }
 
@@ -381,13 +394,25 @@ impl World {
     fn place(&mut self, catalogue: &Catalogue) -> Body {
         let number = self.rng.below(self.plan.n_apps as u64);
         let name: AppName = format!("app{number}").parse().expect("a name");
-        let uid = catalogue.state().uid(catalogue.mesh(), &name);
-        let before = catalogue.state().apps.get(&uid);
-        let version = before.map_or(0, |app| app.release.version) + 1;
-        let spec = match before {
-            None => AppSpec { services: self.new_services(number), name },
-            Some(app) => self.next_release(app.release.spec.clone()),
+        let state = catalogue.state();
+        if let Some((uid, app)) = state.apps.iter().find(|(_, it)| it.release.spec.name == name) {
+            let spec = self.next_release(app.release.spec.clone());
+            let (version, roster) = (app.release.version + 1, app.release.roster.clone());
+            return Body::App(Release { app: *uid, version, spec, roster });
+        }
+        let spec = AppSpec { services: self.new_services(number), name };
+        let is_exclusive = spec.services.values().any(|it| it.guarantee.is_exclusive());
+        let roster = if is_exclusive { self.roster(state) } else { BTreeSet::new() };
+        let app = state.uid_with_roster(catalogue.mesh(), &spec.name, &roster);
+        Body::App(Release { app, version: 1, spec, roster })
+    }
+
+    /// The members, and the stores by which they witness.
+    fn roster(&self, state: &State) -> BTreeSet<WitnessId> {
+        let witness = |node: &NodeId| {
+            let host = self.index.get(node)?;
+            Some(WitnessId { node: *node, store: self.hosts[*host].store })
         };
-        Body::App(Release { app: uid, version, spec })
+        state.nodes.keys().filter_map(witness).collect()
     }
 }

@@ -129,6 +129,8 @@ pub(crate) struct Plan {
     /// The usual pause between two strokes, and between two acts.
     pub(crate) stroke_pause: Time,
     pub(crate) act_pause: Time,
+    /// Whether new apps have exclusive services.
+    pub(crate) exclusive: bool,
     /// When everything is mended.
     pub(crate) heal: Time,
     /// When the run is over.
@@ -164,12 +166,14 @@ impl Plan {
             acts,
             stroke_pause: (2 + rng.below(28)) * SECOND,
             act_pause: (5 + rng.below(45)) * SECOND,
+            exclusive: false,
             heal: 480 * SECOND,
             end: 600 * SECOND,
         };
         if rng.chance(300) {
             plan.acts.push(Act::Dismiss);
         }
+        plan.exclusive = rng.chance(400);
         plan
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::SlotId;
+use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::node::Ticket;
 
@@ -32,6 +32,10 @@ pub(crate) enum Event {
     Worked { host: usize, life: u64, key: Key, job: u64 },
     /// A health check is over.
     Probed { host: usize, life: u64, key: Key },
+    /// A register is on the disk.
+    Flushed { host: usize, life: u64, ticket: Ticket, then: Vec<(NodeId, Message)> },
+    /// A guard looks at the clocks.
+    Guard { host: usize, key: Key },
     /// A container ends by itself.
     Ends { host: usize, serial: u64, key: Key, code: i32 },
     /// An image was fetched ahead of time.

@@ -121,12 +121,10 @@ impl World {
         let lives = self.lifetime(host, key);
         let serial = self.rng.next_u64();
         let checked = self.is_checked(host, key);
-        let container = self.hosts[host].containers.get_mut(key);
-        let Some(container) = container.filter(|_| !fails && !hurried) else {
+        if fails || hurried || !self.begin(host, key, serial, checked) {
             let transient = hurried || self.rng.chance(700);
             return Observed::StartFailed { reason: "the runtime says no".to_owned(), transient };
-        };
-        container.begin(serial, checked);
+        }
         if let Some((lifetime, code)) = lives {
             let key = key.clone();
             self.queue.at(self.now + lifetime, Event::Ends { host, serial, key, code });
@@ -155,7 +153,7 @@ impl World {
         self.definition(host, key).is_none_or(|spec| spec.template.healthcheck.is_some())
     }
 
-    fn definition(&self, host: usize, key: &Key) -> Option<&ServiceSpec> {
+    pub(crate) fn definition(&self, host: usize, key: &Key) -> Option<&ServiceSpec> {
         let app = self.hosts[host].node()?.state().apps.get(&key.0.app)?;
         app.release.spec.service(&key.0.service)
     }

@@ -48,7 +48,11 @@ impl Trace {
             Input::Clock(finding) => {
                 (finding.off_ms, finding.doubt).hash(self);
             }
-            Input::Found { slot, revision, ended } => (slot, revision, ended).hash(self),
+            Input::Found { slot, revision, ended, fence } => {
+                (slot, revision, ended, fence).hash(self);
+            }
+            Input::Persisted { ticket } => ticket.hash(self),
+            Input::PersistFailed { reason } => reason.hash(self),
             Input::GossipDown { node, incarnation }
             | Input::GossipUp { node, incarnation }
             | Input::Heard { node, incarnation } => (node, incarnation).hash(self),
@@ -84,6 +88,11 @@ impl Trace {
             }
             Output::Erase(hashes) => hashes.hash(self),
             Output::Event(event) => event.text.hash(self),
+            Output::Fence { slot, revision, fence } => (slot, revision, fence).hash(self),
+            Output::Persist { ticket, slot, register, then } => {
+                (ticket, slot, register).hash(self);
+                then.iter().for_each(|(to, _)| to.hash(self));
+            }
             Output::Prefetch(digest) => digest.hash(self),
             Output::Publish(fact) => self.fact(fact),
             Output::Refused { from, author, .. } => (from, author).hash(self),
@@ -130,6 +139,9 @@ impl Trace {
         std::mem::discriminant(message).hash(self);
         match message {
             Message::Announce(claim) => self.claim(claim),
+            Message::Ask { slot, request } => (slot, request).hash(self),
+            Message::Free { slot, token } => (slot, token).hash(self),
+            Message::Word { slot, store, answer } => (slot, store, answer).hash(self),
             Message::Vote(vote) | Message::Unvote(vote) => {
                 (vote.node, vote.incarnation, vote.suspicion).hash(self);
             }

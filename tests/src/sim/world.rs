@@ -1,10 +1,11 @@
 //! The loop: takes what happens next, and lets the nodes answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use mesh_coordinator::fact::{Claim, Fact, Phase};
 use mesh_coordinator::id::{Hash, NodeId, PublicKey};
+use mesh_coordinator::lease::exclusive::StoreId;
 use mesh_coordinator::node::{Input, Output};
 use mesh_coordinator::prng::Prng;
 use mesh_coordinator::rules::Rules;
@@ -104,6 +105,8 @@ impl World {
         let host = self.hosts.len();
         let key = PublicKey(Hash::of(&[b"host", &self.seed.to_be_bytes(), &host.to_be_bytes()]).0);
         let drift = self.plan.drift_ppm;
+        // Not from the stream of random numbers, so that seeds without exclusive slots stay what they are.
+        let draw = |what: &[u8]| (Hash::of(&[what, &key.0]).head() >> 1) as i64;
         let millis = if self.plan.roomy { 4_000 } else { 1_000 };
         let it = Host {
             id: NodeId::of(&key),
@@ -111,6 +114,7 @@ impl World {
             name: format!("n{host}").parse().expect("a name"),
             clock: Clock {
                 drift_ppm: self.rng.below(2 * drift as u64 + 1) as i64 - drift,
+                raw_ppm: draw(b"raw") % (2 * drift + 1) - drift,
                 start: self.rng.below(1_000 * SECOND),
                 wall_off_ms: self.rng.below(60_000) as i64 - 30_000,
             },
@@ -123,6 +127,11 @@ impl World {
             announced: None,
             disk: BTreeMap::new(),
             disk_full: false,
+            store: StoreId(draw(b"store") as u128),
+            registers: BTreeMap::new(),
+            unflushed: VecDeque::new(),
+            disk_free: 0,
+            boot: u128::from(key.0[0]) << 64,
             runtime_bad: false,
             images: BTreeSet::new(),
             containers: BTreeMap::new(),
@@ -171,6 +180,10 @@ impl World {
             }
             Event::Worked { host, life, key, job } => self.worked(host, life, key, job),
             Event::Probed { host, life, key } => self.probed(host, life, &key),
+            Event::Flushed { host, life, ticket, then } => {
+                self.flushed((host, life), ticket, then);
+            }
+            Event::Guard { host, key } => self.guard(host, &key),
             Event::Ends { host, serial, key, code } => self.ends(host, serial, &key, code),
             Event::Fetched { host, life, digest } => {
                 if self.hosts[host].life == life {
@@ -251,7 +264,7 @@ impl World {
         let mut out = std::mem::take(&mut self.outputs);
         let Host { agent, clock, .. } = &mut self.hosts[host];
         if let Some(agent) = agent {
-            agent.node.handle(clock.local(at), clock.wall(at), input, &mut out);
+            agent.node.handle(clock.moment(at), input, &mut out);
         }
         if out.is_empty() {
             self.outputs = out;
@@ -293,6 +306,10 @@ impl World {
             Output::Erase(hashes) => {
                 self.hosts[host].disk.retain(|hash, _| !hashes.contains(hash));
             }
+            Output::Fence { slot, revision, fence } => self.fence(host, &slot, revision, fence),
+            Output::Persist { ticket, slot, register, then } => {
+                self.persist(host, (ticket, slot, register), then);
+            }
             Output::Event(_) | Output::Refused { .. } => {}
             Output::Prefetch(digest) => {
                 let (wait, life) = (self.spread(self.plan.fetch), self.hosts[host].life);
@@ -312,6 +329,7 @@ impl World {
             }
             Output::Send { to, message } => {
                 self.check_promise(host, &message);
+                self.check_let_go(host, &message);
                 if let Some(to) = self.index.get(&to).copied() {
                     self.send(host, to, message);
                 }

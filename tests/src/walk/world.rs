@@ -361,6 +361,11 @@ impl World {
         for motion in out {
             match motion {
                 Motion::Send { to, request } => self.send(number, to, Body::Ask(request)),
+                Motion::Locate => {
+                    for to in self.nodes.iter().map(|node| node.id).collect::<Vec<_>>() {
+                        self.send(number, to, Body::Ask(Request::Locate));
+                    }
+                }
                 Motion::Deadline(Fence { token, kill, .. }) => {
                     let node = &mut self.nodes[number];
                     node.guarded = Some((token, kill));

@@ -11,7 +11,7 @@ use super::value::{
     entries_to_wire, hashes, hashes_to_wire, node, node_to_wire, phase, phase_to_wire, revision,
     revision_to_wire, signed, slot, slot_to_wire, unknown,
 };
-use super::{MESSAGE_LEN_MAX, Malformed, required};
+use super::{MESSAGE_LEN_MAX, Malformed, lease, required};
 
 /// How many bytes of records go into one envelope at most, unless one record alone is longer: a quarter of what is read, so that
 /// what protobuf adds never matters.
@@ -42,6 +42,13 @@ pub(crate) fn to_wire(message: &Message) -> Vec<v1::Envelope> {
             Wire::Have(v1::Have { buckets: buckets.clone(), hashes: hashes_to_wire(hashes) })
         }
         Message::Want(hashes) => Wire::Want(v1::Hashes { hashes: hashes_to_wire(hashes) }),
+        Message::Free { slot, token } => {
+            Wire::Free(v1::Free { slot: Some(slot_to_wire(slot)), token: token.0 })
+        }
+        Message::Ask { slot, request } => Wire::Ask(lease::ask_to_wire(slot, request)),
+        Message::Word { slot, store, answer } => {
+            Wire::Word(lease::word_to_wire(slot, *store, answer))
+        }
     };
     vec![v1::Envelope { message: Some(wire) }]
 }
@@ -101,6 +108,12 @@ pub(crate) fn from_wire(
             Message::Have { buckets: have.buckets, hashes: hashes("have", &have.hashes)? }
         }
         Wire::Want(want) => Message::Want(hashes("want", &want.hashes)?),
+        Wire::Free(free) => Message::Free {
+            slot: slot("free.slot", free.slot)?,
+            token: lease::token("free.token", free.token)?,
+        },
+        Wire::Ask(ask) => lease::ask(ask)?,
+        Wire::Word(word) => lease::word(word)?,
     };
     Ok((message, rejected))
 }
@@ -133,6 +146,7 @@ fn claim_to_wire(claim: &Claim) -> v1::Claim {
         restarts: claim.restarts,
         detail: claim.detail.clone(),
         seq: claim.seq,
+        token: claim.token.map(|token| token.0),
     }
 }
 
@@ -149,6 +163,7 @@ fn claim_from_wire(claim: v1::Claim) -> Result<Claim, Malformed> {
         crowding: claim.crowding,
         failover_ms: claim.failover_ms,
         restarts: claim.restarts,
+        token: claim.token.map(|number| lease::token("claim.token", number)).transpose()?,
         detail: claim.detail,
         seq: claim.seq,
     })

@@ -14,7 +14,7 @@ use super::value::{
     port_to_wire, reservation, reservation_to_wire, revision, revision_to_wire, slot, slot_to_wire,
     text, unknown,
 };
-use super::{Malformed, required};
+use super::{Malformed, lease, required};
 
 pub(crate) fn to_wire(view: &Overview) -> v1::OverviewAnswer {
     v1::OverviewAnswer {
@@ -60,6 +60,7 @@ fn node_view_to_wire(view: &NodeView) -> v1::NodeItem {
         version: view.version.clone(),
         addresses: view.addresses.clone(),
         heard_ago_ns: view.heard_ago.map(nanos),
+        store: view.store.map(lease::store_to_wire).unwrap_or_default(),
     }
 }
 
@@ -77,6 +78,10 @@ fn node_view(item: v1::NodeItem) -> Result<NodeView, Malformed> {
         version: item.version,
         addresses: item.addresses,
         heard_ago: item.heard_ago_ns.map(Duration::from_nanos),
+        store: match item.store.as_slice() {
+            [] => None,
+            bytes => Some(lease::store("node.store", bytes)?),
+        },
     })
 }
 

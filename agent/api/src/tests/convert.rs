@@ -1,6 +1,6 @@
 //! Whatever the core can say survives the wire, and what makes no sense is refused in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::RecordKey;
@@ -8,6 +8,10 @@ use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::fact::{Claim, DETAIL_LEN_MAX, Phase, Suspicion, Vote};
 use mesh_coordinator::id::{
     AppUid, Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, SlotId, SlotIndex,
+};
+use mesh_coordinator::lease::exclusive::{
+    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, Refusal, Request, StoreId,
+    Timing, Token, Value, WitnessId,
 };
 use mesh_coordinator::message::Message;
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
@@ -22,13 +26,13 @@ use mesh_coordinator::view::{
 use mesh_identity::record::Codec;
 use mesh_ports::runtime::{Exec, Window};
 use mesh_proto::v1;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::world::{entry, keys};
-use crate::convert::{event, exec, key, message, overview, request, value, why};
+use crate::convert::{event, exec, key, lease, message, overview, request, value, why};
 
 const NAME: &str = "[a-z0-9]([a-z0-9_-]{0,20}[a-z0-9])?";
 const TEXT: &str = "\\PC{0,40}";
@@ -87,9 +91,12 @@ fn reservation() -> impl Strategy<Value = Reservation> {
 prop_compose! {
     fn claim()(
         slot in slot(), revision in revision(), phase in phase(), yielding: bool, crowding: u32,
-        failover_ms: Option<u32>, restarts: u32, detail in "[ -~]{0,160}", seq: u64,
+        failover_ms: Option<u32>, restarts: u32, token in option::of(token()),
+        detail in "[ -~]{0,160}", seq: u64,
     ) -> Claim {
-        Claim { slot, revision, phase, yielding, crowding, failover_ms, restarts, detail, seq }
+        Claim {
+            slot, revision, phase, yielding, crowding, failover_ms, restarts, token, detail, seq,
+        }
     }
 }
 
@@ -98,6 +105,105 @@ prop_compose! {
         let suspicion = if silent { Suspicion::Silent } else { Suspicion::Refused };
         Vote { node, incarnation: Incarnation(incarnation), suspicion }
     }
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    (1..=u64::MAX).prop_map(Token)
+}
+
+fn store() -> impl Strategy<Value = StoreId> {
+    any::<u128>().prop_map(StoreId)
+}
+
+fn holder() -> impl Strategy<Value = Holder> {
+    (node(), any::<(u128, u64)>()).prop_map(|(node, (boot, life))| Holder {
+        node,
+        boot: BootId(boot),
+        incarnation: Incarnation(life),
+    })
+}
+
+fn ballot() -> impl Strategy<Value = Ballot> {
+    (1..=u64::MAX, holder()).prop_map(|(counter, holder)| Ballot { counter, holder })
+}
+
+fn lease_key() -> impl Strategy<Value = Key> {
+    (ballot(), 1..=u32::MAX).prop_map(|(ballot, sub)| Key { ballot, sub })
+}
+
+/// To the nanosecond: who asks and who grants must count the same time.
+fn ttl() -> impl Strategy<Value = Duration> {
+    (Timing::TTL_MIN.as_nanos()..=Timing::TTL_MAX.as_nanos())
+        .prop_map(|ns| Duration::from_nanos(u64::try_from(ns).unwrap()))
+}
+
+fn witnesses() -> impl Strategy<Value = BTreeSet<WitnessId>> {
+    let witness = (node(), store()).prop_map(|(node, store)| WitnessId { node, store });
+    btree_set(witness, 1..6)
+}
+
+prop_compose! {
+    fn configuration()(
+        version: u32, current in witnesses(), next in option::of(witnesses()), ttl in ttl(),
+    ) -> Configuration {
+        Configuration { version, current, next, ttl }
+    }
+}
+
+prop_compose! {
+    fn lease_value()(configuration in configuration(), token in token()) -> Value {
+        Value { configuration, token }
+    }
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let grant = || {
+        (1..=Timing::TTL_MAX.as_nanos())
+            .prop_map(|ns| Duration::from_nanos(u64::try_from(ns).unwrap()))
+    };
+    prop_oneof![
+        (lease_key(), any::<u64>(), lease_value(), grant())
+            .prop_map(|(key, round, value, ttl)| Request::Accept { key, round, value, ttl }),
+        ballot().prop_map(|ballot| Request::Prepare { ballot }),
+        Just(Request::Locate),
+        token().prop_map(|token| Request::Release { token }),
+        (lease_key(), any::<u64>(), grant()).prop_map(|(key, round, ttl)| Request::Renew {
+            key,
+            round,
+            ttl
+        }),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let refusal = prop_oneof![
+        Just(Refusal::Leap),
+        ballot().prop_map(Refusal::Promised),
+        Just(Refusal::Removed),
+        Just(Refusal::Stranger),
+        Just(Refusal::Unknown),
+        Just(Refusal::Unaccepted),
+    ];
+    let accepted = (lease_key(), lease_value()).prop_map(|(key, value)| Accepted { key, value });
+    prop_oneof![
+        (ballot(), holder(), token(), duration(), option::of(configuration())).prop_map(
+            |(ballot, holder, token, remaining, configuration)| Answer::Busy {
+                ballot,
+                holder,
+                token,
+                remaining,
+                configuration
+            }
+        ),
+        (lease_key(), any::<u64>()).prop_map(|(key, round)| Answer::Granted { key, round }),
+        (ballot(), option::of(accepted))
+            .prop_map(|(ballot, accepted)| Answer::Promise { ballot, accepted }),
+        (ballot(), refusal, option::of(configuration())).prop_map(
+            |(ballot, refusal, configuration)| Answer::Refused { ballot, refusal, configuration }
+        ),
+        option::of(configuration()).prop_map(|configuration| Answer::Located { configuration }),
+        token().prop_map(|token| Answer::Released { token }),
+    ]
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
@@ -125,6 +231,13 @@ fn any_message() -> impl Strategy<Value = Message> {
         (vec(any::<u32>(), 0..10), vec(hash(), 0..10))
             .prop_map(|(buckets, hashes)| Message::Have { buckets, hashes }),
         vec(hash(), 0..10).prop_map(Message::Want),
+        (slot(), token()).prop_map(|(slot, token)| Message::Free { slot, token }),
+        (slot(), request()).prop_map(|(slot, request)| Message::Ask { slot, request }),
+        (slot(), store(), answer()).prop_map(|(slot, store, answer)| Message::Word {
+            slot,
+            store,
+            answer
+        }),
     ]
 }
 
@@ -203,13 +316,13 @@ prop_compose! {
         labels in btree_map("[a-z./_-]{1,10}", TEXT, 0..3), (weight, n_claims) in any::<(u32, u32)>(),
         capacity in option::of(reservation()), reserved in reservation(),
         version in option::of(TEXT), addresses in vec(TEXT, 0..3),
-        heard_ago in option::of(duration()),
+        heard_ago in option::of(duration()), store in option::of(store()),
     ) -> NodeView {
         let label = |(key, value): (String, String)| (key.parse::<LabelKey>().unwrap(), value);
         let labels = labels.into_iter().map(label).collect();
         NodeView {
             id, name, status, drained, labels, weight, capacity, reserved, n_claims, version,
-            addresses, heard_ago,
+            addresses, heard_ago, store,
         }
     }
 }
@@ -353,6 +466,59 @@ fn a_claims_detail_is_bounded() {
     assert!(error.to_string().starts_with("claim.detail"), "{error}");
 }
 
+/// Why an accept with this change is refused.
+fn refused_accept(change: impl FnOnce(&mut v1::ask::Accept)) -> String {
+    let me =
+        Holder { node: NodeId::from_bytes([1; 10]), boot: BootId(1), incarnation: Incarnation(1) };
+    let witness = |n| WitnessId { node: NodeId::from_bytes([n; 10]), store: StoreId(n.into()) };
+    let configuration = Configuration::first([1, 2, 3].map(witness).into(), Timing::DEFAULT_TTL);
+    let key = Key { ballot: Ballot { counter: 7, holder: me }, sub: 1 };
+    let value = Value { configuration, token: Token(7) };
+    let request = Request::Accept { key, round: 1, value, ttl: Timing::DEFAULT_TTL };
+    let mut ask = lease::ask_to_wire(&super::world::slot(0), &request);
+    let Some(v1::ask::Request::Accept(accept)) = &mut ask.request else { panic!() };
+    change(accept);
+    let envelope = v1::Envelope { message: Some(v1::envelope::Message::Ask(ask)) };
+    message::from_wire(envelope, &Codec).unwrap_err().to_string()
+}
+
+#[test]
+fn what_no_honest_node_asks_of_a_witness_is_refused_by_the_name_of_its_field() {
+    fn value(accept: &mut v1::ask::Accept) -> &mut v1::LeaseValue {
+        accept.value.as_mut().unwrap()
+    }
+    fn configuration(accept: &mut v1::ask::Accept) -> &mut v1::LeaseConfiguration {
+        value(accept).configuration.as_mut().unwrap()
+    }
+    type Change = fn(&mut v1::ask::Accept);
+    let cases: [(&str, Change); 10] = [
+        ("accept.ttl_ns: 0ns is no time for a grant", |it| it.ttl_ns = 0),
+        ("accept.ttl_ns: 301s is no time for a grant", |it| it.ttl_ns = 301_000_000_000),
+        ("accept.value: is missing", |it| it.value = None),
+        ("key.sub: is zero", |it| it.key.as_mut().unwrap().sub = 0),
+        ("value.token: is zero", |it| value(it).token = 0),
+        ("configuration.ttl_ns: a lease of 1s is not between", |it| {
+            configuration(it).ttl_ns = 1_000_000_000;
+        }),
+        ("configuration.current: there is none", |it| configuration(it).current.clear()),
+        ("configuration.current: 17 witnesses are more than 16", |it| {
+            let first = configuration(it).current[0].clone();
+            configuration(it).current = vec![first; 17];
+        }),
+        ("configuration.current: ", |it| {
+            let first = configuration(it).current[0].clone();
+            configuration(it).current.insert(0, first);
+        }),
+        ("witness.store: has 3 bytes where 16 are needed", |it| {
+            configuration(it).current[0].store = vec![0; 3];
+        }),
+    ];
+    for (reason, change) in cases {
+        let refused = refused_accept(change);
+        assert!(refused.starts_with(reason), "{refused}");
+    }
+}
+
 #[test]
 fn more_records_than_fit_travel_in_several_messages() {
     let record = || v1::SignedRecord { bytes: vec![0; 400_000], signature: vec![0; 64] };
@@ -384,6 +550,6 @@ fn different_arguments_have_different_hashes() {
         command(&["a"], Some(""), None),
         command(&["a"], None, None),
     ];
-    let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+    let distinct: BTreeSet<_> = hashes.iter().collect();
     assert_eq!(distinct.len(), hashes.len());
 }

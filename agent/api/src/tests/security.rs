@@ -1,6 +1,6 @@
 //! Who may ask what, and what nobody may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ async fn a_viewer_gets_no_release_since_it_holds_the_values_of_variables() {
         stamp: Stamp { generation: 1, written: WallTime(NOW), tie: 0 },
         parent: None,
         author: deployer.public(),
-        body: Body::App(Release { app, version: 1, spec }),
+        body: Body::App(Release { app, version: 1, spec, roster: BTreeSet::new() }),
     };
     // Put there as it is: whether the form is right is asked where records arrive.
     let signed = SignedBytes { bytes: vec![7; 10], signature: Signature([0; 64]) };

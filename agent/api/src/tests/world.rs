@@ -160,6 +160,7 @@ impl World {
             version: None,
             addresses: vec![],
             heard_ago: None,
+            store: None,
         });
         Overview {
             mesh: MESH,

@@ -14,6 +14,7 @@ use crate::manifest::{self, Wanted};
 use crate::mesh::Mesh;
 use crate::output::{json, of};
 use crate::plan::{Known, Plan, new_uid};
+use crate::roster::Life;
 use crate::ui::Ui;
 use crate::wait::{self, Applied, Goal, Rollout};
 
@@ -65,8 +66,10 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     let release = current_release(uid, mesh).await?;
     let scales = scales(app, mesh).await?;
     let spec = manifest::resolve(read.manifest, &args.app, release.as_ref(), mesh).await?;
+    let life = Life::of(&spec, &overview, release.as_ref(), mesh).await?;
     let known = Known {
         overview: &overview,
+        life: &life,
         release: release.as_ref(),
         scales: &scales,
         replicas_given: args.replicas.is_some(),

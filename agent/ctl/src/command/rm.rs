@@ -1,6 +1,8 @@
 //! `agentctl rm`: an app goes for good.
 
 use mesh_coordinator::catalogue::Body;
+use mesh_coordinator::id::AppUid;
+use mesh_coordinator::view::AppView;
 
 use super::{Change, Waiting};
 use crate::complete::{self, Kind, Which};
@@ -8,6 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
 use crate::output::of;
+use crate::roll::Roll;
 use crate::target;
 use crate::ui::Ui;
 use crate::wait;
@@ -36,8 +39,7 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
         app.name, app.version
     );
     ui.consent_for_good(&what, args.yes)?;
-    let removal = Body::AppRemoval { app: app.uid, name: app.name.clone() };
-    let submitted = intent::submit(mesh, vec![removal]).await?;
+    let submitted = intent::submit(mesh, removals(app, &Roll::read(mesh).await?)).await?;
     let outcome = intent::report_stored(&submitted, &overview, ui)?;
     if !args.waiting.detach {
         wait::until_gone(mesh, ui, app.uid, args.waiting.timeout).await?;
@@ -46,4 +48,16 @@ pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<O
     let change = args.waiting.words(format!("removed {}", app.name));
     Change { change, stored, rollout: None }.print(ui)?;
     Ok(outcome)
+}
+
+/// The removal of an app, and of those that are parked under its name: of two that were placed on two sides of a split one waits, and
+/// would run as soon as the other is gone.
+fn removals(app: &AppView, roll: &Roll) -> Vec<Body> {
+    let state = roll.state();
+    let removal = |uid: AppUid| Body::AppRemoval { app: uid, name: app.name.clone() };
+    let others = state
+        .parked
+        .iter()
+        .filter(|(uid, other)| other.release.spec.name == app.name && **uid != app.uid);
+    std::iter::once(app.uid).chain(others.map(|(uid, _)| *uid)).map(removal).collect()
 }

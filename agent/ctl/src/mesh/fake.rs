@@ -1,7 +1,7 @@
 //! A mesh in memory: does at once what records say, and remembers them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::{
@@ -11,6 +11,7 @@ use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{
     AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature, SlotId, SlotIndex,
 };
+use mesh_coordinator::lease::exclusive::StoreId;
 use mesh_coordinator::spec::{Bytes as Memory, Cpu, Mode, Reservation, ServiceSpec};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{
@@ -86,6 +87,7 @@ pub(crate) fn node(n: u8, name: &str) -> NodeView {
         version: Some("0.1.0".to_owned()),
         addresses: vec![format!("10.0.0.{n}:7443")],
         heard_ago: Some(Duration::from_millis(100)),
+        store: Some(StoreId(n.into())),
     }
 }
 
@@ -161,7 +163,10 @@ impl Fake {
                 releases.remove(app);
             }
         }
-        releases.into_values().collect()
+        // Of several with one name one runs.
+        let mut names = BTreeSet::new();
+        let runs = |(_, release): &(Record, Release)| names.insert(release.spec.name.clone());
+        releases.into_values().filter(runs).collect()
     }
 
     fn app(&self, record: &Record, release: &Release) -> AppView {

@@ -7,17 +7,20 @@ use std::time::Duration;
 use mesh_coordinator::catalogue::{App, Refusal};
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{Hash, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::node::Output;
 use mesh_coordinator::spec::{PublishMode, ServiceSpec, StopSignal, Template};
 use mesh_coordinator::workload::{Do, Observed};
 use mesh_ports::gossip::Gossip;
 use mesh_ports::network::HostPort;
 use mesh_ports::peer::Peers;
-use mesh_ports::runtime::{Container, ContainerId, Tag};
-use mesh_telemetry::Reason;
+use mesh_ports::runtime::{Container, ContainerId, Runtime as _, Tag};
+use mesh_ports::store::RegisterCodec as _;
+use mesh_telemetry::{Chain, Reason};
 use tracing::{error, info, warn};
 
 use super::{Task, World};
+use crate::disk::Promise;
 use crate::worker::{Job, Replica, Report};
 
 /// How a container stops whose definition is not known any more: as Docker's default does.
@@ -30,6 +33,11 @@ impl<W: World> Task<W> {
             Output::Do { slot, revision, job } => self.work(&slot, revision, job),
             Output::Erase(hashes) => self.disk.erase(&hashes),
             Output::Event(event) => self.tell(&event),
+            Output::Fence { slot, revision, fence } => self.fence(&slot, revision, fence),
+            Output::Persist { ticket, slot, register, then } => {
+                let register = self.parts.registers.encode(&slot, &register);
+                self.disk.put_register(register, Promise { ticket, then });
+            }
             Output::Prefetch(digest) => self.prefetch(digest),
             Output::Publish(fact) => self.parts.gossip.publish(fact).await,
             Output::Refused { from, author, refusal } => self.count(from, author, &refusal),
@@ -90,6 +98,24 @@ impl<W: World> Task<W> {
         }
     }
 
+    /// Keeps what the guard is to be told for the start, and tells the guard of what runs. It takes nothing back, so the order in which it
+    /// hears of it does not matter.
+    fn fence(&mut self, slot: &SlotId, revision: Revision, fence: Fence) {
+        let id = self.container_of(slot, revision);
+        let local = self.replicas.entry(slot, revision, id.clone());
+        local.fence.send_replace(Some(fence));
+        if local.address.is_none() {
+            return;
+        }
+        let runtime = Arc::clone(&self.tools.runtime);
+        self.tasks.spawn("fence", async move {
+            if let Err(error) = runtime.extend(&id, fence).await {
+                // It ends when its guard was last told.
+                warn!(container = %id, error = %Chain(&error), "a guard was not told of a later end");
+            }
+        });
+    }
+
     fn stop(&mut self, slot: &SlotId, revision: Revision) {
         let known = self.replicas.get(slot, revision).and_then(|local| local.template.as_ref());
         let template = known.or_else(|| Some(&self.definition(slot)?.1.template));
@@ -115,7 +141,7 @@ impl<W: World> Task<W> {
         let worker = local.worker.take().filter(|worker| !worker.has_ended());
         let worker = worker.unwrap_or_else(|| {
             let replica = Replica { id: id.clone(), slot: slot.clone(), revision };
-            let (worker, life) = self.tools.worker(replica);
+            let (worker, life) = self.tools.worker(replica, local.fence.subscribe());
             self.tasks.spawn("replica", life);
             worker
         });

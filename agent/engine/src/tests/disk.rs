@@ -10,6 +10,11 @@ use tokio::sync::mpsc;
 use super::world::{Plan, at_once};
 use crate::disk::{Disk, WriteError, Written};
 
+fn of_records(written: Option<Written>) -> (Ticket, Result<(), WriteError>) {
+    let Some(Written::Records { ticket, outcome }) = written else { panic!("{written:?}") };
+    (ticket, outcome)
+}
+
 #[tokio::test(start_paused = true)]
 async fn commits_keep_their_order() {
     let (plan, tasks) = (Plan::new(), Tasks::new("test"));
@@ -24,7 +29,7 @@ async fn commits_keep_their_order() {
     assert!(at_once(Box::pin(written.recv())).await.is_none());
     drop(gate);
     for ticket in [1, 2] {
-        let Written { ticket: found, outcome } = written.recv().await.unwrap();
+        let (found, outcome) = of_records(written.recv().await);
         assert_eq!(found, Ticket(ticket));
         outcome.unwrap();
     }
@@ -47,12 +52,12 @@ async fn a_disk_that_falls_behind_says_so() {
     for ticket in 0..513 {
         disk.put(Ticket(ticket), &record);
     }
-    let refused = written.recv().await.unwrap();
-    assert_eq!(refused.ticket, Ticket(512));
-    assert!(matches!(refused.outcome, Err(WriteError::Behind)));
+    let (refused, outcome) = of_records(written.recv().await);
+    assert_eq!(refused, Ticket(512));
+    assert!(matches!(outcome, Err(WriteError::Behind)));
     drop(gate);
     for ticket in 0..512 {
-        let Written { ticket: found, outcome } = written.recv().await.unwrap();
+        let (found, outcome) = of_records(written.recv().await);
         assert!(found == Ticket(ticket) && outcome.is_ok());
     }
     bench.stop().await;

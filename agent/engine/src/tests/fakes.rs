@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_coordinator::fact::{Fact, FactKey};
-use mesh_coordinator::id::{Incarnation, NodeId};
-use mesh_coordinator::lease::exclusive::Fence;
+use mesh_coordinator::id::{Incarnation, NodeId, SlotId};
+use mesh_coordinator::lease::exclusive::{BootId, Fence, Register};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
-use mesh_coordinator::time::WallTime;
+use mesh_coordinator::time::{Reading, WallTime};
+use mesh_ports::clock::LeaseClock;
 use mesh_ports::gossip::{Counters, Gossip};
 use mesh_ports::network::{Backend, Publisher, Route};
 use mesh_ports::peer::{Blobs, FetchError, Peers};
@@ -20,7 +21,7 @@ use mesh_ports::runtime::{
     Container, ContainerError, ContainerId, Exec, ExecStreams, Found, Health, Image, ImageError,
     Images, LogLine, LogQuery, Running, Runtime, StartError, Usage,
 };
-use mesh_ports::store::{Change, Pairs, Store, StoreError, Table};
+use mesh_ports::store::{Change, Pairs, RegisterCodec, Store, StoreError, Table};
 use mesh_store::MemStore;
 use tokio::sync::mpsc;
 
@@ -64,7 +65,37 @@ impl World for Fake {
     type Gossip = FakeGossip;
     type Peers = FakePeers;
     type Store = FakeStore;
+    type Registers = FakeRegisters;
+    type LeaseClock = FakeLeaseClock;
     type Publisher = FakePublisher;
+}
+
+/// Registers that nobody reads again.
+#[derive(Debug)]
+pub(super) struct FakeRegisters;
+
+impl RegisterCodec for FakeRegisters {
+    fn encode(&self, slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>) {
+        (slot.digest().0.to_vec(), format!("{register:?}").into_bytes())
+    }
+
+    fn decode(&self, _key: &[u8], _value: &[u8]) -> Result<(SlotId, Register), String> {
+        Err("nobody reads it again".to_owned())
+    }
+}
+
+/// Lease clocks that go as tokio's does.
+#[derive(Debug)]
+pub(super) struct FakeLeaseClock(pub(super) tokio::time::Instant);
+
+impl LeaseClock for FakeLeaseClock {
+    fn reading(&self) -> Reading {
+        Reading::new(self.0.elapsed(), self.0.elapsed())
+    }
+
+    fn boot(&self) -> BootId {
+        BootId(1)
+    }
 }
 
 /// How a start goes.
@@ -386,6 +417,14 @@ impl Store for FakeStore {
             });
         }
         self.memory.commit(changes)
+    }
+
+    fn id(&self) -> u128 {
+        self.memory.id()
+    }
+
+    fn renew(&self) -> Result<u128, StoreError> {
+        self.memory.renew()
     }
 }
 

@@ -22,6 +22,7 @@ fn claim(bench: &Bench, phase: Phase) -> Fact {
         crowding: 0,
         failover_ms: None,
         restarts: 0,
+        token: None,
         detail: String::new(),
         seq: 0,
     })
@@ -34,6 +35,7 @@ fn facts() -> Fact {
         version: "0".to_owned(),
         restarting: false,
         clock_off_ms: 0,
+        store: None,
     })
 }
 

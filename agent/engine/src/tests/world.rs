@@ -12,10 +12,12 @@ use mesh_coordinator::fact::NodeFacts;
 use mesh_coordinator::id::{
     AppUid, Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, Signature, SlotId, SlotIndex,
 };
+use mesh_coordinator::lease::exclusive::{BootId, StoreId};
 use mesh_coordinator::node;
 use mesh_coordinator::spec::{
-    AppSpec, Bytes, Cpu, Deploy, HealthTest, Healthcheck, ImageRef, Limits, Mode, Protocol,
-    PublishMode, PublishedPort, Reservation, RestartPolicy, ServiceSpec, StopSignal, Template,
+    AppSpec, Bytes, Cpu, Deploy, Guarantee, HealthTest, Healthcheck, ImageRef, Limits, Mode,
+    Protocol, PublishMode, PublishedPort, Reservation, RestartPolicy, ServiceSpec, StopSignal,
+    Template,
 };
 use mesh_coordinator::time::WallTime;
 use mesh_ports::control::{Control, SubmitError, Submitted};
@@ -28,8 +30,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::fakes::{
-    Fake, FakeBlobs, FakeGossip, FakeImages, FakePeers, FakePublisher, FakeRuntime, FakeStore,
-    Give, Log,
+    Fake, FakeBlobs, FakeGossip, FakeImages, FakeLeaseClock, FakePeers, FakePublisher,
+    FakeRegisters, FakeRuntime, FakeStore, Give, Log,
 };
 use crate::directory::Live;
 use crate::{Clock, Config, Handle, Inboxes, Parts};
@@ -87,7 +89,7 @@ impl Author {
         let app = self.app(n_removals);
         let services = BTreeMap::from([("www".parse().unwrap(), service)]);
         let spec = AppSpec { name: "web".parse().unwrap(), services };
-        self.write(Body::App(Release { app, version: 3, spec }))
+        self.write(Body::App(Release { app, version: 3, spec, roster: BTreeSet::new() }))
     }
 
     pub(super) fn app(&self, n_removals: u64) -> AppUid {
@@ -127,6 +129,7 @@ pub(super) fn service(number: u64) -> ServiceSpec {
             limits: Limits::default(),
         },
         revision: revision(number),
+        guarantee: Guarantee::Available,
         deploy: Deploy {
             mode: Mode::Replicated(1),
             constraints: Vec::new(),
@@ -200,16 +203,25 @@ impl Plan {
             version: "0".to_owned(),
             restarting: false,
             clock_off_ms: 0,
+            store: Some(StoreId(1)),
         };
-        let mesh = self.author.mesh;
-        let node = node::Config { mesh, me, incarnation: Incarnation(1), facts, seed: 1 };
+        let node = node::Config {
+            mesh: self.author.mesh,
+            me,
+            incarnation: Incarnation(1),
+            facts,
+            seed: 1,
+            store: StoreId(1),
+            boot: BootId(1),
+        };
         let (ended, runtime) = mpsc::channel(8);
         let (gossip, gossip_inbox) = mpsc::channel(64);
         let (peers, peers_inbox) = mpsc::channel(64);
         let inboxes = Inboxes { runtime, gossip: gossip_inbox, peers: peers_inbox };
         let (records, doubtful) = (self.records, self.doubtful);
         let news = if doubtful { vec!["the store was damaged".to_owned()] } else { Vec::new() };
-        let config = Config { node, records, clock: Clock::new(0), doubtful, news };
+        let (clock, registers) = (Clock::new(0), Vec::new());
+        let config = Config { node, records, registers, clock, doubtful, news };
         let handle = crate::start(config, copy(&parts), inboxes, &tasks);
         Bench { me, author: self.author, log, tasks, handle, parts, ended, gossip, peers }
     }
@@ -248,6 +260,8 @@ fn parts(log: &Log, tasks: &Tasks, directory: Arc<Live>, found: Vec<Found>) -> P
             gate: tokio::sync::Mutex::default(),
             broken: AtomicBool::new(false),
         }),
+        registers: Arc::new(FakeRegisters),
+        lease_clock: Arc::new(FakeLeaseClock(tokio::time::Instant::now())),
         publisher: Arc::new(FakePublisher { log: log.clone(), routes: Mutex::default() }),
         directory,
         refusals: Refusals::new(),
@@ -262,6 +276,8 @@ fn copy(parts: &Parts<Fake>) -> Parts<Fake> {
         gossip: Arc::clone(&parts.gossip),
         peers: Arc::clone(&parts.peers),
         store: Arc::clone(&parts.store),
+        registers: Arc::clone(&parts.registers),
+        lease_clock: Arc::clone(&parts.lease_clock),
         publisher: Arc::clone(&parts.publisher),
         directory: Arc::clone(&parts.directory),
         refusals: parts.refusals.clone(),

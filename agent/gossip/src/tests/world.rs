@@ -48,6 +48,7 @@ fn presence(n: u8) -> Fact {
         version: "1".to_owned(),
         restarting: false,
         clock_off_ms: 0,
+        store: None,
     })
 }
 

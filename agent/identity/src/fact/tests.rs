@@ -6,6 +6,7 @@ use mesh_coordinator::fact::{Claim, DETAIL_LEN_MAX, Fact, NodeFacts, Phase, Susp
 use mesh_coordinator::id::{
     AppUid, Hash, Incarnation, MeshId, NodeId, Revision, SlotId, SlotIndex,
 };
+use mesh_coordinator::lease::exclusive::{StoreId, Token};
 use mesh_coordinator::spec::{Bytes, Cpu, Reservation};
 use mesh_ports::directory::Signer as _;
 use mesh_ports::gossip::FactCodec as _;
@@ -35,6 +36,7 @@ fn claim(detail: String, service: &str) -> Claim {
         crowding: 5,
         failover_ms: Some(0),
         restarts: 6,
+        token: Some(Token(u64::MAX)),
         detail,
         seq: 7,
     }
@@ -55,23 +57,25 @@ fn facts() -> Vec<Fact> {
     let number = SlotIndex::Number(0);
     let claims = phases.map(|phase| {
         let slot = SlotId { index: number, ..claim(String::new(), "web").slot };
-        Fact::Claim(Claim { phase, slot, failover_ms: None, ..claim(String::new(), "web") })
+        let claim = claim(String::new(), "web");
+        Fact::Claim(Claim { phase, slot, failover_ms: None, token: None, ..claim })
     });
     let votes = [Suspicion::Silent, Suspicion::Refused]
         .map(|suspicion| Fact::Vote(Vote { node, incarnation: LIFE, suspicion }));
-    let name = "web1".parse().unwrap();
-    let version = "0.1.0".to_owned();
+    let facts = NodeFacts {
+        name: "web1".parse().unwrap(),
+        capacity,
+        version: "0.1.0".to_owned(),
+        restarting: true,
+        clock_off_ms: -3_600_000,
+        store: Some(StoreId(u128::MAX)),
+    };
     let rest = [
         Fact::Claim(claim("exit code 1".to_owned(), "web")),
         Fact::Root(0),
         Fact::Root(u64::MAX),
-        Fact::Node(NodeFacts {
-            name,
-            capacity,
-            version,
-            restarting: true,
-            clock_off_ms: -3_600_000,
-        }),
+        Fact::Node(NodeFacts { store: None, ..facts.clone() }),
+        Fact::Node(facts),
     ];
     claims.into_iter().chain(votes).chain(rest).collect()
 }

@@ -1,5 +1,6 @@
 //! Any record that an author could want, for properties.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,10 +10,11 @@ use mesh_coordinator::catalogue::{
     OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, Stamp,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature};
+use mesh_coordinator::lease::exclusive::{StoreId, WitnessId};
 use mesh_coordinator::spec::{
-    AppSpec, Bytes, Constraint, Cpu, Deploy, HealthTest, Healthcheck, ImageRef, LabelKey, Limits,
-    Mode, Protocol, PublishMode, PublishedPort, Reservation, RestartPolicy, ServiceSpec,
-    StopSignal, Subject, Template,
+    AppSpec, Bytes, Constraint, Cpu, Deploy, Guarantee, HealthTest, Healthcheck, ImageRef,
+    LabelKey, Limits, Mode, Protocol, PublishMode, PublishedPort, Reservation, RestartPolicy,
+    ServiceSpec, StopSignal, Subject, Template,
 };
 use mesh_coordinator::time::WallTime;
 use proptest::collection::{btree_map, vec};
@@ -196,21 +198,47 @@ fn port() -> impl Strategy<Value = PublishedPort> {
     })
 }
 
+fn guarantee() -> impl Strategy<Value = Guarantee> {
+    prop_oneof![
+        Just(Guarantee::Available),
+        (6_000..=300_000_u64)
+            .prop_map(|ms| Guarantee::Exclusive { ttl: Duration::from_millis(ms) }),
+    ]
+}
+
 fn service() -> impl Strategy<Value = ServiceSpec> {
-    (template(), any::<(u64, u64)>(), deploy(), vec(port(), 0..3)).prop_map(
-        |(template, (number, id), deploy, ports)| ServiceSpec {
+    (template(), any::<(u64, u64)>(), guarantee(), deploy(), vec(port(), 0..3)).prop_map(
+        |(template, (number, id), guarantee, deploy, ports)| ServiceSpec {
             template,
             revision: Revision { number, id },
+            // A slot that belongs to one node is nobody else's anyway.
+            guarantee: if deploy.mode == Mode::Global { Guarantee::Available } else { guarantee },
             deploy,
             ports,
         },
     )
 }
 
+/// Each node once.
+fn roster(len_min: usize) -> impl Strategy<Value = BTreeSet<WitnessId>> {
+    btree_map(node(), any::<u128>(), len_min..=5).prop_map(|stores| {
+        let witness = |(node, store)| WitnessId { node, store: StoreId(store) };
+        stores.into_iter().map(witness).collect()
+    })
+}
+
 fn release() -> impl Strategy<Value = Release> {
     let spec = (name(), btree_map(name(), service(), 1..3))
         .prop_map(|(name, services)| AppSpec { name, services });
-    (app(), 1..u64::MAX, spec).prop_map(|(app, version, spec)| Release { app, version, spec })
+    (app(), 1..u64::MAX, spec).prop_flat_map(|(app, version, spec)| {
+        let needs_roster = spec.services.values().any(|it| it.guarantee.is_exclusive());
+        roster(usize::from(needs_roster)).prop_map(move |roster| Release {
+            app,
+            version,
+            spec: spec.clone(),
+            roster,
+        })
+    })
 }
 
 fn kept() -> impl Strategy<Value = KeptRecord> {

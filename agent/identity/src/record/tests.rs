@@ -1,13 +1,14 @@
 //! What is signed is what is read, and nothing else is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_coordinator::catalogue::{Body, Member, Record, Release, SignedBytes, Stamp};
-use mesh_coordinator::id::{AppUid, Hash, MeshId, Revision};
+use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, Revision};
+use mesh_coordinator::lease::exclusive::{StoreId, Timing, WitnessId};
 use mesh_coordinator::spec::{
-    AppSpec, Deploy, ImageRef, Limits, Mode, Reservation, RestartPolicy, ServiceSpec, StopSignal,
-    Template,
+    AppSpec, Deploy, Guarantee, ImageRef, Limits, Mode, Reservation, RestartPolicy, ServiceSpec,
+    StopSignal, Template,
 };
 use mesh_coordinator::time::WallTime;
 use mesh_proto::v1;
@@ -50,7 +51,8 @@ fn release() -> Record {
         reservation: Reservation::default(),
     };
     let revision = Revision { number: 1, id: 2 };
-    let service = ServiceSpec { template, revision, deploy, ports: Vec::new() };
+    let guarantee = Guarantee::Available;
+    let service = ServiceSpec { template, revision, guarantee, deploy, ports: Vec::new() };
     let services = BTreeMap::from([("web".parse().unwrap(), service)]);
     let spec = AppSpec { name: "blog".parse().unwrap(), services };
     Record {
@@ -58,13 +60,34 @@ fn release() -> Record {
         stamp: Stamp { generation: 3, written: WallTime(4), tie: 5 },
         parent: Some(Hash([6; 32])),
         author: author().public(),
-        body: Body::App(Release { app: AppUid([8; 16]), version: 1, spec }),
+        body: Body::App(Release {
+            app: AppUid([8; 16]),
+            version: 1,
+            spec,
+            roster: BTreeSet::new(),
+        }),
     }
+}
+
+/// The release with its one service exclusive, among three witnesses.
+fn exclusive() -> Record {
+    let mut record = release();
+    let Body::App(release) = &mut record.body else { panic!() };
+    for service in release.spec.services.values_mut() {
+        service.guarantee = Guarantee::Exclusive { ttl: Timing::DEFAULT_TTL };
+    }
+    let witness = |n| WitnessId { node: NodeId::from_bytes([n; 10]), store: StoreId(n.into()) };
+    release.roster = [1, 2, 3].map(witness).into();
+    record
 }
 
 /// The message of the release, changed and signed by its author.
 fn changed(change: impl FnOnce(&mut v1::Record)) -> SignedBytes {
-    let mut message = wire::record::write(&release());
+    changed_of(&release(), change)
+}
+
+fn changed_of(record: &Record, change: impl FnOnce(&mut v1::Record)) -> SignedBytes {
+    let mut message = wire::record::write(record);
     change(&mut message);
     let bytes = message.encode_to_vec();
     let signature = author().sign(context::RECORD, &bytes);
@@ -121,6 +144,69 @@ fn the_form_of_a_record_does_not_change_unnoticed() {
 }
 
 const GOLDEN_HASH: &str = "dc1ba45f1c3349e61f71aa695937c4f4269315efb24d6ff05681ceaf251267bd";
+
+#[test]
+fn the_form_of_an_exclusive_release_does_not_change_unnoticed() {
+    let entry = sign(&exclusive(), &author()).unwrap();
+    assert_eq!(entry.hash.to_string(), GOLDEN_HASH_EXCLUSIVE);
+}
+
+const GOLDEN_HASH_EXCLUSIVE: &str =
+    "34b8b18dde22529339ffb71f3a4d4d8937459e88d55795b5571ff9748cc1b130";
+
+/// An agent of the first version would read such a release and run it as an available one.
+#[test]
+fn only_what_older_agents_must_not_read_has_a_higher_format() {
+    let format = |record: &Record| wire::record::write(record).format;
+    assert_eq!((format(&release()), format(&exclusive())), (1, 2));
+    let Body::App(Release { app, spec, .. }) = exclusive().body else { panic!() };
+    let removal = Body::AppRemoval { app, name: spec.name };
+    assert_eq!(format(&Record { body: removal, ..release() }), 1);
+    let refused = open(changed_of(&exclusive(), |message| message.format = 1)).unwrap_err();
+    let reason = "format: is 1; a release with exclusive services has 2";
+    assert_eq!(refused.to_string(), reason);
+}
+
+#[test]
+fn an_impossible_roster_or_guarantee_is_refused_by_the_name_of_its_field() {
+    type Change = fn(&mut v1::record::Release);
+    fn service(release: &mut v1::record::Release) -> &mut v1::ServiceSpec {
+        &mut release.spec.as_mut().unwrap().services[0]
+    }
+    let cases: [(&str, Change); 8] = [
+        ("roster: there is none, and a service is exclusive", |it| it.roster.clear()),
+        ("roster: 65 witnesses are more than 64", |it| it.roster = vec![it.roster[0].clone(); 65]),
+        ("roster: aeaqcaibaeaqcaib comes twice or out of order", |it| {
+            it.roster.insert(0, it.roster[0].clone());
+        }),
+        ("roster: has a node twice", |it| {
+            let again = v1::Witness { store: vec![9; 16], ..it.roster[0].clone() };
+            it.roster.insert(1, again);
+        }),
+        ("roster.store: 3 bytes, not 16", |it| it.roster[0].store = vec![0; 3]),
+        (
+            "spec.services.web.exclusive.ttl_ms: a lease of 5.999s is not between 6s and 300s",
+            |it| {
+                service(it).exclusive = Some(v1::Exclusive { ttl_ms: 5_999 });
+            },
+        ),
+        ("spec.services.web.exclusive.ttl_ms: a lease of 300.001s is not between", |it| {
+            service(it).exclusive = Some(v1::Exclusive { ttl_ms: 300_001 });
+        }),
+        ("spec.services.web.exclusive: a global service cannot be exclusive", |it| {
+            let deploy = service(it).deploy.as_mut().unwrap();
+            deploy.mode = Some(v1::deploy::Mode::Global(true));
+        }),
+    ];
+    for (reason, change) in cases {
+        let signed = changed_of(&exclusive(), |message| {
+            let Some(v1::record::Body::App(release)) = &mut message.body else { panic!() };
+            change(release);
+        });
+        let refused = open(signed).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("app.{reason}")), "{refused}");
+    }
+}
 
 #[test]
 fn nobody_signs_in_anothers_name() {
@@ -211,7 +297,7 @@ fn an_impossible_record_is_refused_by_the_name_of_its_field() {
     type Change = fn(&mut v1::Record);
     let cases: [(&str, Change); 8] = [
         ("format: is missing", |message| message.format = 0),
-        ("the record has format 2, and this agent knows", |message| message.format = 2),
+        ("the record has format 3, and this agent knows", |message| message.format = 3),
         ("mesh: 3 bytes, not 32", |message| message.mesh = vec![0; 3]),
         ("mesh: is missing", |message| message.mesh = vec![0; 32]),
         ("author: is not an Ed25519 public key", |message| message.author = vec![0; 32]),

@@ -2,11 +2,12 @@
 
 use mesh_coordinator::fact::{Claim, DETAIL_LEN_MAX, Fact, NodeFacts, Phase, Suspicion, Vote};
 use mesh_coordinator::id::{Incarnation, SlotId, SlotIndex};
+use mesh_coordinator::lease::exclusive::StoreId;
 use mesh_proto::v1;
 
 use super::{
-    Fault, Within as _, app, node, parsed, plain, read_reservation, read_revision, required,
-    write_reservation, write_revision,
+    Fault, Within as _, app, lease, maybe_array, node, parsed, plain, read_reservation,
+    read_revision, required, write_reservation, write_revision,
 };
 
 /// The longest text that an agent may call its version.
@@ -76,6 +77,7 @@ fn write_claim(claim: &Claim) -> v1::Claim {
         restarts: claim.restarts,
         detail: claim.detail.clone(),
         seq: claim.seq,
+        token: claim.token.map(|token| token.0),
     }
 }
 
@@ -102,6 +104,7 @@ fn read_claim(claim: v1::Claim) -> Result<Claim, Fault> {
         crowding: claim.crowding,
         failover_ms: claim.failover_ms,
         restarts: claim.restarts,
+        token: claim.token.map(|number| lease::token("token", number)).transpose()?,
         detail: plain("detail", claim.detail)?,
         seq: claim.seq,
     })
@@ -138,6 +141,7 @@ fn write_node(facts: &NodeFacts) -> v1::NodeFacts {
         version: facts.version.clone(),
         restarting: facts.restarting,
         clock_off_ms: facts.clock_off_ms,
+        store: facts.store.map(lease::write_store).unwrap_or_default(),
     }
 }
 
@@ -151,5 +155,6 @@ fn read_node(facts: v1::NodeFacts) -> Result<NodeFacts, Fault> {
         version: plain("version", facts.version)?,
         restarting: facts.restarting,
         clock_off_ms: facts.clock_off_ms,
+        store: maybe_array("store", &facts.store)?.map(u128::from_be_bytes).map(StoreId),
     })
 }

@@ -1,24 +1,33 @@
 //! Records of the catalogue.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use mesh_coordinator::catalogue::{
     Body, Drain, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
     OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, Stamp,
 };
-use mesh_coordinator::id::{Hash, MeshId};
+use mesh_coordinator::id::{Hash, MeshId, NodeId};
+use mesh_coordinator::lease::exclusive::WitnessId;
 use mesh_coordinator::spec::LabelKey;
 use mesh_coordinator::time::WallTime;
 use mesh_proto::v1;
 use mesh_proto::v1::record as wire;
 
+use crate::record::ROSTER_LEN_MAX;
+
 use super::{
-    Fault, Within as _, app, array, digest, filled, host_port, key, maybe_array, mesh, node,
+    Fault, Within as _, app, array, digest, filled, host_port, key, lease, maybe_array, mesh, node,
     parsed, positive, read_map, required, signature, spec, write_map,
 };
 
-/// The format that is written, and the highest that is read.
-pub(crate) const FORMAT: u32 = 1;
+/// The highest format that is read.
+pub(crate) const FORMAT_MAX: u32 = 2;
+/// The format of most records.
+const FORMAT: u32 = 1;
+/// The format of a release with exclusive services. An agent that knows only the first would overlook what keeps them from running
+/// twice, so it must not read such a release at all.
+const FORMAT_EXCLUSIVE: u32 = 2;
 /// What stands in place of the mesh in the record that makes it.
 const NO_MESH: MeshId = MeshId(Hash([0; 32]));
 /// The pauses between two rounds of gossip that make sense, in milliseconds.
@@ -31,7 +40,7 @@ const IMAGE_NAME_LEN_MAX: usize = 512;
 pub(crate) fn write(record: &Record) -> v1::Record {
     let Stamp { generation, written, tie } = record.stamp;
     v1::Record {
-        format: FORMAT,
+        format: format_of(&record.body),
         mesh: record.mesh.0.0.to_vec(),
         stamp: Some(wire::Stamp { generation, written_ms: written.0, tie }),
         parent: record.parent.map(|hash| hash.0.to_vec()).unwrap_or_default(),
@@ -40,7 +49,18 @@ pub(crate) fn write(record: &Record) -> v1::Record {
     }
 }
 
+/// The lowest format that says `body`.
+fn format_of(body: &Body) -> u32 {
+    let is_exclusive = |release: &Release| {
+        !release.roster.is_empty()
+            || release.spec.services.values().any(|it| it.guarantee.is_exclusive())
+    };
+    let needs_more = matches!(body, Body::App(release) if is_exclusive(release));
+    if needs_more { FORMAT_EXCLUSIVE } else { FORMAT }
+}
+
 pub(crate) fn read(record: v1::Record) -> Result<Record, Fault> {
+    let format = record.format;
     let wire::Stamp { generation, written_ms, tie } = required("stamp", record.stamp)?;
     let read = Record {
         mesh: mesh(&record.mesh)?,
@@ -49,6 +69,11 @@ pub(crate) fn read(record: v1::Record) -> Result<Record, Fault> {
         author: key("author", &record.author)?,
         body: read_body(required("body", record.body)?)?,
     };
+    let needed = format_of(&read.body);
+    if format < needed {
+        let reason = format!("is {format}; a release with exclusive services has {needed}");
+        return Err(Fault::new("format", reason));
+    }
     match (&read.body, read.mesh == NO_MESH) {
         (Body::Genesis(_), false) => Err(Fault::new("mesh", "a genesis record has none yet")),
         (Body::Genesis(_), true) | (_, false) => Ok(read),
@@ -117,7 +142,7 @@ fn read_body(body: wire::Body) -> Result<Body, Fault> {
             Ok(Body::Drain(Drain { node: node("node", &bytes).within("drain")?, drained }))
         }
         wire::Body::App(release) => read_release(release).within("app"),
-        wire::Body::AppRemoval(removal) => read_app_removal(&removal).within("app_removal"),
+        wire::Body::AppRemoval(removal) => read_app_removal(removal).within("app_removal"),
         wire::Body::Scale(scale) => read_scale(&scale).within("scale"),
         wire::Body::Restart(restart) => read_restart(&restart).within("restart"),
         wire::Body::Run(wire::Run { app: bytes, running }) => {
@@ -297,19 +322,35 @@ fn write_release(release: &Release) -> wire::Release {
         app: release.app.0.to_vec(),
         version: release.version,
         spec: Some(spec::write(&release.spec)),
+        roster: lease::write_witnesses(&release.roster),
     }
 }
 
 fn read_release(release: wire::Release) -> Result<Body, Fault> {
-    Ok(Body::App(Release {
+    let read = Release {
         app: app(&release.app)?,
         version: positive("version", release.version)?,
         spec: spec::read(required("spec", release.spec)?).within("spec")?,
-    }))
+        roster: read_roster(release.roster)?,
+    };
+    if read.roster.is_empty() && read.spec.services.values().any(|it| it.guarantee.is_exclusive()) {
+        return Err(Fault::new("roster", "there is none, and a service is exclusive"));
+    }
+    Ok(Body::App(read))
 }
 
-fn read_app_removal(removal: &wire::AppRemoval) -> Result<Body, Fault> {
+fn read_app_removal(removal: wire::AppRemoval) -> Result<Body, Fault> {
     Ok(Body::AppRemoval { app: app(&removal.app)?, name: parsed("name", &removal.name)? })
+}
+
+/// A node with two stores would have two votes.
+fn read_roster(roster: Vec<v1::Witness>) -> Result<BTreeSet<WitnessId>, Fault> {
+    let roster = lease::read_witnesses("roster", roster, ROSTER_LEN_MAX)?;
+    let nodes: BTreeSet<NodeId> = roster.iter().map(|witness| witness.node).collect();
+    if nodes.len() < roster.len() {
+        return Err(Fault::new("roster", "has a node twice"));
+    }
+    Ok(roster)
 }
 
 fn write_scale(scale: &Scale) -> wire::Scale {

@@ -1,11 +1,13 @@
 //! What an app is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use mesh_coordinator::lease::exclusive::Timing;
 use mesh_coordinator::name::ServiceName;
 use mesh_coordinator::spec::{
-    AppSpec, Constraint, Deploy, Mode, Protocol, PublishMode, PublishedPort, REPLICAS_MAX,
-    ServiceSpec, Subject,
+    AppSpec, Constraint, Deploy, Guarantee, Mode, Protocol, PublishMode, PublishedPort,
+    REPLICAS_MAX, ServiceSpec, Subject,
 };
 use mesh_proto::v1;
 
@@ -55,19 +57,43 @@ fn write_service(name: &ServiceName, spec: &ServiceSpec) -> v1::ServiceSpec {
         revision: Some(write_revision(spec.revision)),
         deploy: Some(write_deploy(&spec.deploy)),
         ports: spec.ports.iter().map(write_port).collect(),
+        exclusive: match spec.guarantee {
+            Guarantee::Available => None,
+            Guarantee::Exclusive { ttl } => Some(v1::Exclusive { ttl_ms: millis(ttl) }),
+        },
     }
+}
+
+/// Whole milliseconds; what is longer than any lease is refused by whoever reads it.
+fn millis(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn read_service(service: v1::ServiceSpec) -> Result<ServiceSpec, Fault> {
     let template = required("template", service.template)?;
     let deploy = required("deploy", service.deploy)?;
     let ports = service.ports.into_iter().map(read_port).collect::<Result<_, _>>();
-    Ok(ServiceSpec {
+    let spec = ServiceSpec {
         template: template::read(template).within("template")?,
         revision: read_revision(service.revision)?,
+        guarantee: read_guarantee(service.exclusive).within("exclusive")?,
         deploy: read_deploy(deploy).within("deploy")?,
         ports: ports.within("ports")?,
-    })
+    };
+    if spec.guarantee.is_exclusive() && spec.deploy.mode == Mode::Global {
+        // A slot that belongs to one node has nobody to be kept from.
+        return Err(Fault::new("exclusive", "a global service cannot be exclusive"));
+    }
+    Ok(spec)
+}
+
+fn read_guarantee(exclusive: Option<v1::Exclusive>) -> Result<Guarantee, Fault> {
+    let Some(v1::Exclusive { ttl_ms }) = exclusive else { return Ok(Guarantee::Available) };
+    let ttl = Duration::from_millis(ttl_ms.into());
+    match Timing::of(ttl) {
+        Ok(_) => Ok(Guarantee::Exclusive { ttl }),
+        Err(broken) => Err(Fault::new("ttl_ms", broken.to_string())),
+    }
 }
 
 fn write_deploy(deploy: &Deploy) -> v1::Deploy {

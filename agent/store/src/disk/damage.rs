@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use mesh_ports::store::{Change, Store as _, Table};
+use mesh_ports::store::{Change, Pairs, Store as _, Table};
 use tempfile::TempDir;
 
 use super::{OpenError, SledStore, set_aside};
@@ -29,8 +29,9 @@ impl Dice {
     }
 }
 
-/// A store as an agent leaves it that has run twice: small records, a few large ones, and what was erased again.
-fn fill(path: &Path) {
+/// A store as an agent leaves it that has run twice: small records, a few large ones, and what was erased again. Returns its number
+/// and its registers.
+fn fill(path: &Path) -> (u128, Pairs) {
     let mut dice = Dice(7);
     for half in 0..2 {
         let store = SledStore::open(path).unwrap();
@@ -39,9 +40,17 @@ fn fill(path: &Path) {
             let key = number.to_be_bytes().to_vec();
             store.commit(vec![Change::Put(Table::Records, key, dice.bytes(length))]).unwrap();
             store.commit(vec![Change::Put(Table::Node, b"life".to_vec(), vec![7; 8])]).unwrap();
+            store.put_registers(vec![register(number)]).unwrap();
         }
     }
-    drop(SledStore::open(path).unwrap());
+    let store = SledStore::open(path).unwrap();
+    (store.id(), store.registers().unwrap())
+}
+
+/// What is kept of a slot after this commit: one of three slots, and the commit's number.
+fn register(number: usize) -> (Vec<u8>, Vec<u8>) {
+    let slot = u8::try_from(number % 3).unwrap();
+    (vec![slot], [number.to_be_bytes().to_vec(), vec![slot; 100]].concat())
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -71,7 +80,11 @@ fn files(path: &Path) -> Vec<PathBuf> {
 
 /// Damages one file, and says how.
 fn damage(path: &Path, dice: &mut Dice) -> String {
-    let files = files(path);
+    let is_blob = |file: &PathBuf| file.parent().is_some_and(|parent| parent.ends_with("blobs"));
+    let (mut blobs, mut files): (Vec<_>, Vec<_>) = files(path).into_iter().partition(is_blob);
+    // Large values are many, and each kind of file is to have its turn.
+    let blob = usize::try_from(dice.roll(u64::try_from(blobs.len()).unwrap())).unwrap();
+    files.push(blobs.swap_remove(blob));
     // The log is where nearly all of a store is, and the disk does not choose by names.
     let log = files.iter().position(|file| file.ends_with("db")).unwrap();
     let any = usize::try_from(dice.roll(u64::try_from(files.len()).unwrap())).unwrap();
@@ -111,7 +124,7 @@ fn damage(path: &Path, dice: &mut Dice) -> String {
 #[test]
 fn damage_at_random_is_never_passed_over_and_there_is_a_way_on() {
     let whole = TempDir::new().unwrap();
-    fill(whole.path());
+    let (number, registers) = fill(whole.path());
     let (mut n_whole, mut n_repaired, mut n_damaged) = (0, 0, 0);
     for seed in 0..120 {
         let directory = TempDir::new().unwrap();
@@ -122,6 +135,12 @@ fn damage_at_random_is_never_passed_over_and_there_is_a_way_on() {
             Ok(store) => {
                 let n_left = store.scan(Table::Records, b"").unwrap().len();
                 assert!(n_left == N_KEYS || store.repaired(), "{seed}: {how}: {n_left} left");
+                // It has its whole word, or it is another store and has given none.
+                let left = store.registers().unwrap();
+                let is_same = store.id() == number && left == registers;
+                let is_new = store.id() != number && left.is_empty();
+                assert!(is_same || is_new, "{seed}: {how}: {} registers", left.len());
+                assert!(is_new || !store.repaired(), "{seed}: {how}: what was repaired is new");
                 *(if store.repaired() { &mut n_repaired } else { &mut n_whole }) += 1;
             }
             Err(OpenError::Corrupt { .. }) => {
@@ -130,6 +149,7 @@ fn damage_at_random_is_never_passed_over_and_there_is_a_way_on() {
                 assert!(aside.join("lock").exists() && !path.exists(), "{seed}: {how}");
                 let fresh = SledStore::open(&path).unwrap();
                 assert!(fresh.scan(Table::Records, b"").unwrap().is_empty());
+                assert!(fresh.id() != number && fresh.registers().unwrap().is_empty());
                 fresh.commit(vec![Change::Put(Table::Records, vec![1], vec![2])]).unwrap();
             }
             Err(other) => panic!("{seed}: {how}: {other:?}"),

@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use mesh_ports::store::{Change, Pairs, Table};
 
+use super::identity;
+
 /// Memory for pages. The whole state of a large mesh is about as large; sled takes a gigabyte when it is not told.
 const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled flushes what nobody waits for. Switching this off would also switch off its only real sync.
@@ -20,6 +22,8 @@ const TREE: &str = "mesh-1";
 
 /// The key, below those of all tables, under which each commit leaves its number.
 const NUMBER_KEY: &[u8] = &[0];
+/// The key of the store's own number, beside it.
+const ID_KEY: &[u8] = &[1];
 /// The file beside the log that says which commit was the last to be acknowledged.
 const MARK: &str = "acknowledged";
 
@@ -77,6 +81,10 @@ impl Handle {
             n_applied: Mutex::new(n_applied),
             synced: Mutex::new(Synced::default()),
         };
+        if handle.lost {
+            // Before the mark is written, which is all that knows of the loss.
+            identity::forget(path)?;
+        }
         handle.sync()?;
         // The names of the files themselves.
         File::open(path)?.sync_all()?;
@@ -118,6 +126,27 @@ impl Handle {
                 Change::Delete(table, key) => batch.remove(full_key(*table, key)),
             }
         }
+        self.apply(batch)
+    }
+
+    /// The number of the store as the log has it; `None` when it never had one.
+    pub(super) fn id(&self) -> sled::Result<Option<u128>> {
+        let id = self.tree.get(ID_KEY)?;
+        Ok(id.and_then(|id| id.as_ref().try_into().ok()).map(u128::from_be_bytes))
+    }
+
+    /// Gives the store this number and forgets what it vouched for under another one.
+    pub(super) fn begin(&self, id: u128) -> sled::Result<()> {
+        let mut batch = sled::Batch::default();
+        for pair in self.tree.scan_prefix(full_key(Table::Registers, &[])) {
+            let (key, _) = pair?;
+            batch.remove(key);
+        }
+        batch.insert(ID_KEY, id.to_be_bytes().as_slice());
+        self.apply(batch)
+    }
+
+    fn apply(&self, mut batch: sled::Batch) -> sled::Result<()> {
         let number = {
             let mut n_applied = self.n_applied.lock().unwrap_or_else(PoisonError::into_inner);
             let number = n_applied.saturating_add(1);
@@ -201,6 +230,7 @@ fn full_key(table: Table, key: &[u8]) -> Vec<u8> {
         Table::Records => b'r',
         Table::Redemptions => b'i',
         Table::Node => b'n',
+        Table::Registers => b'w',
     };
     [&[letter], key].concat()
 }

@@ -19,11 +19,12 @@ const ACKNOWLEDGED: &str = "acknowledged ";
 /// How often the child is killed.
 const N_KILLS: u64 = 20;
 
-/// Two keys in two tables, which must change together.
+/// Keys in several tables, which must change together.
 fn changes(number: u64) -> Vec<Change> {
     let digits = number.to_be_bytes().to_vec();
     vec![
         Change::Put(Table::Records, digits.clone(), vec![9; 700]),
+        Change::Put(Table::Registers, b"slot".to_vec(), digits.clone()),
         Change::Put(Table::Node, b"last".to_vec(), digits),
     ]
 }
@@ -68,6 +69,7 @@ fn twenty_kills_lose_no_acknowledged_commit() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store");
     let mut acknowledged = 0;
+    let number = SledStore::open(&path).unwrap().id();
     for round in 0..N_KILLS {
         let mut victim = start(&path);
         let lines = BufReader::new(victim.0.stdout.take().unwrap()).lines();
@@ -87,6 +89,9 @@ fn twenty_kills_lose_no_acknowledged_commit() {
         assert!(last >= acknowledged, "round {round}: {last} is before {acknowledged}");
         let n_records = store.scan(Table::Records, b"").unwrap().len();
         assert_eq!(u64::try_from(n_records).unwrap(), last, "round {round}: torn in two");
+        let registers = store.registers().unwrap();
+        let promised = vec![(b"slot".to_vec(), last.to_be_bytes().to_vec())];
+        assert_eq!((store.id(), registers), (number, promised), "round {round}: still its word");
         acknowledged = last;
     }
     assert!(acknowledged >= N_KILLS);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::handle::Handle;
-use super::is_full;
+use super::{identity, is_full};
 
 /// The file whose lock says that the store is in use.
 const LOCK: &str = "lock";
@@ -162,8 +162,10 @@ pub(super) fn handle(path: &Path) -> Result<Opened, OpenError> {
     if !matches!(classified, OpenError::Corrupt { .. }) {
         return Err(classified);
     }
-    // A snapshot only saves reading the log, so a torn one costs nothing but time.
-    let n_aside = set_snapshots_aside(path).map_err(|source| OpenError::Io {
+    // A snapshot only saves reading the log, so a torn one costs nothing but time. But nobody can tell, so the store is another one
+    // from here on, also if this attempt ends in the middle.
+    let aside = identity::forget(path).and_then(|()| set_snapshots_aside(path));
+    let n_aside = aside.map_err(|source| OpenError::Io {
         path: path.display().to_string(),
         attempt: "be repaired",
         source,
@@ -174,6 +176,11 @@ pub(super) fn handle(path: &Path) -> Result<Opened, OpenError> {
     warn!(path = %path.display(), n_aside, "set a damaged snapshot aside; reading the whole log");
     let handle = unlocked(path).map_err(|error| classify(path, error))?;
     Ok(Opened { handle, repaired: true })
+}
+
+/// The number of the store; another one than before when nobody can tell whether it is whole.
+pub(super) fn id(path: &Path, handle: &Handle) -> Result<u128, OpenError> {
+    identity::settle(path, handle).map_err(|error| classify(path, error))
 }
 
 fn pause() {

@@ -89,6 +89,103 @@ fn a_store_that_forgot_acknowledged_commits_is_called_repaired() {
     assert!(!SledStore::open(directory.path()).unwrap().repaired(), "and said once");
 }
 
+/// What a witness has promised: one slot.
+fn promise(store: &SledStore) {
+    store.put_registers(vec![(b"slot".to_vec(), b"promise".to_vec())]).unwrap();
+}
+
+/// Whether the store has that promise still, and the number under which it was given.
+fn keeps(store: &SledStore, number: u128) -> bool {
+    let has = !store.registers().unwrap().is_empty();
+    assert_eq!(has, store.id() == number, "a promise goes with its store's number");
+    has
+}
+
+#[test]
+fn a_store_keeps_its_number_and_its_word() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let number = store.id();
+    promise(&store);
+    drop(store);
+    assert!(keeps(&SledStore::open(directory.path()).unwrap(), number));
+    let other = TempDir::new().unwrap();
+    assert_ne!(SledStore::open(other.path()).unwrap().id(), number);
+}
+
+#[test]
+fn a_store_that_was_repaired_or_put_back_is_another_witness() {
+    type Harm = fn(&Path);
+    let cases: [(&str, Harm); 5] = [
+        ("a torn snapshot", |path| {
+            for snapshot in snapshots(path) {
+                fs::OpenOptions::new().write(true).open(snapshot).unwrap().set_len(5).unwrap();
+            }
+        }),
+        ("an older log", |path| {
+            let log = fs::read(path.join("db")).unwrap();
+            fill(path, 50);
+            fs::write(path.join("db"), log).unwrap();
+            snapshots(path).iter().for_each(|path| fs::remove_file(path).unwrap());
+        }),
+        ("the number is gone", |path| fs::remove_file(path.join("id")).unwrap()),
+        ("half of the number", |path| fs::write(path.join("id"), b"0123").unwrap()),
+        ("the number of another store", |path| {
+            let other = TempDir::new().unwrap();
+            drop(SledStore::open(other.path()).unwrap());
+            fs::copy(other.path().join("id"), path.join("id")).unwrap();
+        }),
+    ];
+    for (what, harm) in cases {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let number = store.id();
+        promise(&store);
+        drop(store);
+        fill(directory.path(), 10);
+        harm(directory.path());
+        let store = SledStore::open(directory.path()).unwrap();
+        assert!(!keeps(&store, number), "{what}");
+        assert!(store.scan(Table::Records, b"").unwrap().len() >= 10, "{what}");
+        let renewed = store.id();
+        promise(&store);
+        drop(store);
+        assert!(keeps(&SledStore::open(directory.path()).unwrap(), renewed), "{what}: once");
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_off_is_not_forgotten() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let number = store.id();
+    promise(&store);
+    drop(store);
+    let log = fs::read(directory.path().join("db")).unwrap();
+    fill(directory.path(), 50);
+    fs::write(directory.path().join("db"), log).unwrap();
+    snapshots(directory.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
+    // The loss is noticed, and everything but the end of the opening is done: the mark says nothing any more.
+    drop(super::open::handle(directory.path()).unwrap());
+    let store = SledStore::open(directory.path()).unwrap();
+    assert!(!store.repaired() && !keeps(&store, number));
+}
+
+#[test]
+fn a_thousand_registers_are_one_flush() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let commits = || {
+        let mark = fs::read(directory.path().join("acknowledged")).unwrap();
+        u64::from_be_bytes(*mark.first_chunk().unwrap())
+    };
+    let before = commits();
+    let register = |n: u32| (n.to_be_bytes().to_vec(), vec![7; 200]);
+    store.put_registers((0..1_000).map(register).collect()).unwrap();
+    assert_eq!(commits(), before + 1);
+    assert_eq!(store.registers().unwrap().len(), 1_000);
+}
+
 #[test]
 fn damage_in_the_log_is_never_passed_over_in_silence() {
     for (offset, with_snapshot) in [(100, true), (2_000, true), (5_000, true), (100, false)] {

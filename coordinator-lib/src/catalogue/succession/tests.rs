@@ -1,6 +1,6 @@
 //! No record is the last one of its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::sample::{ROOT, Sample, key};
 use super::super::{Body, Drain, Entry, Inserted, Refusal, Release, Restart, Role};
@@ -111,7 +111,7 @@ fn restart(count: u64) -> Body {
 
 fn release(version: u64) -> Body {
     let spec = AppSpec { name: "blog".parse().unwrap(), services: BTreeMap::new() };
-    Body::App(Release { app: AppUid([1; 16]), version, spec })
+    Body::App(Release { app: AppUid([1; 16]), version, spec, roster: BTreeSet::new() })
 }
 
 #[test]

@@ -35,18 +35,18 @@ pub(super) struct Wait {
     /// What the slot needs.
     need: Need,
     /// Since when it needs that.
-    since: Instant,
+    pub(super) since: Instant,
     /// How much longer news of other claims take to reach this node.
     news: Duration,
 }
 
 impl Wait {
-    const fn new(need: Need, since: Instant) -> Self {
+    pub(super) const fn new(need: Need, since: Instant) -> Self {
         Self { need, since, news: Duration::ZERO }
     }
 
     /// Waits anew when the slot needs something else than before: how long it lacked one thing says nothing of the other.
-    fn turn_to(&mut self, need: Need, now: Instant) {
+    pub(super) fn turn_to(&mut self, need: Need, now: Instant) {
         if self.need != need {
             (self.need, self.since) = (need, now);
         }
@@ -54,12 +54,12 @@ impl Wait {
 }
 
 /// A slot that needs a claimant.
-struct Vacancy<'a> {
-    slot: &'a SlotId,
-    spec: &'a ServiceSpec,
+pub(super) struct Vacancy<'a> {
+    pub(super) slot: &'a SlotId,
+    pub(super) spec: &'a ServiceSpec,
     /// The definition that the catalogue wants there.
-    current: Revision,
-    need: Need,
+    pub(super) current: Revision,
+    pub(super) need: Need,
 }
 
 impl Claims {
@@ -68,7 +68,7 @@ impl Claims {
         let mut places = any_global(world.state).then(|| self.places(world));
         let known = places.iter().flat_map(BTreeMap::values);
         let wanted = wanted_slots(world.state, known);
-        let mut needed = BTreeSet::new();
+        let (mut needed, mut exclusive) = (BTreeSet::new(), BTreeSet::new());
         for (app, spec, slots) in &wanted {
             let Some(first) = slots.first() else { continue };
             let current = app.revision(&first.service, spec);
@@ -77,16 +77,21 @@ impl Claims {
                 let standings = self.standings(world, slot);
                 let need = Need::of(&standings, current, world.rules);
                 let mut possible = true;
-                if need != Need::Nothing && (need != Need::Replacement || turn) {
+                if spec.guarantee.is_exclusive() {
+                    exclusive.insert(slot.clone());
+                    needed.insert(slot.clone());
+                    let vacancy = Vacancy { slot, spec, current, need };
+                    possible = self.follow_lease(world, &vacancy, turn, &mut places, out);
+                } else if need != Need::Nothing && (need != Need::Replacement || turn) {
                     needed.insert(slot.clone());
                     let places = places.get_or_insert_with(|| self.places(world));
                     let vacancy = Vacancy { slot, spec, current, need };
                     possible = self.consider(world, &vacancy, places, out);
                 }
                 // One replica at a time: the next is replaced when this one serves again. Nobody waits for a slot that no node
-                // can hold now, nor for one whose holder wants to go and finds nobody to relieve it.
+                // can hold now.
                 turn &= is_renewed(&standings, current)
-                    || (matches!(need, Need::Holder | Need::Relief) && !possible)
+                    || !possible
                     || !world.rules.hold(Rule::OneAtATime);
             }
             if world.warm && !self.prefetched.contains(&spec.template.image.digest) {
@@ -95,6 +100,7 @@ impl Claims {
             }
         }
         self.needed.retain(|slot, _| needed.contains(slot));
+        self.release_idle(world, &exclusive, out);
     }
 
     /// Takes the slot if this node's time for it has come. Returns whether any node can hold it.
@@ -202,7 +208,7 @@ impl Claims {
     }
 
     /// When the node that held the slot was last heard; `None` when no claim of a node that is down is known.
-    fn last_sign_of_holder(&self, world: &World<'_>, slot: &SlotId) -> Option<Instant> {
+    pub(super) fn last_sign_of_holder(&self, world: &World<'_>, slot: &SlotId) -> Option<Instant> {
         let down = self.book.of(slot).filter(|(node, held)| {
             held.claim.phase.holds() && world.membership.status(*node) == Some(NodeStatus::Down)
         });

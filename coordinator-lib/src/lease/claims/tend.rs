@@ -107,7 +107,12 @@ impl Claims {
                 self.set_yielding(key, sick);
             }
         }
-        if self.fails(world, key, out) || self.gives_way(world, key, out) {
+        let Some(mine) = self.mine.get(key) else { return };
+        let is_exclusive = Self::is_exclusive(world, mine);
+        if is_exclusive && self.lapses(world, key, out) {
+            return;
+        }
+        if self.fails(world, key, out) || (!is_exclusive && self.gives_way(world, key, out)) {
             return;
         }
         let Some(mine) = self.mine.get_mut(key) else { return };
@@ -213,7 +218,13 @@ impl Claims {
         true
     }
 
-    fn give_up(&mut self, now: Instant, key: &(SlotId, u64), reason: &str, out: &mut Vec<Effect>) {
+    pub(super) fn give_up(
+        &mut self,
+        now: Instant,
+        key: &(SlotId, u64),
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) {
         // Ready for a moment is no success: without a health check every start is ready at once.
         self.failures.retain(|_, (_, at)| now.since(*at) < FORGIVEN_AFTER);
         let (failures, at) = self.failures.entry(key.clone()).or_insert((0, now));

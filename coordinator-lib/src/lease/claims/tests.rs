@@ -3,19 +3,21 @@
 mod room;
 mod unknown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Claims, Effect, STARTS_MAX, World};
 use crate::catalogue::{App, Node, Release, State};
 use crate::fact::{Claim, NodeFacts, Phase, Suspicion, Vote};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::lease::Leases;
+use crate::lease::exclusive::{BootId, Holder, StoreId};
 use crate::membership::Membership;
 use crate::name::ServiceName;
 use crate::placement::score;
 use crate::rules::{Rule, Rules};
 use crate::spec::{AppSpec, Bytes, Cpu, Labels, Reservation, RestartPolicy, ServiceSpec, sample};
-use crate::time::{Instant, WallTime};
+use crate::time::{Instant, Reading, WallTime};
 use crate::workload::{Do, Observed};
 
 const APP: AppUid = AppUid([7; 16]);
@@ -43,6 +45,7 @@ struct Script {
     membership: Membership,
     facts: BTreeMap<NodeId, NodeFacts>,
     claims: Claims,
+    leases: Leases,
     now: Instant,
     seq: u64,
     out: Vec<Effect>,
@@ -69,11 +72,12 @@ impl Script {
             version: String::new(),
             restarting: false,
             clock_off_ms: 0,
+            store: None,
         };
         let services = BTreeMap::from([(service(), sample::service(NEW, replicas))]);
         let spec = AppSpec { name: "shop".parse().unwrap(), services };
         let app = App {
-            release: Release { app: APP, version: 1, spec },
+            release: Release { app: APP, version: 1, spec, roster: BTreeSet::new() },
             author: PublicKey([9; 32]),
             written: WallTime(0),
             scale: BTreeMap::new(),
@@ -90,6 +94,8 @@ impl Script {
         membership.set_members(Instant::ZERO, &nodes.iter().copied().collect());
         let facts = nodes.iter().map(|node| (*node, facts.clone())).collect();
         let claims = Claims::new(nodes[me], LIFE, 0);
+        let holder = Holder { node: nodes[me], boot: BootId(0), incarnation: LIFE };
+        let leases = Leases::new(Reading::default(), holder, StoreId(0), 0, []);
         let mut script = Self {
             rules,
             me,
@@ -98,6 +104,7 @@ impl Script {
             membership,
             facts,
             claims,
+            leases,
             now: Instant::ZERO,
             seq: 0,
             out: Vec::new(),
@@ -159,6 +166,8 @@ impl Script {
     fn in_world(&mut self, act: impl FnOnce(&mut Claims, &World<'_>, &mut Vec<Effect>)) {
         let world = World {
             now: self.now,
+            reading: Reading::default(),
+            leases: &self.leases,
             state: &self.state,
             membership: &self.membership,
             facts: &self.facts,
@@ -399,7 +408,7 @@ fn c11_of_two_outdated_ones_the_better_one_stays() {
     let asks = [0, 1].map(|me| {
         let mut script = Script::new(Rules::ALL, me, 1);
         script.spec().deploy.reservation.cpu = Cpu { millis: 1_000_000 };
-        script.claims.adopt(script.now, slot(0), OLD, None, false);
+        script.claims.adopt(script.now, slot(0), OLD, None, false, None);
         script.says(1 - me, OLD, Phase::Ready, false);
         script.wait(100);
         script.out.iter().any(|effect| matches!(effect, Effect::Ask { .. }))
@@ -414,7 +423,7 @@ fn c11_of_two_outdated_ones_of_a_node_the_later_one_stays() {
     script.spec().deploy.reservation.cpu = Cpu { millis: 1_000_000 };
     let older = Revision { number: 0, id: 7 };
     for revision in [OLD, older] {
-        script.claims.adopt(script.now, slot(0), revision, None, false);
+        script.claims.adopt(script.now, slot(0), revision, None, false, None);
     }
     script.wait(1_000);
     let claims = script.claims.mine().map(|mine| (mine.claim().revision, mine.claim().phase));
@@ -425,7 +434,7 @@ fn c11_of_two_outdated_ones_of_a_node_the_later_one_stays() {
 #[test]
 fn c11_a_drained_node_needs_no_two_revisions() {
     let mut script = Script::new(Rules::ALL, 0, 1);
-    script.claims.adopt(script.now, slot(0), OLD, None, false);
+    script.claims.adopt(script.now, slot(0), OLD, None, false, None);
     script.wait(500);
     assert_eq!(script.phase(0), Some(Phase::Starting));
     (0..4).for_each(|node| script.drain(node));
@@ -462,7 +471,7 @@ fn c7_a_slot_that_nobody_can_relieve_holds_up_no_rollout() {
     // The first slot is held by a drained node, the second by this one, and there is no third.
     script.drain(3);
     script.says(3, OLD, Phase::Ready, true);
-    script.claims.adopt(script.now, slot(1), OLD, None, false);
+    script.claims.adopt(script.now, slot(1), OLD, None, false, None);
     script.wait(1_000);
     assert_eq!((script.phase(0), script.phase(1)), (None, Some(Phase::Starting)));
 }
@@ -528,7 +537,7 @@ fn c10_who_holds_fewer_replicas_of_the_service_comes_first() {
         let mut script = Script::after_a_loss(rules, 0, 3);
         script.state.apps.get_mut(&APP).unwrap().scale.insert(service(), 2);
         // The best by score, which has the other replica already.
-        script.claims.adopt(script.now, slot(1), NEW, None, false);
+        script.claims.adopt(script.now, slot(1), NEW, None, false, None);
         script.wait(350);
         script.has_started()
     });

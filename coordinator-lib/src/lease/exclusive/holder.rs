@@ -71,6 +71,8 @@ pub enum Motion {
         /// Which.
         token: Token,
     },
+    /// Ask all nodes that are heard who the witnesses are: those that are known here do not suffice.
+    Locate,
     /// Ask a witness.
     Send {
         /// Whom.
@@ -197,6 +199,20 @@ impl Lease {
         }
     }
 
+    /// The last holder, by `token`, says that it has let go: nobody needs to wait for its time to end. A hint; the rank still counts.
+    pub fn hurry(&mut self, now: Reading, token: Token) {
+        self.raise(token.0);
+        if matches!(self.state, State::Waiting { .. }) {
+            self.losses = 0;
+            let soon = now + self.headstart();
+            if let State::Waiting { until } = &mut self.state
+                && now.until_maybe(*until) > now.until_maybe(soon)
+            {
+                *until = soon;
+            }
+        }
+    }
+
     /// Somebody says who the witnesses are. A hint of whom to ask (H2), wherever it comes from.
     pub fn hear(&mut self, configuration: Configuration) {
         if configuration.version > self.hint.version {
@@ -298,6 +314,9 @@ impl Lease {
             Answer::Refused { ballot, refusal, configuration } => {
                 configuration.into_iter().for_each(|heard| self.hear(heard));
                 self.refused(now, from, ballot, refusal, out);
+            }
+            Answer::Located { configuration } => {
+                configuration.into_iter().for_each(|heard| self.hear(heard));
             }
             Answer::Released { .. } => {}
         }
@@ -518,6 +537,9 @@ impl Lease {
             if token == Token(key.ballot.counter) {
                 self.tell_release(token, out);
             }
+        }
+        if free_at.is_none() && self.losses > 0 {
+            out.push(Motion::Locate);
         }
         let factor = 1 << self.losses.min(DOUBLINGS_MAX);
         self.losses = self.losses.saturating_add(1);

@@ -170,6 +170,8 @@ pub enum Request {
         /// For how long; at most what the configuration says.
         ttl: Duration,
     },
+    /// "Who are the witnesses?" Of any node, witness or not: nothing is promised or kept.
+    Locate,
     /// Phase 1: "promise to answer no lower ballot, and tell me what you accepted".
     Prepare {
         /// The attempt.
@@ -213,6 +215,11 @@ pub enum Answer {
         key: Key,
         /// Of which round.
         round: u64,
+    },
+    /// Who the witnesses are, as far as this node knows; a hint of whom to ask, no more.
+    Located {
+        /// `None` when it has accepted nothing.
+        configuration: Option<Configuration>,
     },
     /// Promised.
     Promise {

@@ -336,6 +336,7 @@ fn an_earlier_value_decides_who_the_witnesses_are() {
             Motion::Acquired { .. }
             | Motion::Deadline(_)
             | Motion::Lapsed { .. }
+            | Motion::Locate
             | Motion::Send { .. } => None,
         })
         .collect();

@@ -113,6 +113,14 @@ impl Timing {
         self.valid.saturating_sub(self.kill).saturating_sub(self.grace)
     }
 
+    /// L3: how long a slot whose holder is lost stays empty at most, where most of its witnesses answer at once: its lease ends, the next in
+    /// line but one asks, and half a second for a busy machine. The start of the container comes on top.
+    #[must_use]
+    pub fn failover(&self) -> Duration {
+        let ended = self.ttl * 1_000 / (1_000 - RHO_PERMILLE);
+        ended + Duration::from_millis(300) + Duration::from_millis(500)
+    }
+
     /// How long phase 1 waits for answers, and phase 2 for the first majority: for the slowest answer, and more.
     #[must_use]
     pub const fn patience(&self) -> Duration {

@@ -110,6 +110,14 @@ impl Witness {
         Self { me, rules, slots, last: 0, is_broken: false }
     }
 
+    /// The same witness under other rules: for tests that show what a rule is good for.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+        if !rules.hold(Rule::Quarantine) {
+            self.slots.values_mut().for_each(|slot| slot.granted = None);
+        }
+    }
+
     /// This witness.
     #[must_use]
     pub const fn id(&self) -> WitnessId {
@@ -180,6 +188,10 @@ impl Witness {
                 self.renew(&asked, (key, round), ttl, out);
             }
             Request::Release { token } => self.release(&asked, token, out),
+            Request::Locate => {
+                let configuration = self.configuration(slot);
+                self.say(&asked, Answer::Located { configuration }, out);
+            }
             // In somebody else's name.
             Request::Prepare { .. } | Request::Accept { .. } | Request::Renew { .. } => {}
         }

@@ -27,6 +27,7 @@ impl World {
         let n_awake = awake.filter(|host| !self.is_removed(*host)).count();
         if quiet
             && !self.is_removed(host)
+            && self.is_known(host)
             && n_awake >= 3
             && stored_on.len() == 1
             && self.plan.loss_permille == 0

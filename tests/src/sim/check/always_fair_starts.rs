@@ -28,7 +28,11 @@ impl World {
             self.fail(FEW, format!("n{host} starts {} at a time", starting + 1));
             return;
         }
-        if matches!(slot.index, SlotIndex::Node(_)) {
+        let is_leased = self.hosts[host]
+            .containers
+            .get(&(slot.clone(), revision.id))
+            .is_some_and(|container| container.fence.is_some());
+        if matches!(slot.index, SlotIndex::Node(_)) || is_leased {
             return;
         }
         if let Some(holder) = known_holder(&agent.node, slot, revision) {

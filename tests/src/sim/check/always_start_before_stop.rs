@@ -76,7 +76,8 @@ fn is_bound(node: &Node, id: NodeId, slot: &SlotId) -> bool {
     let Some(app) = state.apps.get(&slot.app).filter(|app| app.wants(slot)) else { return false };
     let has_own_port = |spec: &ServiceSpec| spec.host_ports().next().is_some();
     let spec = app.release.spec.service(&slot.service);
-    if spec.is_none_or(has_own_port) {
+    // Of an exclusive slot nothing starts before the other has stopped.
+    if spec.is_none_or(|spec| has_own_port(spec) || spec.guarantee.is_exclusive()) {
         return false;
     }
     match slot.index {

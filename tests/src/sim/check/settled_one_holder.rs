@@ -1,10 +1,12 @@
 //! P4 and A-1: each wanted slot that some node can hold is held by exactly one, and nothing else runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mesh_coordinator::catalogue::State;
 use mesh_coordinator::fact::{Claim, Phase};
 use mesh_coordinator::id::{NodeId, Revision, SlotId, SlotIndex};
+use mesh_coordinator::lease::exclusive::{Configuration, WitnessId, first_witnesses};
 use mesh_coordinator::spec::{Mode, Reservation, RestartPolicy, ServiceSpec};
 
 use super::World;
@@ -92,7 +94,7 @@ impl World {
             .copied()
             .collect();
         match holding.as_slice() {
-            [] if cooling || others.is_empty() => None,
+            [] if cooling || others.is_empty() || !self.can_be_leased(state, part, slot) => None,
             [] => Some((EMPTY, format!("nobody holds it, and n{others:?} could"))),
             [(host, claim)] => {
                 let runs_to_end = slot.spec.template.restart != RestartPolicy::Always;
@@ -117,6 +119,28 @@ impl World {
             _ if cooling => None,
             _ => Some((DOUBLE, "several hold it".to_owned())),
         }
+    }
+
+    /// Whether a majority of the witnesses of the slot can be asked, if it needs any.
+    fn can_be_leased(&self, state: &State, part: &[usize], slot: &Slot<'_>) -> bool {
+        let Some(app) = state.apps.get(&slot.id.app) else { return false };
+        if !slot.spec.guarantee.is_exclusive() {
+            return true;
+        }
+        // The last word on who the witnesses are, by the disks of all hosts.
+        let registers = self.hosts.iter().filter_map(|it| it.registers.get(&slot.id));
+        let accepted = registers.filter_map(|register| register.accepted.as_ref());
+        let configuration = accepted.max_by_key(|accepted| accepted.key).map_or_else(
+            || Configuration::first(first_witnesses(&slot.id, &app.release.roster), Duration::ZERO),
+            |accepted| accepted.value.configuration.clone(),
+        );
+        let speaks = |witness: &&WitnessId| {
+            part.iter().map(|host| &self.hosts[*host]).any(|it| {
+                let speaks = it.node().is_some_and(|node| !node.is_broken_witness());
+                it.id == witness.node && it.store == witness.store && speaks
+            })
+        };
+        configuration.is_quorum(&configuration.members().filter(|it| speaks(&it)).collect())
     }
 
     /// Whether a node has room for one more slot.

@@ -23,6 +23,9 @@ const QUIET: Time = 15 * SECOND;
 /// So long after the last claim of a service its distribution is looked at: longer than all ranks wait.
 const LATER: Time = 4 * SECOND;
 
+/// Slots that wait for a lease keep their room for so long.
+const LEASES: Time = 45 * SECOND;
+
 type Service = (AppUid, ServiceName);
 
 /// The claims of a service that were made a moment ago.
@@ -47,10 +50,15 @@ impl World {
     /// A host says something of a claim.
     pub(crate) fn note_claim(&mut self, host: usize, claim: &Claim) {
         let service = (claim.slot.app, claim.slot.service.clone());
+        // Who gets a lease is decided by who asks first, and rank only says who asks first as a rule.
+        let is_leased = claim.token.is_some();
+        if is_leased {
+            self.checks.last_leased = self.now;
+        }
         let known = self.checks.claims.insert((host, claim.slot.clone(), claim.revision.id));
         if !claim.phase.holds() {
             self.checks.let_go.insert(service, self.now);
-        } else if known && matches!(claim.phase, Phase::Intent | Phase::Starting) {
+        } else if known && !is_leased && matches!(claim.phase, Phase::Intent | Phase::Starting) {
             let now = self.now;
             let burst = self.checks.bursts.entry(service);
             let burst =
@@ -98,6 +106,7 @@ impl World {
             && self.checks.last_change <= before
             && self.checks.last_fault <= before
             && self.checks.last_word <= first
+            && self.checks.last_leased + LEASES <= first
             && let_go + SECOND <= first
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_coordinator::id::{Hash, Revision};
+use mesh_coordinator::lease::exclusive::Timing;
 use mesh_coordinator::name::ServiceName;
 use mesh_coordinator::spec::{
-    AppSpec, Bytes, Cpu, Deploy, HealthTest, Healthcheck, ImageRef, LabelKey, Labels, Limits, Mode,
-    Protocol, PublishMode, PublishedPort, Reservation, RestartPolicy, ServiceSpec, StopSignal,
-    Template,
+    AppSpec, Bytes, Cpu, Deploy, Guarantee, HealthTest, Healthcheck, ImageRef, LabelKey, Labels,
+    Limits, Mode, Protocol, PublishMode, PublishedPort, Reservation, RestartPolicy, ServiceSpec,
+    StopSignal, Template,
 };
 
 use super::World;
@@ -42,8 +43,12 @@ impl World {
 
     fn new_service(&mut self, app: u64) -> ServiceSpec {
         let mut spec = self.plain_service(app);
+        if self.plan.exclusive && self.rng.chance(700) {
+            let ttl = if self.rng.chance(500) { Timing::TTL_MIN } else { Timing::DEFAULT_TTL };
+            spec.guarantee = Guarantee::Exclusive { ttl };
+        }
         match self.rng.below(8) {
-            0 => spec.deploy.mode = Mode::Global,
+            0 if !spec.guarantee.is_exclusive() => spec.deploy.mode = Mode::Global,
             1 => spec.deploy.constraints = vec!["node.labels.disk==ssd".parse().expect("valid")],
             2 => spec.deploy.spread = vec![label("zone")],
             3 => spec.deploy.replicas_per_node_max = Some(1),
@@ -71,6 +76,7 @@ impl World {
         ServiceSpec {
             template: template(app, checked),
             revision: revision(1, self.rng.next_u64()),
+            guarantee: Guarantee::Available,
             deploy: Deploy {
                 mode: Mode::Replicated(replicas),
                 constraints: Vec::new(),

@@ -1,6 +1,6 @@
 //! The largest numbers that a member can say, through the wire into the core: nothing overflows, and nobody wins by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use mesh_coordinator::fact::{Claim, Fact, NodeFacts, Phase, Suspicion, Vote};
 use mesh_coordinator::id::{
     AppUid, Hash, Incarnation, MeshId, NodeId, Revision, SlotId, SlotIndex,
 };
+use mesh_coordinator::lease::exclusive::{BootId, StoreId};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::node::{Config, Input, Node, Output};
 use mesh_coordinator::spec::{
-    AppSpec, Bytes, Cpu, Deploy, ImageRef, Labels, Limits, Mode, Reservation, RestartPolicy,
-    ServiceSpec, StopSignal, Template,
+    AppSpec, Bytes, Cpu, Deploy, Guarantee, ImageRef, Labels, Limits, Mode, Reservation,
+    RestartPolicy, ServiceSpec, StopSignal, Template,
 };
-use mesh_coordinator::time::{Instant, WallTime};
+use mesh_coordinator::time::{Instant, Moment, Reading, WallTime};
 use mesh_coordinator::view::NodeStatus;
 use mesh_coordinator::workload::{Do, Observed};
 use mesh_identity::fact::Codec as Facts;
@@ -49,6 +50,11 @@ fn write(mesh: MeshId, generation: u64, body: Body) -> Entry {
     record::sign(&record, &root).unwrap()
 }
 
+fn at(now: Instant) -> Moment {
+    let since = now.since_start();
+    Moment { now, reading: Reading::new(since, since), wall: WallTime(NOW) }
+}
+
 fn service() -> ServiceSpec {
     ServiceSpec {
         template: Template {
@@ -70,6 +76,7 @@ fn service() -> ServiceSpec {
             limits: Limits::default(),
         },
         revision: CURRENT,
+        guarantee: Guarantee::Available,
         deploy: Deploy {
             mode: Mode::Replicated(3),
             constraints: Vec::new(),
@@ -103,14 +110,15 @@ fn records() -> (MeshId, AppUid, Vec<Entry>) {
     let name = "web".parse().unwrap();
     let app = AppUid::of(mesh, &name, 0);
     let services = BTreeMap::from([("www".parse().unwrap(), service())]);
-    let release = Release { app, version: 1, spec: AppSpec { name, services } };
+    let (spec, roster) = (AppSpec { name, services }, BTreeSet::new());
+    let release = Release { app, version: 1, spec, roster };
     records.push(write(mesh, 1, Body::App(release)));
     (mesh, app, records)
 }
 
 fn facts(capacity: Reservation) -> NodeFacts {
     let (name, version) = ("node".parse().unwrap(), "0".to_owned());
-    NodeFacts { name, capacity, version, restarting: false, clock_off_ms: 0 }
+    NodeFacts { name, capacity, version, restarting: false, clock_off_ms: 0, store: None }
 }
 
 fn slot(app: AppUid, index: u32) -> SlotId {
@@ -131,8 +139,16 @@ impl Script {
         let (mesh, app, records) = records();
         let capacity = Reservation { cpu: Cpu { millis: 4_000 }, memory: Bytes(1 << 30) };
         let (me, incarnation) = (node(11), Incarnation(5));
-        let config = Config { mesh, me, incarnation, facts: facts(capacity), seed: 1 };
-        let core = Node::new(Instant::ZERO, config, records);
+        let config = Config {
+            mesh,
+            me,
+            incarnation,
+            facts: facts(capacity),
+            seed: 1,
+            store: StoreId(1),
+            boot: BootId(1),
+        };
+        let core = Node::new(at(Instant::ZERO), config, records, []);
         let mut script = Self { core, mesh, app, now: Instant::ZERO, n_started: 0 };
         script.hear(Input::Began);
         for n in [12, 13] {
@@ -147,7 +163,7 @@ impl Script {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let mut out = Vec::new();
-            self.core.handle(self.now, WallTime(NOW), input, &mut out);
+            self.core.handle(at(self.now), input, &mut out);
             for output in out {
                 if let Output::Do { slot, revision, job: Do::Start } = output {
                     self.n_started += 1;

@@ -135,7 +135,10 @@ fn stays(entry: &Entry, roll: &Roll) -> bool {
         RecordKey::App(app)
         | RecordKey::Scale(app, _)
         | RecordKey::Restart(app, _)
-        | RecordKey::Run(app) => roll.state().apps.contains_key(app) && holds(),
+        | RecordKey::Run(app) => {
+            let state = roll.state();
+            (state.apps.contains_key(app) || state.parked.contains_key(app)) && holds()
+        }
         RecordKey::Settings
         | RecordKey::Invitation(_)
         | RecordKey::Address(_)

@@ -1,14 +1,19 @@
 //! Commands that change what is there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use mesh_coordinator::catalogue::Body;
+use mesh_coordinator::catalogue::{Body, Release};
 use mesh_coordinator::fact::Phase;
+use mesh_coordinator::id::{AppUid, NodeId};
+use mesh_coordinator::lease::exclusive::{StoreId, WitnessId};
+use mesh_coordinator::name::AppName;
+use mesh_coordinator::spec::AppSpec;
 use mesh_coordinator::view::{NodeStatus, NodeView};
 
 use super::{run, run_with, with_hello};
-use crate::mesh::fake::{Fake, Fate, NOW, node};
+use crate::mesh::fake::{Fake, Fate, MESH, NOW, node, node_key};
 
 #[tokio::test(start_paused = true)]
 async fn scale_writes_a_number_and_waits_for_it() {
@@ -65,6 +70,35 @@ async fn a_removal_in_a_script_needs_the_flag() {
     assert_snapshot!(ran.all());
     assert_eq!(run(&fake, "agentctl rm hello -y").await.code, 0);
     assert!(run(&fake, "agentctl ps").await.out.contains("no app is placed yet"));
+}
+
+/// An app with no services that needs one, of this roster.
+fn rostered(store: u128) -> Release {
+    let name: AppName = "shop".parse().unwrap();
+    let witness = WitnessId { node: NodeId::of(&node_key(1)), store: StoreId(store) };
+    let roster = BTreeSet::from([witness]);
+    let app = AppUid::with_roster(MESH, &name, 0, &roster);
+    let spec = AppSpec { name, services: BTreeMap::new() };
+    Release { app, version: 1, spec, roster }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_takes_what_is_parked_under_the_name() {
+    let fake = Fake::new();
+    let releases = [rostered(1), rostered(2)];
+    for release in &releases {
+        crate::intent::submit(&fake, vec![Body::App(release.clone())]).await.unwrap();
+    }
+    assert_eq!(run(&fake, "agentctl rm shop -y").await.code, 0);
+    let records = fake.records.borrow();
+    let removed: BTreeSet<AppUid> = records
+        .iter()
+        .filter_map(|record| {
+            let Body::AppRemoval { app, .. } = &record.body else { return None };
+            Some(*app)
+        })
+        .collect();
+    assert_eq!(removed, releases.into_iter().map(|it| it.app).collect());
 }
 
 #[tokio::test(start_paused = true)]

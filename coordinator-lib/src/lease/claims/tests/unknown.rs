@@ -29,7 +29,7 @@ fn c11_nobody_lets_go_for_a_definition_that_nobody_knows() {
     let mut script = Script::new(Rules::ALL, 0, 1);
     // No node can hold the current definition.
     script.spec().deploy.reservation.memory = Bytes(1_000);
-    script.claims.adopt(script.now, slot(0), OLD, None, false);
+    script.claims.adopt(script.now, slot(0), OLD, None, false, None);
     script.says(1, UNKNOWN, Phase::Ready, false);
     script.out.clear();
     script.wait(5_000);

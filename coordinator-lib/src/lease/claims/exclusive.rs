@@ -1,0 +1,192 @@
+//! Claims of exclusive slots: each follows a lease, which decides alone. What is known of other claims says only whether it is worth asking.
+//!
+//! ```text
+//!   nobody holds it ──▶ seek, by rank ──▶ acquired ──▶ held ──▶ stop ──▶ gone ──▶ release ──▶ the next one seeks
+//!                                                       └── lapsed ──▶ stop ───────┘
+//! ```
+//! There are no intents and nobody asks to be relieved: two never hold the slot, so nothing can start before the other has stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::mine::{Hold, Mine};
+use super::super::need::Need;
+use super::seek::{Vacancy, Wait};
+use super::{Claims, Effect, World};
+use crate::event::Severity;
+use crate::fact::Claim;
+use crate::id::{NodeId, SlotId};
+use crate::placement::Place;
+use crate::workload::Workload;
+
+/// When one slot of a service is handed over, the next one waits for it so long: until the lease of a lost holder has ended, as a rule.
+/// Where most witnesses of a slot are lost it would wait for ever.
+const HAND_OVER_MAX: Duration = Duration::from_secs(30);
+
+impl Claims {
+    /// Whether a claim of this node follows a lease.
+    pub(super) fn is_exclusive(world: &World<'_>, mine: &Mine) -> bool {
+        let slot = &mine.claim.slot;
+        let app = world.state.apps.get(&slot.app);
+        let spec = app.and_then(|app| app.release.spec.service(&slot.service));
+        mine.claim.token.is_some() || spec.is_some_and(|spec| spec.guarantee.is_exclusive())
+    }
+
+    /// Whether a replica may be started by this claim.
+    pub(super) fn may_run(world: &World<'_>, mine: &Mine) -> bool {
+        if !Self::is_exclusive(world, mine) {
+            return true;
+        }
+        let token = mine.claim.token;
+        token.is_some() && world.leases.acquired(world.reading, &mine.claim.slot) == token
+    }
+
+    /// H5, H8: a claim whose lease is over ends, unless a former life of this agent held it and it may be resumed. Returns true when it
+    /// was let go.
+    pub(super) fn lapses(
+        &mut self,
+        world: &World<'_>,
+        key: &(SlotId, u64),
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(mine) = self.mine.get(key) else { return false };
+        if Self::may_run(world, mine) {
+            return false;
+        }
+        let resumes = world.leases.is_resuming(world.reading, &key.0)
+            && world.leases.acquired(world.reading, &key.0).is_none();
+        if resumes && mine.claim.token.is_some() {
+            return false;
+        }
+        self.leave(world.now, key, Duration::ZERO, "its lease is over", out);
+        true
+    }
+
+    /// Seeks the lease of a slot that nobody holds, takes it up when it is there, and hands over one that should be elsewhere. Returns
+    /// whether the slots behind this one should wait until it serves.
+    pub(super) fn follow_lease(
+        &mut self,
+        world: &World<'_>,
+        vacancy: &Vacancy<'_>,
+        is_its_turn: bool,
+        places: &mut Option<BTreeMap<NodeId, Place>>,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let &Vacancy { slot, spec, current, need } = vacancy;
+        let own = self.of_slot(slot).next().map(|mine| (slot.clone(), mine.claim.revision.id));
+        let acquired = world.leases.acquired(world.reading, slot);
+        if let Some(token) = acquired.filter(|_| own.is_none()) {
+            // Two operators may have disagreed on two sides of a split about whether the service is exclusive. Whoever runs it without
+            // a lease stops when it hears better.
+            if !self.runs_unleased(world, slot) {
+                self.take_up(world, vacancy, token, out);
+            }
+            return true;
+        }
+        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(need, world.now));
+        wait.turn_to(need, world.now);
+        let patience = wait.since + HAND_OVER_MAX;
+        if need == Need::Nothing {
+            if own.is_none() && world.leases.has(slot) {
+                out.push(Effect::GiveUp(slot.clone()));
+            }
+            return true;
+        }
+        let places = places.get_or_insert_with(|| self.places(world));
+        let ranked = self.ranked(slot, spec, current, places);
+        let suited = || ranked.iter().filter(|it| it.obstacles.is_empty());
+        let possible = suited().next().is_some() && (need != Need::Holder || world.now < patience);
+        // As the slots behind this one will find it; but a slot that nobody gets takes no room from them.
+        if possible
+            && let Some(first) = suited().next()
+            && let Some(place) = places.get_mut(&first.node)
+        {
+            super::occupy(place, slot, world.state);
+        }
+        let others = suited().any(|it| it.node != self.me);
+        let position = suited().position(|it| it.node == self.me);
+        if need == Need::Holder {
+            self.wake_at(world.now, patience);
+        }
+        if let Some(key) = own {
+            self.hand_over(world, &key, (need, is_its_turn, others), out);
+            return possible;
+        }
+        match position.filter(|_| need == Need::Holder && world.warm) {
+            Some(position) => {
+                let rank = u32::try_from(position).unwrap_or(u32::MAX);
+                out.push(Effect::Seek { slot: slot.clone(), rank });
+            }
+            None if world.leases.has(slot) => out.push(Effect::GiveUp(slot.clone())),
+            None => {}
+        }
+        possible
+    }
+
+    /// Whether another node is known to run the slot without a lease.
+    fn runs_unleased(&self, world: &World<'_>, slot: &SlotId) -> bool {
+        self.book.of(slot).any(|(node, held)| {
+            held.claim.token.is_none() && held.claim.phase.holds() && world.stands(node, held)
+        })
+    }
+
+    /// The lease is there: the replica may start.
+    fn take_up(
+        &mut self,
+        world: &World<'_>,
+        vacancy: &Vacancy<'_>,
+        token: super::super::exclusive::Token,
+        out: &mut Vec<Effect>,
+    ) {
+        let &Vacancy { slot, spec, current, .. } = vacancy;
+        let now = world.now;
+        let intent = Claim::intent(slot.clone(), current, self.crowding(slot));
+        let claim = Claim { token: Some(token), ..intent };
+        let mut mine = Mine::new(claim, Hold::Held, Workload::new(&spec.template), now);
+        mine.orphaned = self.last_sign_of_holder(world, slot);
+        let text = format!("holds {current} by token {token}");
+        out.push(Effect::Note(slot.clone(), Some(Severity::Info), text));
+        self.mine.insert((slot.clone(), current.id), mine);
+    }
+
+    /// A holder that should not go on lets go, so that the next one may seek: its definition changed and it is its turn, it is sick, or
+    /// this node does not suit it any more. Not when no other node suits it either.
+    fn hand_over(
+        &mut self,
+        world: &World<'_>,
+        key: &(SlotId, u64),
+        (need, is_its_turn, others): (Need, bool, bool),
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(mine) = self.mine.get(key).filter(|mine| mine.is_held()) else { return };
+        match need {
+            Need::Replacement if is_its_turn => {
+                self.leave(world.now, key, Duration::ZERO, "its definition changed", out);
+            }
+            Need::Relief if others && mine.workload.unhealthy_since().is_some() => {
+                self.give_up(world.now, key, "unhealthy, and another node may do better", out);
+            }
+            Need::Relief if others => {
+                self.leave(world.now, key, Duration::ZERO, "another node takes over", out);
+            }
+            Need::Nothing | Need::Replacement | Need::Relief | Need::Holder => {}
+        }
+    }
+
+    /// Lets go of leases by which nothing runs: of slots that are not wanted any more, and of replicas that were given up.
+    pub(super) fn release_idle(
+        &self,
+        world: &World<'_>,
+        wanted: &BTreeSet<SlotId>,
+        out: &mut Vec<Effect>,
+    ) {
+        for slot in world.leases.slots() {
+            let mut mine = self.of_slot(slot).peekable();
+            let is_unwanted = mine.peek().is_none() && !wanted.contains(slot);
+            let is_given_up = mine.peek().is_some() && mine.all(|mine| mine.workload.is_broken());
+            if is_unwanted || is_given_up {
+                out.push(Effect::Release(slot.clone()));
+            }
+        }
+    }
+}
