@@ -188,5 +188,7 @@ mod tests {
         without_exchange_somebody_notices: Exchange;
         without_generations_somebody_notices: Generation;
         without_tombstones_somebody_notices: Tombstone;
+        without_adopting_the_highest_somebody_notices: AdoptHighest;
+        without_both_majorities_somebody_notices: BothMajorities;
     }
 }

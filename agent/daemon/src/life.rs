@@ -34,19 +34,36 @@ pub(crate) fn begin(
     file: &Path,
     clock: &Clock,
 ) -> Result<Incarnation, BeginError> {
-    let stored = store.get(Table::Node, INCARNATION)?;
-    let stored = stored.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-    let noted = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
-    let last = stored.max(noted).map(Incarnation);
+    let last = stored(store)?.max(noted(file)).map(Incarnation);
     let next = mesh_gossip::next_incarnation(last, clock.wall().0);
-    home::write(file, next.0.to_string().as_bytes())
-        .map_err(|error| BeginError::File(format!("{error:#}")))?;
+    // The store first: a file that is ahead of it says that the store was put back.
     store.commit(vec![Change::Put(
         Table::Node,
         INCARNATION.to_vec(),
         next.0.to_be_bytes().to_vec(),
     )])?;
+    home::write(file, next.0.to_string().as_bytes())
+        .map_err(|error| BeginError::File(format!("{error:#}")))?;
     Ok(next)
+}
+
+/// Whether the store has not heard of the last life: somebody has put back an older state of it, and nobody knows what it had promised
+/// since.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub(crate) fn is_put_back(store: &impl Store, file: &Path) -> Result<bool, StoreError> {
+    let stored = stored(store)?;
+    Ok(stored.is_some() && stored < noted(file))
+}
+
+fn stored(store: &impl Store) -> Result<Option<u64>, StoreError> {
+    let bytes = store.get(Table::Node, INCARNATION)?;
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
+}
+
+fn noted(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// Where the others were when they were last heard, on disk: lines of `node address`.
@@ -88,7 +105,7 @@ mod tests {
     use mesh_ports::store::{Change, Store as _, Table};
     use mesh_store::MemStore;
 
-    use super::{INCARNATION, begin};
+    use super::{INCARNATION, begin, is_put_back};
 
     #[test]
     fn neither_a_lost_store_nor_a_lost_file_nor_the_clock_lowers_the_number() {
@@ -105,5 +122,20 @@ mod tests {
         let number = (lost.0 + 100).to_be_bytes().to_vec();
         store.commit(vec![Change::Put(Table::Node, INCARNATION.to_vec(), number)]).unwrap();
         assert_eq!(begin(&store, &file, &Clock::new(0)).unwrap().0, lost.0 + 101);
+    }
+
+    #[test]
+    fn a_store_that_has_not_heard_of_the_last_life_was_put_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("life");
+        let (store, old) = (MemStore::new(), MemStore::new());
+        assert!(!is_put_back(&store, &file).unwrap(), "the first life");
+        let first = begin(&store, &file, &Clock::new(0)).unwrap();
+        assert!(!is_put_back(&store, &file).unwrap());
+        assert!(!is_put_back(&old, &file).unwrap(), "a new store has promised nothing");
+        let number = first.0.to_be_bytes().to_vec();
+        old.commit(vec![Change::Put(Table::Node, INCARNATION.to_vec(), number)]).unwrap();
+        begin(&store, &file, &Clock::new(0)).unwrap();
+        assert!(is_put_back(&old, &file).unwrap());
     }
 }

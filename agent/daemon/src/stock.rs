@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::contacts::{self, Contact};
 use crate::home::Home;
+use crate::life;
 
 /// How long one peer may be silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +80,12 @@ pub(crate) async fn open(
         info!(n_records = n_fetched, "the catalogue was fetched from a peer");
         news.push(format!("the catalogue was lost, and {n_fetched} records came from a peer"));
         records.extend(fetched);
+    }
+    let put_back =
+        life::is_put_back(&store, &home.life()).context("cannot read the store's last life")?;
+    if loaded.n_damaged > 0 || put_back {
+        warn!(put_back, "the store is not what it was: this node is another witness");
+        store.renew().context("cannot make the store another witness")?;
     }
     let Loaded { registers, lost } = mesh_engine::registers::load(&store, &register::Codec)
         .context("cannot load what this node promised as a witness")?;
