@@ -19,8 +19,8 @@ mod tests {
 
     use mesh_coordinator::id::{AppUid, Incarnation, NodeId, SlotId, SlotIndex};
     use mesh_coordinator::lease::exclusive::{
-        Answer, BootId, Configuration, Fence, Holder, Home, Key, Lease, Motion, Register, Request,
-        Resume, Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
+        Answer, BootId, Configuration, Fence, Holder, Home, Key, Lease, LeaseId, Motion, Register,
+        Request, Resume, Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
     };
     use mesh_coordinator::rules::{Rule, Rules};
     use mesh_coordinator::time::Reading;
@@ -145,8 +145,9 @@ mod tests {
         WitnessId { node: id(number), store: StoreId(number as u128 + 1) }
     }
 
-    fn slot() -> SlotId {
-        SlotId { app: AppUid([7; 16]), service: "db".parse().unwrap(), index: SlotIndex::Number(0) }
+    fn lease() -> LeaseId {
+        let (app, service) = (AppUid([7; 16]), "db".parse().unwrap());
+        LeaseId::first(SlotId { app, service, index: SlotIndex::Number(0) })
     }
 
     impl Scope {
@@ -172,13 +173,14 @@ mod tests {
                     boot: BootId(number as u128),
                     incarnation: Incarnation(node.incarnation),
                 },
+                former: None,
                 first: Configuration::first((0..WITNESSES).map(witness).collect(), ttl),
                 timing: Self::timing(),
                 seed: number as u64,
                 resume: going_on.map(|it| Resume { token: it.token, kill: it.kill }),
                 rules: self.rules,
             };
-            let registers = node.disk.iter().map(|register| (slot(), register.clone()));
+            let registers = node.disk.iter().map(|register| (lease(), register.clone()));
             node.agent = Some(Agent {
                 witness: Witness::new(now, witness(number), self.rules, registers),
                 lease: Lease::new(setup),
@@ -220,10 +222,10 @@ mod tests {
                 let accepted = register.and_then(|register| register.accepted.as_ref());
                 (register.map(|register| register.promised), accepted.map(|it| it.key))
             };
-            let holder = agent.witness.holder(now, &slot()).map(|(holder, ..)| holder);
+            let holder = agent.witness.holder(now, &lease()).map(|(holder, ..)| holder);
             let (promised, accepted) = said(agent);
             let mut out = Vec::new();
-            agent.witness.handle(now, id(letter.from), &slot(), Home::Wanted, request, &mut out);
+            agent.witness.handle(now, id(letter.from), &lease(), Home::FIRST, request, &mut out);
             let now_said = said(agent);
             if now_said.0 < promised || now_said.1 < accepted {
                 state.fault = Some("a witness takes back what it promised or accepted");

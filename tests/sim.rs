@@ -15,13 +15,15 @@ mod tests {
     use std::time::Duration;
 
     use mesh_coordinator::rules::{Rule, Rules};
-    use mesh_tests::sim::scenario::{failovers, survives_its_entry};
+    use mesh_tests::sim::scenario::{CutOff, Scene, cut_off, failovers, survives_its_entry};
     use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
     /// So many seeds are run when nobody says otherwise.
     const SEEDS: u64 = 300;
     /// A mutant must be noticed within so many seeds. A rule that needs more has a script of its own.
     const MUTANT_SEEDS: u64 = 300;
+    /// So often each scene of a holder that is cut off is played.
+    const CUT_OFF_SEEDS: u64 = 50;
 
     fn number<T: FromStr>(name: &str) -> Option<T> {
         std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -109,8 +111,28 @@ mod tests {
         assert!(drains + scales >= 2 * seeds && joins * 4 >= seeds, "{drains} {scales} {joins}");
         if seeds >= SEEDS {
             assert_eq!(coverage.missing(), Vec::<String>::new());
+            assert_leases_covered(coverage, seeds);
             assert!(coverage.wipes * 5 >= seeds, "only {} wipes", coverage.wipes);
             assert!(coverage.spreads * 3 >= seeds, "only {} looks at spread", coverage.spreads);
+        }
+    }
+
+    /// Whatever may end a lease did so, and whatever may befall a witness did.
+    fn assert_leases_covered(coverage: &Coverage, seeds: u64) {
+        for (fault, count) in coverage.leases_ended() {
+            assert!(count * 50 >= seeds, "only {count} leases ended by {fault} in {seeds} seeds");
+        }
+        for (fault, count) in coverage.witnesses_struck() {
+            assert!(count * 10 >= seeds, "{fault} befell only {count} witnesses in {seeds} seeds");
+        }
+        let minima = [
+            ("leases that ended in sleep", coverage.overslept * 50),
+            ("ballots of equal counters", coverage.same_counters),
+            ("changes of witnesses", coverage.changes),
+            ("looks at parked apps", coverage.parked),
+        ];
+        for (what, count) in minima {
+            assert!(count >= seeds, "too few {what} in {seeds} seeds");
         }
     }
 
@@ -141,6 +163,27 @@ mod tests {
                 slowest > Duration::ZERO && slowest < Duration::from_millis(1_500),
                 "{slowest:?}"
             );
+        }
+    }
+
+    /// Scenes in which one rule stands between a holder that is cut off and the next one.
+    #[test]
+    fn whoever_is_cut_off_has_stopped_before_another_starts() {
+        let scenes = [
+            (Scene::LateAnswers, Rule::FromAsking, true),
+            (Scene::Restarts, Rule::Quarantine, true),
+            // With most of its witnesses the slot is lost until an operator decides.
+            (Scene::NewStores, Rule::OtherStore, false),
+        ];
+        for (scene, rule, is_taken_over) in scenes {
+            for seed in 0..CUT_OFF_SEEDS {
+                let expected = CutOff { violation: None, is_taken_over };
+                assert_eq!(cut_off(seed, scene, Rules::ALL), expected, "{scene:?}, seed {seed}");
+            }
+            let breaks = |seed| cut_off(seed, scene, Rules::without(rule)).violation.is_some();
+            let found = (0..CUT_OFF_SEEDS).find(|seed| breaks(*seed));
+            println!("without {rule:?}: seed {found:?}");
+            assert!(found.is_some(), "nobody noticed the absence of {rule:?}");
         }
     }
 
@@ -190,5 +233,13 @@ mod tests {
         without_tombstones_somebody_notices: Tombstone;
         without_adopting_the_highest_somebody_notices: AdoptHighest;
         without_both_majorities_somebody_notices: BothMajorities;
+        without_granting_to_one_somebody_notices: GrantToOne;
+        without_flushing_first_somebody_notices: FlushFirst;
+        without_an_end_of_lapsed_leases_somebody_notices: LapseIsFinal;
+        without_following_the_lease_somebody_notices: FollowLease;
+        without_the_guard_first_somebody_notices: GuardFirst;
+        without_releasing_last_somebody_notices: ReleaseLast;
+        without_mending_witnesses_somebody_notices: MendWitnesses;
+        without_asking_the_living_somebody_notices: AskLiving;
     }
 }

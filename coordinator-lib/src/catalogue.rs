@@ -19,7 +19,7 @@ pub(crate) use self::exchange::Exchange;
 pub use self::record::{
     Body, Drain, Entry, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
     OperatorRemoval, Record, RecordKey, Recovery, Release, Restart, Role, Run, Scale, Settings,
-    SignedBytes, Stamp,
+    SignedBytes, SlotReset, Stamp,
 };
 pub use self::set::{BUCKETS, Catalogue, Inserted};
 pub use self::state::{App, Node, State, gossip_interval};

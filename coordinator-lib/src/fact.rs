@@ -102,6 +102,8 @@ pub struct NodeFacts {
     pub clock_off_ms: i64,
     /// The store in which the node keeps its word as a witness; `None` of an agent that is too old to have one.
     pub store: Option<StoreId>,
+    /// Whether it only witnesses and votes, and never holds a replica: a small machine that makes two servers three.
+    pub witness_only: bool,
 }
 
 /// One thing a node says.

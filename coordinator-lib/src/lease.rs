@@ -13,6 +13,7 @@ mod leases;
 mod mine;
 mod need;
 mod order;
+mod post;
 
 pub(crate) use self::claims::{Claims, Effect, Strays, World};
 pub(crate) use self::leases::{Leases, Terms};

@@ -225,6 +225,14 @@ impl Membership {
         self.peers().filter(|(_, status)| *status == NodeStatus::Alive).map(|(node, _)| node)
     }
 
+    /// Whether anybody who lives takes `node` for silent, although that may move nothing yet.
+    pub(crate) fn is_accused(&self, node: NodeId) -> bool {
+        let lives = |voter: NodeId| {
+            voter == self.me || self.status(voter).is_some_and(|status| status != NodeStatus::Down)
+        };
+        self.peers.get(&node).is_some_and(|peer| peer.votes.keys().any(|voter| lives(*voter)))
+    }
+
     /// A heartbeat, or any other authenticated proof that the node lives.
     pub(crate) fn on_heard(
         &mut self,

@@ -3,7 +3,7 @@
 use crate::catalogue::{Entry, SignedBytes};
 use crate::fact::{Claim, Vote};
 use crate::id::{Hash, Incarnation, Revision, SlotId};
-use crate::lease::exclusive::{Answer, Request, StoreId, Token};
+use crate::lease::exclusive::{Answer, LeaseId, Request, StoreId, Token};
 
 /// Up to this many others everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
 /// 32 messages of some 200 bytes are one burst of a few packets.
@@ -63,13 +63,8 @@ pub enum Message {
     },
     /// "Send me these."
     Want(Vec<Hash>),
-    /// Whoever wants or holds an exclusive slot asks one of its witnesses.
-    Ask {
-        /// About which slot.
-        slot: SlotId,
-        /// What.
-        request: Request,
-    },
+    /// Whoever wants or holds exclusive slots asks a witness of them.
+    Ask(Vec<(LeaseId, Request)>),
     /// "I held this slot, and nothing of it runs here any more."
     Free {
         /// Which slot.
@@ -79,12 +74,10 @@ pub enum Message {
     },
     /// A witness answers.
     Word {
-        /// About which slot.
-        slot: SlotId,
         /// By which store it goes: a node with another store is another witness.
         store: StoreId,
-        /// What.
-        answer: Answer,
+        /// What, about which leases.
+        answers: Vec<(LeaseId, Answer)>,
     },
 }
 

@@ -8,6 +8,7 @@ mod caution;
 mod clock;
 mod io;
 mod leases;
+mod notes;
 mod records;
 mod show;
 
@@ -19,8 +20,8 @@ use crate::catalogue::{Catalogue, Entry, State};
 use crate::clocks::Finding;
 use crate::event::{Severity, Subject};
 use crate::fact::{Claim, Fact, FactKey, NodeFacts};
-use crate::id::{Incarnation, NodeId, Revision, SlotId};
-use crate::lease::exclusive::{Fence, Holder, Register, WitnessId};
+use crate::id::{AppUid, Incarnation, NodeId, Revision, SlotId};
+use crate::lease::exclusive::{Fence, Holder, LeaseId, Register, WitnessId};
 use crate::lease::{Claims, Effect, Leases, Strays, Terms, World};
 use crate::membership::{Act, Membership};
 use crate::message::Message;
@@ -37,7 +38,7 @@ macro_rules! world {
             state: $node.catalogue.state(),
             membership: &$node.membership,
             facts: &$node.facts,
-            capacity: $node.config.facts.capacity,
+            own: &$node.config.facts,
             warm: $node.warm,
             reading: $node.reading,
             leases: &$node.leases,
@@ -96,6 +97,10 @@ pub struct Node {
     mended: Instant,
     /// Earliest moment at which it changes something about a lease.
     leases_wake: Option<Instant>,
+    /// What became of leases in this step, for people.
+    notes: Vec<(SlotId, Severity, String)>,
+    /// The parked apps that people were told of.
+    parked: BTreeSet<AppUid>,
 }
 
 impl Node {
@@ -105,7 +110,7 @@ impl Node {
         at: Moment,
         config: Config,
         records: Vec<Entry>,
-        registers: impl IntoIterator<Item = (SlotId, Register)>,
+        registers: impl IntoIterator<Item = (LeaseId, Register)>,
     ) -> Self {
         let now = at.now;
         let mut catalogue = Catalogue::new(config.mesh);
@@ -138,9 +143,13 @@ impl Node {
             changed: BTreeMap::new(),
             mended: now,
             leases_wake: None,
+            notes: Vec::new(),
+            parked: BTreeSet::new(),
             config,
         };
         node.meet_members(now);
+        node.leases.note_ended(at.reading, node.catalogue.state());
+        node.parked = node.catalogue.state().parked.keys().copied().collect();
         node
     }
 
@@ -254,6 +263,8 @@ impl Node {
         let mut extensions = Vec::new();
         self.claims.extend(self.leases.take_extended(), &mut extensions);
         self.carry_out(now, wall, extensions, out);
+        self.leases.send(out);
+        self.tell_notes(now, wall, out);
         self.note_parting(wall, out);
         self.publish_self(out);
     }
@@ -422,14 +433,18 @@ impl Node {
                 self.claims.on_yield(&world, from, &slot, revision, nonce, effects);
             }
             Message::Keep { slot, nonce } => self.claims.on_keep(now, from, &slot, nonce, effects),
-            Message::Ask { slot, request } => {
-                self.leases.ask(self.reading, self.catalogue.state(), (from, &slot, request), out);
+            Message::Ask(requests) => {
+                let state = self.catalogue.state();
+                for (lease, request) in requests {
+                    self.leases.ask(self.reading, state, (from, &lease, request), out);
+                }
                 return false;
             }
-            Message::Word { slot, store, answer } => {
-                let witness = WitnessId { node: from, store };
-                let state = self.catalogue.state();
-                self.leases.answer(self.reading, state, (witness, &slot, answer), out);
+            Message::Word { store, answers } => {
+                let (witness, state) = (WitnessId { node: from, store }, self.catalogue.state());
+                for (lease, answer) in answers {
+                    self.leases.answer(self.reading, state, (witness, &lease, answer), out);
+                }
                 return false;
             }
             Message::Free { slot, token } => {

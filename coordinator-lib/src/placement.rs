@@ -30,6 +30,8 @@ pub struct Place {
     pub capacity: Option<Reservation>,
     /// Whether it is drained.
     pub drained: bool,
+    /// Whether it only witnesses, by its own word.
+    pub witness_only: bool,
     /// Whether it is believed to serve. A restarting agent cannot start anything at this moment, though what it holds counts; of
     /// a node that is down not even that does.
     pub status: NodeStatus,
@@ -48,6 +50,8 @@ pub enum Obstacle {
     Down,
     /// It is drained.
     Drained,
+    /// It never holds a replica.
+    WitnessOnly,
     /// It does not satisfy a constraint.
     Constraint(String),
     /// It has not said what it has.
@@ -74,6 +78,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Down => f.write_str("it is down"),
             Self::Drained => f.write_str("it is drained"),
+            Self::WitnessOnly => f.write_str("it only witnesses, and holds no replicas"),
             Self::Constraint(constraint) => write!(f, "it does not satisfy {constraint}"),
             Self::UnknownCapacity => f.write_str("it has not said what it has"),
             Self::Capacity { needed, left } => write!(
@@ -197,6 +202,9 @@ pub fn lasting_obstacles(slot: &SlotId, spec: &ServiceSpec, place: &Place) -> Ve
     }
     if place.drained {
         obstacles.push(Obstacle::Drained);
+    }
+    if place.witness_only {
+        obstacles.push(Obstacle::WitnessOnly);
     }
     let unmet =
         spec.deploy.constraints.iter().filter(|c| !c.admits(place.id, &place.name, &place.labels));

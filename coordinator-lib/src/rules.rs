@@ -45,20 +45,42 @@ pub enum Rule {
     YieldServes,
     /// C12: what the catalogue does not want any more is stopped.
     StopUnwanted,
+    /// W1, W2: a witness promises and grants nothing to others while somebody holds the slot.
+    GrantToOne,
     /// W1, W2: a witness answers no ballot below one that it has promised.
     KeepPromise,
     /// W2: no answer leaves before what it tells is on disk.
     FlushFirst,
+    /// W3: a token that was released gets no more time.
+    ReleaseFinal,
     /// W4: a restarted witness takes what it may have granted for running.
     Quarantine,
+    /// A node that lost its store is another witness. The agent's store sees to it, and the worlds of tests.
+    OtherStore,
     /// H1: a grant counts from the moment before it was asked for.
     FromAsking,
     /// H2: whoever becomes the holder goes on with the configuration of the highest value that was accepted.
     AdoptHighest,
+    /// H3: the first grants of a later life hold as long as those of the former one.
+    OutlastFormer,
     /// H5: a lease that lapsed never comes back.
     LapseIsFinal,
+    /// H6: the guard knows the deadline before the container starts.
+    GuardFirst,
+    /// H7: a witness that promised a higher ballot meanwhile is won back.
+    WinBack,
+    /// H8: the token of a former life is gone on with once.
+    ResumeOnce,
     /// X3: the witnesses change only by a majority of both sets.
     BothMajorities,
+    /// L-stop: a claim whose lease is over stops.
+    FollowLease,
+    /// L-release: a lease is released when nothing of its container is left.
+    ReleaseLast,
+    /// L-witness: a lost witness is replaced.
+    MendWitnesses,
+    /// L-witness: nobody is proposed as a witness who may be silent, and by nobody who may be cut off.
+    AskLiving,
     /// M1: the opinion of one observer moves nothing while another can be asked.
     SecondOpinion,
     /// M2: an observer that reaches no other one believes itself.

@@ -103,6 +103,13 @@ impl Reading {
         boot.max(deadline.raw.saturating_sub(self.raw))
     }
 
+    /// How long ago `earlier` was at least; zero when it may not have been yet.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        let boot = self.boot.saturating_sub(earlier.boot);
+        boot.min(self.raw.saturating_sub(earlier.raw))
+    }
+
     /// How long it is at least until `deadline` may have come; zero when it may have.
     #[must_use]
     pub fn until_maybe(self, deadline: Self) -> Duration {

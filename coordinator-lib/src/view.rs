@@ -1,13 +1,17 @@
 //! What one node believes of the whole mesh, in a form to show: the source of `ps`, `nodes`, `status` and `why`.
 
+mod lease;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use self::lease::{Grant, LeaseQuery, LeaseView, Pursuit, Testimony};
+
 use crate::fact::Phase;
 use crate::id::{AppUid, MeshId, NodeId, PublicKey, Revision, SlotId};
-use crate::lease::exclusive::StoreId;
+use crate::lease::exclusive::{StoreId, Token};
 use crate::name::{AppName, MeshName, NodeName, ServiceName};
-use crate::spec::{Labels, Mode, PublishedPort, Reservation};
+use crate::spec::{Guarantee, Labels, Mode, PublishedPort, Reservation};
 use crate::time::WallTime;
 
 /// The whole mesh as one node sees it.
@@ -23,6 +27,8 @@ pub struct Overview {
     pub nodes: Vec<NodeView>,
     /// All apps, by name.
     pub apps: Vec<AppView>,
+    /// Apps that do not run because another one has their name, by name.
+    pub parked: Vec<ParkedView>,
     /// Slots of apps and services that are no more, and that somebody still claims or stops.
     pub leaving: Vec<SlotView>,
     /// How often an app of each name was removed, for names that were: the next app of that name is
@@ -74,6 +80,8 @@ pub struct NodeView {
     pub heard_ago: Option<Duration>,
     /// The store in which it keeps its word as a witness; `None` until it said so.
     pub store: Option<StoreId>,
+    /// Whether it only witnesses and votes, and never holds a replica. False until it said so.
+    pub witness_only: bool,
 }
 
 /// One app.
@@ -95,6 +103,25 @@ pub struct AppView {
     pub services: Vec<ServiceView>,
 }
 
+/// An app that was made on one side of a split while another of its name was made on the other, and that does not run since they met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedView {
+    /// Which life of the name.
+    pub uid: AppUid,
+    /// Its name.
+    pub name: AppName,
+    /// Its release.
+    pub version: u64,
+    /// Who wrote that.
+    pub author: PublicKey,
+    /// When, by the author's clock.
+    pub written: WallTime,
+    /// Its services.
+    pub services: Vec<ServiceName>,
+    /// The app of its name that runs.
+    pub runs: AppUid,
+}
+
 /// One service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceView {
@@ -106,6 +133,8 @@ pub struct ServiceView {
     pub digest: String,
     /// The current definition.
     pub revision: Revision,
+    /// What is promised of its replicas.
+    pub guarantee: Guarantee,
     /// How many replicas are wanted, after `scale`.
     pub mode: Mode,
     /// How many slots there are now; for a global service one for each suitable node.
@@ -154,6 +183,8 @@ pub struct ClaimView {
     pub restarts: u32,
     /// Milliseconds from the last sign of life of the node that it replaced to readiness; `None` when it replaced none.
     pub failover_ms: Option<u32>,
+    /// By which lease it is held; `None` when the slot is not exclusive.
+    pub token: Option<Token>,
     /// What the claimant says of it: the last error, or how the container ended. Empty when there is nothing to say.
     pub detail: String,
 }

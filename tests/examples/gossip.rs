@@ -141,6 +141,7 @@ impl Agent {
             restarting: false,
             clock_off_ms: 0,
             store: None,
+            witness_only: false,
         };
         handle.publish(Fact::Node(facts)).await;
         for index in 0..n_facts {

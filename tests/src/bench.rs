@@ -6,6 +6,7 @@
 
 mod docker;
 mod example;
+mod exclusive;
 mod failover;
 mod gossip;
 mod idle;
@@ -82,6 +83,7 @@ fn measure(options: &Options) -> Result<bool> {
                 failover::measure(options, &mut report);
                 Ok(())
             }
+            Part::Exclusive => exclusive::measure(options, &mut report),
             Part::Place => place::measure(options, &mut report),
             Part::Start => start::measure(options, &mut report),
             Part::Scale => scale::measure(&mut report),

@@ -12,7 +12,7 @@ mod exclusive;
 mod faults;
 mod keys;
 mod members;
-mod nemesis;
+pub(crate) mod nemesis;
 mod operators;
 mod power;
 mod readme;
@@ -55,6 +55,7 @@ const GROUPS: &[Group] = &[
     power::TWO,
     splits::GROUP,
     exclusive::GROUP,
+    exclusive::TWO,
     members::GROUP,
     operators::GROUP,
     keys::GROUP,
@@ -120,7 +121,7 @@ fn say(line: &str) {
 }
 
 /// Says what a story measured.
-fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     say(&format!("               {text}"));
 }
 

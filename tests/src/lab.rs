@@ -14,8 +14,11 @@
 
 mod alone;
 mod clean;
+pub(crate) mod clock;
 mod ctl;
+mod disk;
 mod first;
+pub(crate) mod guards;
 mod host;
 pub(crate) mod http;
 mod load;
@@ -246,9 +249,17 @@ impl Lab {
     /// # Errors
     /// When the agent does not come to serve.
     pub fn join_with(&mut self, number: usize, token: &str) -> Result<()> {
+        self.join_as(number, token, &[])
+    }
+
+    /// Lets a host join with a token and more arguments.
+    ///
+    /// # Errors
+    /// When the agent does not come to serve.
+    pub fn join_as(&mut self, number: usize, token: &str, more: &[&str]) -> Result<()> {
         let host = self.host_mut(number)?;
         let name = host.name();
-        host.start(&["join", "--token", token, "--node-name", &name])?;
+        host.start(&[&["join", "--token", token, "--node-name", &name], more].concat())?;
         self.until_serving(number)
     }
 

@@ -4,5 +4,6 @@ pub mod bench;
 pub mod demo;
 pub mod e2e;
 pub mod lab;
+pub mod nemesis;
 pub mod sim;
 pub mod walk;

@@ -36,6 +36,7 @@ mod plan;
 mod queue;
 mod runtime;
 pub mod scenario;
+mod sleep;
 mod trace;
 mod world;
 

@@ -20,5 +20,6 @@ pub use self::operator::OperatorClient;
 pub(crate) use self::pool::CallError;
 pub use self::pool::{PeerPool, PoolConfig, PoolPorts, TlsFor};
 pub use self::value::{
-    Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, Pushed, Silent, Who,
+    Access, AgentAddress, EventsItem, ExecRequest, Lease, LeasesItem, LogsRequest, Pushed, Silent,
+    Who,
 };

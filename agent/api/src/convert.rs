@@ -8,6 +8,7 @@ pub(crate) mod event;
 pub(crate) mod exec;
 pub(crate) mod key;
 pub(crate) mod lease;
+pub(crate) mod leases;
 pub(crate) mod message;
 pub(crate) mod overview;
 pub(crate) mod request;

@@ -10,6 +10,7 @@ mod events;
 mod gate;
 mod images;
 mod joining;
+mod leases;
 mod listen;
 mod operator;
 mod order;

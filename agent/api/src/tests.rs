@@ -4,6 +4,7 @@ mod convert;
 mod fakes;
 mod hostile;
 mod join;
+mod lease;
 mod operator;
 mod parting;
 mod peers;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_coordinator::lease::exclusive::Timing;
 use mesh_coordinator::spec::{Deploy, Guarantee, Limits, RestartPolicy, StopSignal};
 
 use crate::amount::{duration, whole};
@@ -22,6 +23,9 @@ use crate::walk::{At, Table};
 
 /// How long a process may take to stop, as in Compose.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A lease leaves its replica this share of its time to end.
+const GRACE_SHARE: u32 = 6;
 
 /// The most restarts that `on-failure` can count.
 const ATTEMPTS_MAX: u32 = 1_000_000;
@@ -57,6 +61,10 @@ pub(crate) fn service(
     }
     let image = given.and_then(|at| at.parse(image, report));
     let mut container = container(&mut table, context, report);
+    let grace = table.take("stop_grace_period");
+    if let Some(time) = grace.as_ref().and_then(|at| at.parse(duration, report)) {
+        container.stop_grace = time;
+    }
     let deploy = match table.take("deploy") {
         Some(at) => {
             let (deploy, limits) = deploy::deploy(&at, report);
@@ -70,6 +78,9 @@ pub(crate) fn service(
     table.finish(refused::SERVICE, report);
     let ports = placed.iter().map(|placed| placed.port).collect();
     let guarantee = guarantee.unwrap_or_default();
+    if let Some(at) = grace {
+        compare_graces(&at, container.stop_grace, guarantee, report);
+    }
     Some((Service { image: image?, container, guarantee, deploy, ports }, placed))
 }
 
@@ -89,10 +100,29 @@ fn container(table: &mut Table<'_>, context: &Context<'_>, report: &mut Report) 
     if let Some(signal) = table.take("stop_signal").and_then(|at| at.parse(stop_signal, report)) {
         result.stop_signal = signal;
     }
-    if let Some(grace) = table.take("stop_grace_period").and_then(|at| at.parse(duration, report)) {
-        result.stop_grace = grace;
-    }
     result
+}
+
+/// A lease that ends does not wait for as long as somebody who stops a replica does. Only who has asked for a time hears of it.
+fn compare_graces(at: &At<'_>, asked: Duration, guarantee: Guarantee, report: &mut Report) {
+    let Guarantee::Exclusive { ttl } = guarantee else { return };
+    // A lease that cannot be has been refused.
+    let Ok(timing) = Timing::of(ttl) else { return };
+    if asked <= timing.grace {
+        return;
+    }
+    let grace = timing.grace;
+    let found = format!(
+        "the process gets {grace:?} and not {asked:?} when its lease of {ttl:?} ends before it was asked to stop, as on a host that is cut off"
+    );
+    let long = (asked * GRACE_SHARE).max(ttl);
+    let suffices = Timing::of(long).is_ok_and(|timing| asked <= timing.grace);
+    let help = if suffices {
+        format!("write a lease of {long:?}, or be content: a planned stop gives it all its time")
+    } else {
+        "no lease leaves more than 10s; a planned stop gives it all its time".to_owned()
+    };
+    at.warn(found, help, report);
 }
 
 /// When to start again. Nothing ever stops a replica by hand for good, so `unless-stopped` is `always`.

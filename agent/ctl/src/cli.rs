@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Nodes,
     /// Explain why a replica is where it is.
     Why(command::why::Args),
+    /// Show who holds exclusive services, and what their witnesses say.
+    Leases(command::leases::Args),
     /// Show what happened on the mesh.
     Events(command::events::Args),
     /// Show what replicas print.
@@ -109,6 +111,9 @@ pub(crate) enum Command {
     /// Look after nodes.
     #[command(subcommand)]
     Node(command::node::Command),
+    /// Look after single replicas.
+    #[command(subcommand)]
+    Slot(command::slot::Command),
     /// Let servers join.
     #[command(subcommand)]
     Token(command::token::Command),

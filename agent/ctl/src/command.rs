@@ -6,6 +6,7 @@ pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod image;
+pub(crate) mod leases;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod man;
@@ -18,6 +19,7 @@ pub(crate) mod recover;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod scale;
+pub(crate) mod slot;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod version;
@@ -103,6 +105,7 @@ pub(crate) async fn on_mesh<M: Mesh>(
         Command::Status => status::run(mesh, ui).await,
         Command::Nodes => nodes::run(mesh, ui).await,
         Command::Why(args) => why::run(&args, mesh, ui).await,
+        Command::Leases(args) => leases::run(&args, mesh, ui).await,
         Command::Events(args) => events::run(&args, mesh, ui).await,
         Command::Logs(args) => logs::run(&args, mesh, ui).await,
         Command::Exec(args) => exec::run(args, mesh, ui).await,
@@ -113,6 +116,7 @@ pub(crate) async fn on_mesh<M: Mesh>(
         Command::Rm(args) => rm::run(&args, mesh, ui).await,
         Command::Drain(args) => drain::drain(&args, mesh, ui).await,
         Command::Undrain(args) => drain::undrain(&args, mesh, ui).await,
+        Command::Slot(command) => slot::run(command, mesh, ui).await,
         Command::Node(command) => node::run(command, mesh, ui).await,
         Command::Token(command) => token::run(&command, mesh, ui).await,
         Command::Operator(command) => operator::run(command, mesh, ui).await,

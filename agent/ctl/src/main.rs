@@ -10,6 +10,7 @@ mod complete;
 mod config;
 mod failure;
 mod intent;
+mod lease;
 mod manifest;
 mod mesh;
 mod output;

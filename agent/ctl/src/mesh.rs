@@ -12,9 +12,9 @@ use std::pin::Pin;
 
 use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
 use mesh_coordinator::event::Event;
-use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
+use mesh_coordinator::id::{AppUid, MeshId, NodeId, PublicKey, SlotId};
 use mesh_coordinator::time::WallTime;
-use mesh_coordinator::view::{Overview, Why};
+use mesh_coordinator::view::{LeaseView, Overview, Why};
 use mesh_ports::control::Submitted;
 use mesh_ports::runtime::{Exec, ExecInput, ExecOutput, Image, LogLine, LogQuery};
 use tokio::sync::mpsc;
@@ -154,6 +154,27 @@ pub(crate) enum Happened {
     },
 }
 
+/// What a node knows of a lease, or a node that did not tell all that it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// What it knows of one.
+    Lease {
+        /// Which node.
+        node: NodeId,
+        /// What it knows.
+        lease: Box<LeaseView>,
+    },
+    /// A node that could not be asked.
+    Silent {
+        /// Which.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
 /// What became of a pushed archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pushed {
@@ -213,6 +234,8 @@ pub(crate) trait Mesh {
     async fn catalogue(&self) -> Result<Vec<Entry>, CallError>;
     /// Signs records and hands them over.
     async fn submit(&self, records: Vec<Record>) -> Result<Submitted, CallError>;
+    /// What every node knows of the leases of an app's exclusive slots; of those of all apps when none is named.
+    async fn leases(&self, app: Option<AppUid>) -> Result<Vec<Known>, CallError>;
     /// The last `tail` events, and new ones if `follow` is set.
     async fn events(&self, tail: usize, follow: bool) -> Result<Items<Happened>, CallError>;
     /// Lines of the log of a replica's container.

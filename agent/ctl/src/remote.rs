@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_api::client::{
-    Access, AgentAddress, Error, EventsItem, ExecRequest, LogsRequest, OperatorClient,
+    Access, AgentAddress, Error, EventsItem, ExecRequest, Lease, LeasesItem, LogsRequest,
+    OperatorClient, Silent,
 };
 use mesh_coordinator::catalogue::{Entry, Record, RecordKey, Role};
-use mesh_coordinator::id::{MeshId, PublicKey, SlotId};
+use mesh_coordinator::id::{AppUid, MeshId, PublicKey, SlotId};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_identity::keys::KeyPair;
@@ -30,7 +31,8 @@ use crate::config;
 use crate::failure::Failure;
 use crate::intent::{self, Times};
 use crate::mesh::{
-    CallError, Happened, Invited, Items, Mesh, NEEDS_ROLE, Place, Pushed, Session, Tried, Who,
+    CallError, Happened, Invited, Items, Known, Mesh, NEEDS_ROLE, Place, Pushed, Session, Tried,
+    Who,
 };
 
 /// How long an agent may take to answer: longer than it waits itself for another node to store a record.
@@ -268,6 +270,24 @@ impl Mesh for Remote {
                 Happened::Silent { node: silent.name.to_string(), reason: silent.reason }
             }
         }))
+    }
+
+    async fn leases(&self, app: Option<AppUid>) -> Result<Vec<Known>, CallError> {
+        let stream = self.ask(async |client: OperatorClient| client.leases(app).await).await?;
+        let mut known = items(stream, |item| match item {
+            LeasesItem::Told(told) => {
+                let Lease { node, lease } = *told;
+                Known::Lease { node, lease: Box::new(lease) }
+            }
+            LeasesItem::Silent(Silent { node, name, reason }) => {
+                Known::Silent { node, name: name.to_string(), reason }
+            }
+        });
+        let mut all = Vec::new();
+        while let Some(item) = known.next().await {
+            all.push(item?);
+        }
+        Ok(all)
     }
 
     async fn logs(&self, place: &Place, query: LogQuery) -> Result<Items<LogLine>, CallError> {

@@ -66,7 +66,7 @@ impl Life {
 }
 
 /// The witnesses of a new app: the nodes that live, and those that are drained only where there are too few others.
-fn choose(name: &AppName, overview: &Overview) -> Result<BTreeSet<WitnessId>, Failure> {
+pub(crate) fn choose(name: &AppName, overview: &Overview) -> Result<BTreeSet<WitnessId>, Failure> {
     let witness = |node: &NodeView| Some(WitnessId { node: node.id, store: node.store? });
     let pick = |drained: bool| -> Vec<WitnessId> {
         let nodes = overview.nodes.iter().filter(|node| node.status == NodeStatus::Alive);
@@ -120,21 +120,28 @@ fn words(guarantee: Guarantee) -> String {
     }
 }
 
-/// What too few witnesses mean; `None` when there are enough.
+/// What too few witnesses mean; `None` when there are enough, or will be in a moment: in a mesh of three each slot gets three.
 fn doubts(roster: &BTreeSet<WitnessId>, overview: &Overview) -> Option<String> {
-    let nodes: Vec<NodeId> = roster.iter().map(|witness| witness.node).collect();
-    match of::node_names(overview, &nodes).as_slice() {
-        [] => None,
-        [only] => Some(format!(
-            "no failover of exclusive services: {only} was the one node when the app was placed, and while it is down they are"
-        )),
-        [one, other] => Some(format!(
-            "exclusive services need {one} and {other}, the two nodes when the app was placed: while either is down, so are they. \
-             Three nodes can lose any one"
-        )),
-        _ => None,
+    let alive = overview.nodes.iter().filter(|node| node.status == NodeStatus::Alive);
+    if alive.filter(|node| node.store.is_some()).count() >= N_ENOUGH {
+        return None;
     }
+    let nodes: Vec<NodeId> = roster.iter().map(|witness| witness.node).collect();
+    let words = match of::node_names(overview, &nodes).as_slice() {
+        [] => return None,
+        [only] => format!(
+            "no failover of exclusive services: {only} was the one node when the app was placed, and while it is down they are"
+        ),
+        [one, other] => format!(
+            "exclusive services need {one} and {other}, the two nodes when the app was placed: while either is down, so are they"
+        ),
+        _ => return None,
+    };
+    Some(format!("{words}. {REMEDY}"))
 }
+
+/// What to do about too few witnesses.
+pub(crate) const REMEDY: &str = "Three nodes can lose any one, and the third may be a small machine that only witnesses: agent join --witness-only";
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use mesh_coordinator::fact::Phase;
-use mesh_coordinator::id::{SlotId, SlotIndex};
-use mesh_coordinator::view::{AppView, NodeView, Overview, ServiceView, SlotView};
+use mesh_coordinator::id::{AppUid, SlotId, SlotIndex};
+use mesh_coordinator::view::{AppView, NodeView, Overview, ParkedView, ServiceView, SlotView};
 
 pub(crate) use self::nearest::{hint, listed, nearest};
 use crate::failure::Failure;
@@ -69,7 +69,23 @@ pub(crate) fn app<'a>(overview: &'a Overview, text: &str) -> Result<&'a AppView,
     let apps = overview.apps.iter();
     let known =
         apps.map(|app| Known { name: app.name.to_string(), id: app.uid.to_string(), of: app });
+    if let Some(ParkedView { name, uid, .. }) = parked(overview, text) {
+        return Err(Failure::failed(format!(
+            "{text} is a parked app: another one called {name} runs, and of this one nothing does"
+        ))
+        .next(format!("agentctl rm {uid} removes it; agentctl ps {name} shows both")));
+    }
     pick("app", text, known.collect(), "agentctl ps")
+}
+
+/// The parked app whose identity begins like that; `None` when it is one of an app that runs, or none at all.
+pub(crate) fn parked<'a>(overview: &'a Overview, text: &str) -> Option<&'a ParkedView> {
+    let is_long = text.len() >= ID_PREFIX_LEN_MIN;
+    let fits = |uid: &AppUid| is_long && uid.to_string().starts_with(text);
+    let is_name = overview.apps.iter().any(|app| app.name.as_str() == text || fits(&app.uid));
+    let mut found = overview.parked.iter().filter(|app| fits(&app.uid) && !is_name);
+    // Of several that begin like that none is meant.
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// The node of that name, or of that beginning of an id.

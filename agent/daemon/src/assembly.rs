@@ -9,8 +9,8 @@ use mesh_api::client::{PeerPool, PoolConfig, PoolPorts, TlsFor};
 use mesh_api::server::{self, Limits};
 use mesh_coordinator::catalogue::{Catalogue, RecordKey};
 use mesh_coordinator::fact::NodeFacts;
-use mesh_coordinator::id::{Incarnation, NodeId, PublicKey, SlotId};
-use mesh_coordinator::lease::exclusive::{Register, StoreId};
+use mesh_coordinator::id::{Incarnation, NodeId, PublicKey};
+use mesh_coordinator::lease::exclusive::{LeaseId, Register, StoreId};
 use mesh_coordinator::membership::HEARTBEAT;
 use mesh_coordinator::node;
 use mesh_coordinator::spec::Reservation;
@@ -49,7 +49,7 @@ struct Seed {
     membership: Membership,
     store: Arc<SledStore>,
     records: Vec<mesh_coordinator::catalogue::Entry>,
-    registers: Vec<(SlotId, Register)>,
+    registers: Vec<(LeaseId, Register)>,
     directory: Arc<Live>,
     clock: Clock,
     incarnation: Incarnation,
@@ -58,6 +58,8 @@ struct Seed {
     doubtful: bool,
     news: Vec<String>,
     refusals: Refusals,
+    /// Whether this node holds no replicas.
+    witness_only: bool,
 }
 
 impl Seed {
@@ -74,6 +76,7 @@ impl Seed {
         let incarnation = life::begin(store.as_ref(), &home.life(), &clock)
             .context("cannot begin another life")?;
         Ok(Self {
+            witness_only: config.witness_only.unwrap_or(membership.witness_only),
             identity,
             membership,
             store,
@@ -340,6 +343,7 @@ fn node_config(seed: &Seed, capacity: Reservation) -> node::Config {
             restarting: false,
             clock_off_ms: 0,
             store: Some(store),
+            witness_only: seed.witness_only,
         },
         seed: seed_bytes,
         store,

@@ -78,6 +78,10 @@ pub(crate) struct Join {
     /// Where the other servers reach this one, HOST:PORT or HOST.
     #[arg(long)]
     pub(crate) advertise: Option<String>,
+    /// Hold no replicas, ever: only vote and witness, so that two servers and a small third machine can lose any one. The setting
+    /// `witness_only` changes it later.
+    #[arg(long)]
+    pub(crate) witness_only: bool,
     /// Join only; `agent run` serves.
     #[arg(long)]
     pub(crate) no_run: bool,

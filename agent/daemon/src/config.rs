@@ -33,6 +33,8 @@ pub(crate) struct File {
     cpu: Option<f64>,
     /// Bytes of memory for containers. What the host has, less a share for itself.
     memory: Option<u64>,
+    /// Whether this node holds no replicas, and only votes and witnesses. What `join` was told, else `false`.
+    witness_only: Option<bool>,
     /// Which log lines are written: a level, or directives such as `info,mesh_gossip=debug`. `info`, and
     /// chitchat only its errors.
     log: Option<String>,
@@ -53,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) container_range: String,
     pub(crate) nameservers: Vec<IpAddr>,
     pub(crate) capacity: Option<Reservation>,
+    pub(crate) witness_only: Option<bool>,
     pub(crate) log: String,
     pub(crate) log_json: bool,
     pub(crate) wall_clock_offset_ms: i64,
@@ -88,6 +91,7 @@ impl File {
         take(&mut self.container_range, "MESH_CONTAINER_RANGE")?;
         take(&mut self.cpu, "MESH_CPU")?;
         take(&mut self.memory, "MESH_MEMORY")?;
+        take(&mut self.witness_only, "MESH_WITNESS_ONLY")?;
         take(&mut self.log, "MESH_LOG")?;
         take(&mut self.log_json, "MESH_LOG_JSON")?;
         take(&mut self.wall_clock_offset, "MESH_WALL_CLOCK_OFFSET")
@@ -125,6 +129,7 @@ impl TryFrom<File> for Config {
             container_range: file.container_range.unwrap_or_else(|| "10.210.0.0/16".to_owned()),
             nameservers: file.nameservers.unwrap_or_default(),
             capacity,
+            witness_only: file.witness_only,
             log: file.log.unwrap_or_else(|| "info,chitchat=error".to_owned()),
             log_json: file.log_json.unwrap_or(false),
             wall_clock_offset_ms: file.wall_clock_offset.unwrap_or(0).saturating_mul(1_000),

@@ -46,6 +46,7 @@ pub(crate) fn init(config: &Config, init: &Init) -> anyhow::Result<()> {
         mesh,
         name: name.clone(),
         advertise: init.advertise.clone(),
+        witness_only: false,
     })?;
     announce(init, &name.to_string(), &advertised, &contexts, &recovery);
     Ok(())

@@ -25,6 +25,9 @@ struct MembershipFile {
     name: String,
     /// What `--advertise` said.
     advertise: Option<String>,
+    /// What `--witness-only` said; left out where it was not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    witness_only: bool,
 }
 
 /// Which mesh this node belongs to.
@@ -33,6 +36,8 @@ pub(crate) struct Membership {
     pub(crate) mesh: MeshId,
     pub(crate) name: NodeName,
     pub(crate) advertise: Option<String>,
+    /// Whether this node was to hold no replicas when it joined.
+    pub(crate) witness_only: bool,
 }
 
 impl Home {
@@ -95,6 +100,7 @@ impl Home {
             mesh: membership.mesh.to_string(),
             name: membership.name.to_string(),
             advertise: membership.advertise.clone(),
+            witness_only: membership.witness_only,
         };
         let path = self.membership();
         write(&path, &serde_json::to_vec_pretty(&file)?)
@@ -119,7 +125,8 @@ impl Home {
         let mesh: mesh_coordinator::id::PublicKey =
             file.mesh.parse().with_context(|| format!("{shown}: mesh"))?;
         let name = file.name.parse().with_context(|| format!("{shown}: name"))?;
-        Ok(Membership { mesh: MeshId(Hash(mesh.0)), name, advertise: file.advertise })
+        let MembershipFile { advertise, witness_only, .. } = file;
+        Ok(Membership { mesh: MeshId(Hash(mesh.0)), name, advertise, witness_only })
     }
 
     /// A new key for this node.

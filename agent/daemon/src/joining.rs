@@ -67,6 +67,7 @@ pub(crate) fn join(config: &Config, join: &Join) -> anyhow::Result<()> {
         mesh: token.mesh,
         name: name.clone(),
         advertise: join.advertise.clone(),
+        witness_only: join.witness_only,
     })?;
     let mesh_name = catalogue
         .state()

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mesh_coordinator::catalogue::{Catalogue, Entry};
-use mesh_coordinator::id::{MeshId, NodeId, SlotId};
-use mesh_coordinator::lease::exclusive::Register;
+use mesh_coordinator::id::{MeshId, NodeId};
+use mesh_coordinator::lease::exclusive::{LeaseId, Register};
 use mesh_engine::registers::Loaded;
 use mesh_identity::keys::NodeIdentity;
 use mesh_identity::{record, register, tls};
@@ -33,7 +33,7 @@ pub(crate) struct Stock {
     pub(crate) store: Arc<SledStore>,
     pub(crate) records: Vec<Entry>,
     /// What this node vouches for as a witness.
-    pub(crate) registers: Vec<(SlotId, Register)>,
+    pub(crate) registers: Vec<(LeaseId, Register)>,
     /// Whether records may be missing that this node once had.
     pub(crate) doubtful: bool,
     /// What people should know of it.

@@ -1,4 +1,4 @@
-//! The disk: one commit after the other, in the order in which they were asked for.
+//! The disk: one commit after the other, records in the order in which they were asked for.
 //!
 //! The order matters. A record that is erased as void can become good again, when the removal of its author turns out to be void
 //! itself; were the erasure to overtake the record's second coming, it would be acknowledged and not be there.
@@ -114,31 +114,30 @@ async fn run(
 ) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WRITES).await > 0 {
-        let (mut registers, mut promises) = (Vec::new(), Vec::new());
+        let (mut records, mut registers, mut promises) = (Vec::new(), Vec::new(), Vec::new());
         for write in waiting.drain(..) {
             match write {
+                Write::Records(ticket, changes) => records.push((ticket, changes)),
                 Write::Register(register, promise) => {
                     registers.push(register);
                     promises.push(promise);
                 }
-                Write::Records(ticket, changes) => {
-                    let Some(outcome) = blocking(&store, |it| it.commit(changes)).await else {
-                        return;
-                    };
-                    if !tell(&done, ticket, outcome.map_err(WriteError::from)).await {
-                        return;
-                    }
-                }
             }
         }
-        if registers.is_empty() {
-            continue;
+        // Registers first, since somebody waits for a lease; between them and records the order does not matter.
+        if !registers.is_empty() {
+            let Some(outcome) = blocking(&store, |it| it.put_registers(registers)).await else {
+                return;
+            };
+            if done.send(Written::Registers { promises, outcome }).await.is_err() {
+                return;
+            }
         }
-        let Some(outcome) = blocking(&store, |it| it.put_registers(registers)).await else {
-            return;
-        };
-        if done.send(Written::Registers { promises, outcome }).await.is_err() {
-            return;
+        for (ticket, changes) in records {
+            let Some(outcome) = blocking(&store, |it| it.commit(changes)).await else { return };
+            if !tell(&done, ticket, outcome.map_err(WriteError::from)).await {
+                return;
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use mesh_coordinator::catalogue::{Entry, RecordKey};
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::SlotId;
-use mesh_coordinator::view::{Overview, Why};
+use mesh_coordinator::view::{LeaseQuery, LeaseView, Overview, Why};
 use mesh_ports::control::{Control, LocalReplica, SubmitError, Submitted};
 use std::net::SocketAddr;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) enum Command {
     Backend { slot: SlotId, target: u16, reply: oneshot::Sender<Option<SocketAddr>> },
     Events { tail: usize, follow: bool, reply: oneshot::Sender<mpsc::Receiver<Event>> },
+    Leases { query: LeaseQuery, reply: oneshot::Sender<Vec<LeaseView>> },
     Overview { reply: oneshot::Sender<Overview> },
     Record { key: RecordKey, reply: oneshot::Sender<Option<Entry>> },
     Records { reply: oneshot::Sender<Vec<Entry>> },
@@ -66,6 +67,10 @@ impl Control for Handle {
 
     async fn why(&self, slot: SlotId) -> Option<Why> {
         self.ask(|reply| Command::Why { slot, reply }).await.flatten()
+    }
+
+    async fn leases(&self, query: LeaseQuery) -> Vec<LeaseView> {
+        self.ask(|reply| Command::Leases { query, reply }).await.unwrap_or_default()
     }
 
     async fn events(&self, tail: usize, follow: bool) -> mpsc::Receiver<Event> {

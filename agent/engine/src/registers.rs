@@ -1,15 +1,14 @@
 //! What this node vouches for as a witness, as its store has it.
 
-use mesh_coordinator::id::SlotId;
-use mesh_coordinator::lease::exclusive::Register;
+use mesh_coordinator::lease::exclusive::{LeaseId, Register};
 use mesh_ports::store::{RegisterCodec, Store, StoreError};
 use tracing::error;
 
 /// What the store has.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The registers, by slot.
-    pub registers: Vec<(SlotId, Register)>,
+    /// The registers, by lease.
+    pub registers: Vec<(LeaseId, Register)>,
     /// What was wrong, for people; `None` when nothing was. Then there are no registers, and the store has another number.
     pub lost: Option<String>,
 }

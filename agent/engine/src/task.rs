@@ -11,7 +11,7 @@ use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::clocks::Finding;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
-use mesh_coordinator::lease::exclusive::Register;
+use mesh_coordinator::lease::exclusive::{LeaseId, Register};
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_coordinator::time::Instant;
 use mesh_coordinator::workload::Observed;
@@ -57,7 +57,7 @@ pub struct Config {
     /// The records of the store.
     pub records: Vec<Entry>,
     /// What this node vouches for as a witness, from the same store.
-    pub registers: Vec<(SlotId, Register)>,
+    pub registers: Vec<(LeaseId, Register)>,
     /// Its clocks.
     pub clock: Clock,
     /// Whether the store may have lost records: what they do not know is no stray before a peer was asked.
@@ -256,6 +256,7 @@ impl<W: World> Task<W> {
         let template = self.template(&slot, revision);
         let local = self.replicas.entry(&slot, revision, found.id);
         local.template = template;
+        local.fence.send_replace(found.fence);
         let ended = match found.state {
             State::Running(running) => {
                 local.address = Some(running.address);
@@ -395,6 +396,10 @@ impl<W: World> Task<W> {
                 let mut overview = self.node.overview(now);
                 overview.problems.extend(self.parts.publisher.problems());
                 drop(reply.send(overview));
+            }
+            Command::Leases { query, reply } => {
+                let reading = self.clock.moment(self.parts.lease_clock.as_ref()).reading;
+                drop(reply.send(self.node.leases(reading, &query)));
             }
             Command::Why { slot, reply } => drop(reply.send(self.node.why(now, &slot))),
             Command::Record { key, reply } => {

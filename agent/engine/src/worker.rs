@@ -11,7 +11,9 @@ use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::spec::{HealthTest, StopSignal};
 use mesh_coordinator::workload::Observed;
 use mesh_ports::peer::Blobs;
-use mesh_ports::runtime::{Container, ContainerId, Health, Images, Runtime, StartError};
+use mesh_ports::runtime::{
+    Container, ContainerError, ContainerId, Health, Images, Runtime, StartError,
+};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,9 @@ use crate::fetch::Fetcher;
 
 /// Jobs that wait for one container: a start, a stop and a removal at the most, and room for repeats.
 const JOBS: usize = 8;
+
+/// The pause between two attempts to end what runs by a lease.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of a container.
 #[derive(Debug)]
@@ -117,10 +122,19 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
         let id = &replica.id;
         while let Some(job) = inbox.recv().await {
             let is_last = matches!(job, Job::Remove);
+            let is_leased = fence.borrow().is_some();
             let (observed, address) = match job {
                 Job::Start(container) => self.start(*container, &hurry, &fence).await,
-                Job::Stop { signal, grace } => (self.stop(id, signal, grace).await, None),
-                Job::Remove => (self.remove(id).await, None),
+                Job::Stop { signal, grace } => {
+                    self.stop(id, signal, grace, is_leased).await;
+                    (Observed::Stopped, None)
+                }
+                Job::Remove => {
+                    if is_leased {
+                        self.stop(id, StopSignal::TERM, Duration::ZERO, is_leased).await;
+                    }
+                    (self.remove(id).await, None)
+                }
             };
             if self.reports.send(replica.report(observed, address)).await.is_err() || is_last {
                 return;
@@ -157,12 +171,18 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
         }
     }
 
-    async fn stop(&self, id: &ContainerId, signal: StopSignal, grace: Duration) -> Observed {
-        if let Err(error) = self.runtime.stop(id, signal, grace).await {
-            // A container that is not there, or does not run, is stopped; anything else the removal tries again.
+    /// Stops it. What runs by a lease counts as stopped only when no process of it is left, however long that takes: another node starts
+    /// it then. Anything else the removal tries again.
+    async fn stop(&self, id: &ContainerId, signal: StopSignal, grace: Duration, is_leased: bool) {
+        while let Err(error) = self.runtime.stop(id, signal, grace).await {
             warn!(container = %id, error = %mesh_telemetry::Chain(&error), "stopping did not go as it should");
+            let is_gone =
+                matches!(error, ContainerError::Unknown(_) | ContainerError::NotRunning(_));
+            if is_gone || !is_leased {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
         }
-        Observed::Stopped
     }
 
     async fn remove(&self, id: &ContainerId) -> Observed {

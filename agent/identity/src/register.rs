@@ -1,10 +1,9 @@
-//! What a witness keeps on disk of an exclusive slot, as bytes.
+//! What a witness keeps on disk of a lease, as bytes.
 //!
 //! Nothing is signed: a register never leaves the store that is its witness. But it is read by later versions of the agent, and a
 //! promise that one of them understood otherwise would be broken, so its form has a number and a test.
 
-use mesh_coordinator::id::SlotId;
-use mesh_coordinator::lease::exclusive::Register;
+use mesh_coordinator::lease::exclusive::{LeaseId, Register};
 use mesh_ports::store::RegisterCodec;
 use mesh_proto::v1;
 use prost::Message as _;
@@ -28,8 +27,9 @@ pub enum RegisterError {
 
 /// The key and the value under which a register is stored.
 #[must_use]
-pub fn encode(slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>) {
-    let key = wire::fact::write_slot(slot).encode_to_vec();
+pub fn encode(lease: &LeaseId, register: &Register) -> (Vec<u8>, Vec<u8>) {
+    let slot = Some(wire::fact::write_slot(&lease.slot));
+    let key = v1::LeaseId { slot, reset: lease.reset }.encode_to_vec();
     (key, wire::lease::write_register(register).encode_to_vec())
 }
 
@@ -37,12 +37,16 @@ pub fn encode(slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>) {
 ///
 /// # Errors
 /// Says what is wrong.
-pub fn decode(key: &[u8], value: &[u8]) -> Result<(SlotId, Register), RegisterError> {
+pub fn decode(key: &[u8], value: &[u8]) -> Result<(LeaseId, Register), RegisterError> {
     let malformed = |source| RegisterError::Malformed { source };
-    let slot = v1::SlotId::decode(key).map_err(malformed)?;
+    let lease = v1::LeaseId::decode(key).map_err(malformed)?;
     let register = v1::Register::decode(value).map_err(malformed)?;
+    let slot = lease.slot.ok_or_else(|| Fault::new("slot", "is missing"))?;
     let slot = wire::fact::read_slot(slot).within("slot")?;
-    Ok((slot, wire::lease::read_register(register).within("register")?))
+    Ok((
+        LeaseId { slot, reset: lease.reset },
+        wire::lease::read_register(register).within("register")?,
+    ))
 }
 
 /// Registers of this agent's store.
@@ -50,11 +54,11 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<(SlotId, Register), RegisterEr
 pub struct Codec;
 
 impl RegisterCodec for Codec {
-    fn encode(&self, slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>) {
-        encode(slot, register)
+    fn encode(&self, lease: &LeaseId, register: &Register) -> (Vec<u8>, Vec<u8>) {
+        encode(lease, register)
     }
 
-    fn decode(&self, key: &[u8], value: &[u8]) -> Result<(SlotId, Register), String> {
+    fn decode(&self, key: &[u8], value: &[u8]) -> Result<(LeaseId, Register), String> {
         decode(key, value).map_err(|error| error.to_string())
     }
 }

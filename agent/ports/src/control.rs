@@ -6,7 +6,7 @@ use mesh_coordinator::catalogue::{Entry, RecordKey};
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{Hash, NodeId, PublicKey, Signature, SlotId};
 use mesh_coordinator::name::NodeName;
-use mesh_coordinator::view::{Overview, Why};
+use mesh_coordinator::view::{LeaseQuery, LeaseView, Overview, Why};
 use tokio::sync::mpsc;
 
 use crate::runtime::ContainerId;
@@ -61,6 +61,9 @@ pub trait Control: Send + Sync + 'static {
     fn overview(&self) -> impl Future<Output = Option<Overview>> + Send;
     /// Why a slot is where it is; `None` for a slot of which nothing is known.
     fn why(&self, slot: SlotId) -> impl Future<Output = Option<Why>> + Send;
+    /// What this node knows of the leases of exclusive slots, in the order of slots: a part of what is asked for, empty when there is
+    /// nothing more behind [`LeaseQuery::after`].
+    fn leases(&self, query: LeaseQuery) -> impl Future<Output = Vec<LeaseView>> + Send;
     /// The last `tail` events that this node saw, oldest first, and then new ones as they come if `follow` is set.
     fn events(
         &self,

@@ -10,10 +10,6 @@ use mesh_coordinator::time::WallTime;
 use tokio::sync::mpsc;
 
 /// What the connections to peers saw.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most events are messages, which are moved a few times and never kept"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A heartbeat of a watched node arrived, or any other proof that it lives.

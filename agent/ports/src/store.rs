@@ -1,7 +1,6 @@
 //! Durable state, as bytes.
 
-use mesh_coordinator::id::SlotId;
-use mesh_coordinator::lease::exclusive::Register;
+use mesh_coordinator::lease::exclusive::{LeaseId, Register};
 
 /// Which table a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,12 +35,12 @@ pub const WITNESSES_MAX: usize = 16;
 /// Between registers and the bytes of [`Table::Registers`].
 pub trait RegisterCodec: Send + Sync + 'static {
     /// The key and the value under which it is stored.
-    fn encode(&self, slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>);
+    fn encode(&self, lease: &LeaseId, register: &Register) -> (Vec<u8>, Vec<u8>);
     /// What is stored under a key.
     ///
     /// # Errors
     /// Says for people what is wrong with the bytes. A store in which this happens has lost its word: [`Store::renew`].
-    fn decode(&self, key: &[u8], value: &[u8]) -> Result<(SlotId, Register), String>;
+    fn decode(&self, key: &[u8], value: &[u8]) -> Result<(LeaseId, Register), String>;
 }
 
 /// Keys and values of a table.
@@ -120,7 +119,7 @@ pub trait Store: Send + Sync + 'static {
         self.scan(Table::Registers, &[])
     }
     /// Writes registers, all or none, and returns when they would survive a power failure: one flush, however many they are. Of
-    /// several for one slot the last is kept.
+    /// several for one lease the last is kept.
     ///
     /// # Errors
     /// When the disk is full or fails, or what the store had promised may be lost meanwhile. *Whether they were written is unknown,

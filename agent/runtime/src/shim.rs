@@ -35,13 +35,16 @@ mod keeper;
 mod program;
 mod rootfs;
 mod run;
+mod socket;
 mod supervise;
 mod user;
 
 pub(crate) use self::host::{HOST, LOCK};
 pub(crate) use self::inside::Root;
 pub(crate) use self::keeper::beat::{BEAT_LEN, Beat};
-pub(crate) use self::keeper::fence::{FENCES_LEN, Held, Moment, SLOTS_AT, Told, fences, page};
+pub(crate) use self::keeper::fence::{
+    END_AT, FENCES_LEN, Held, Moment, SLOTS_AT, Told, fences, page,
+};
 pub(crate) use self::keeper::guard::boot;
 pub(crate) use self::keeper::host::{BEAT, EXTENSION};
 pub(crate) use self::keeper::lease;

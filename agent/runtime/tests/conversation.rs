@@ -98,7 +98,7 @@ fn a_command_with_a_terminal_sees_its_size_its_keys_and_its_user() {
         node.driver.start(&container).await.expect("started");
         let terminal = Some(Window { columns: 132, rows: 50 });
         let with = |does: &[&str]| Exec { terminal, ..exec(does) };
-        let mut wanted = with(&["tty", "env", "TERM", "resized", "stdin", "exit", "7"]);
+        let mut wanted = with(&["tty", "env", "TERM", "resized", "50x132", "stdin", "exit", "7"]);
         wanted.user = Some("web".to_owned());
         let mut streams = node.driver.exec(&container.id, wanted).await.expect("run");
         let mut said = String::new();

@@ -13,3 +13,5 @@ mod fixture;
 mod guard;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod question;

@@ -5,6 +5,7 @@ use std::fs;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +31,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 static NODES: AtomicU32 = AtomicU32::new(0);
 
-/// A network of namespaces with nothing in them.
+/// A network of namespaces with nothing in them but the way of a process to itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bare {
     pub(crate) adopted: Arc<Mutex<Vec<(String, Ipv4Addr)>>>,
@@ -50,6 +51,7 @@ impl ContainerNetwork for Bare {
             // A thread of its own: a namespace belongs to a thread.
             let made = std::thread::spawn(move || {
                 unshare(CloneFlags::CLONE_NEWNET)?;
+                loopback_up();
                 let own = Path::new("/proc/thread-self/ns/net");
                 mount(Some(own), &namespace, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             });
@@ -70,6 +72,21 @@ impl ContainerNetwork for Bare {
     async fn sweep(&self, alive: &[String]) {
         *self.swept.lock().expect("whole") = alive.to_vec();
     }
+}
+
+/// Lets processes of this thread's network talk to themselves.
+#[expect(unsafe_code, reason = "a device's flags are set by a raw call")]
+fn loopback_up() {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // SAFETY: the structure is numbers only, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).expect("a flag");
+    // SAFETY: the structure outlives the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 #[derive(Debug, Clone)]

@@ -4,6 +4,9 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -50,8 +53,14 @@ fn main() -> ExitCode {
             "device" => device(&next()),
             "spin" => spin(next().parse().unwrap_or(0)),
             "call" => call(&next()),
+            "ask" => say(&mut io::stdout(), &ask()),
+            "holder" if !ask().contains("\"state\":\"held\"") => return ExitCode::FAILURE,
+            "holder" => {}
+            "unlink" => say(&mut io::stdout(), &format!("{:?}", fs::remove_file(next()))),
+            "crowd" => crowd(),
+            "cling" => cling(),
             "tty" => tty(),
-            "resized" => resized(),
+            "resized" => resized(&next()),
             "lines" => lines(next().parse().unwrap_or(0)),
             unknown => say(&mut io::stderr(), &format!("unknown verb {unknown}")),
         }
@@ -222,9 +231,8 @@ fn size() -> String {
     format!("{}x{}", size.ws_row, size.ws_col)
 }
 
-/// Waits until the terminal has another size, and says it.
-fn resized() {
-    let before = size();
+/// Waits until the terminal has another size than the one before, and says it.
+fn resized(before: &str) {
     while size() == before {
         wait("5");
     }
@@ -236,6 +244,98 @@ fn lines(count: u32) {
     for number in 0..count {
         let (Ok(()) | Err(_)) = writeln!(out, "line {number} {}", "x".repeat(80));
     }
+}
+
+const LEASE: &str = "/run/mesh/lease.sock";
+
+/// Asks for the lease: three lines, as in any language.
+fn ask() -> String {
+    let mut text = String::new();
+    let asked = UnixStream::connect(LEASE).and_then(|mut lease| lease.read_to_string(&mut text));
+    asked.map_or_else(|error| error.to_string(), |_len| text.trim_end().to_owned())
+}
+
+/// Asks from several sides without end, talks, never reads the answers, and keeps thousands of connections.
+fn crowd() {
+    say(&mut io::stdout(), "crowding");
+    let pushes = || loop {
+        let mut kept = Vec::new();
+        while kept.len() < 1000 {
+            let Ok(mut lease) = UnixStream::connect(LEASE) else { continue };
+            let (Ok(_) | Err(_)) = lease.write(&[b'?'; 1024]);
+            if kept.len() % 2 == 0 {
+                let (Ok(()) | Err(_)) = lease.shutdown(std::net::Shutdown::Read);
+            }
+            kept.push(lease);
+        }
+    };
+    let [_, _, _] = [(); 3].map(|()| std::thread::spawn(pushes));
+    pushes();
+}
+
+/// Asks, and gives a connection away whose last close waits for ten minutes: whoever closes this question. Again, if it was
+/// answered and closed before this process had let go.
+fn cling() {
+    let mut is_given = false;
+    while !is_given {
+        // They are answered first, and more than are answered at once.
+        let line: Vec<_> = (0..40).map(|_number| UnixStream::connect(LEASE)).collect();
+        match clinging().and_then(|tcp| give(&tcp).map(|lease| (tcp, lease))) {
+            Ok((tcp, lease)) => {
+                let closing = std::thread::spawn(move || drop(tcp));
+                wait("20");
+                is_given = closing.is_finished();
+                drop(lease);
+            }
+            Err(error) => say(&mut io::stderr(), &error.to_string()),
+        }
+        drop(line);
+    }
+    say(&mut io::stdout(), "given");
+}
+
+/// A connection with more to send than its other end, which lives as long as this process, will ever take.
+fn clinging() -> io::Result<TcpStream> {
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let mut tcp = TcpStream::connect(other.local_addr()?)?;
+    // It stays open, and nobody reads.
+    let _open = other.into_raw_fd();
+    tcp.set_nonblocking(true)?;
+    while tcp.write(&[0; 4096]).is_ok() {}
+    Ok(tcp)
+}
+
+fn linger(tcp: &TcpStream, seconds: libc::c_int) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: libc::c_int::from(seconds > 0), l_linger: seconds };
+    let len = libc::socklen_t::try_from(size_of_val(&linger)).unwrap_or(0);
+    // SAFETY: the structure outlives the call.
+    let done = unsafe {
+        let value = std::ptr::from_ref(&linger).cast();
+        libc::setsockopt(tcp.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends the connection with the question.
+fn give(tcp: &TcpStream) -> io::Result<UnixStream> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+    let lease = UnixStream::connect(LEASE)?;
+    linger(tcp, 600)?;
+    let fds = [tcp.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let sent = sendmsg::<()>(
+        lease.as_raw_fd(),
+        &[io::IoSlice::new(b"?")],
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    );
+    if let Err(refused) = sent {
+        linger(tcp, 0)?;
+        return Err(refused.into());
+    }
+    Ok(lease)
 }
 
 /// Makes a system call with arguments that do nothing and says what the kernel answered.

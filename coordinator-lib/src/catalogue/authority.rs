@@ -192,6 +192,7 @@ impl Authority {
             | Body::App(_)
             | Body::AppRemoval { .. }
             | Body::Scale(_)
+            | Body::SlotReset(_)
             | Body::Restart(_)
             | Body::Run(_)
             | Body::Image { .. } => self.judge(entry),
@@ -227,7 +228,8 @@ impl Authority {
             Body::Settings(_)
             | Body::Invitation(_)
             | Body::Member(_)
-            | Body::MemberRemoval { .. } => self.judge_operator(entry, Role::Admin),
+            | Body::MemberRemoval { .. }
+            | Body::SlotReset(_) => self.judge_operator(entry, Role::Admin),
             Body::Labels(_)
             | Body::Drain(_)
             | Body::App(_)

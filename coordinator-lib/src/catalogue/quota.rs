@@ -39,6 +39,7 @@ pub(super) const fn cost(entry: &Entry) -> usize {
         | Body::App(_)
         | Body::AppRemoval { .. }
         | Body::Scale(_)
+        | Body::SlotReset(_)
         | Body::Restart(_)
         | Body::Run(_)
         | Body::Image { .. } => OVERHEAD,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
-use crate::lease::exclusive::WitnessId;
+use crate::lease::exclusive::{Token, WitnessId};
 use crate::name::{AppName, MeshName, NodeName, OperatorName, ServiceName};
 use crate::spec::{AppSpec, Labels};
 use crate::time::WallTime;
@@ -40,6 +40,8 @@ pub enum RecordKey {
     AppRemoval(AppUid),
     /// How many replicas a service has, whatever its release says.
     Scale(AppUid, ServiceName),
+    /// The last reset of a slot.
+    SlotReset(AppUid, ServiceName, u32),
     /// How often a service was restarted on request.
     Restart(AppUid, ServiceName),
     /// Whether an app is to run.
@@ -117,6 +119,8 @@ pub enum Body {
     },
     /// How many replicas.
     Scale(Scale),
+    /// A slot gets another lease.
+    SlotReset(SlotReset),
     /// How often restarted.
     Restart(Restart),
     /// Whether an app is to run.
@@ -176,7 +180,7 @@ pub enum Role {
     Viewer,
     /// And place, scale, restart, stop and remove apps, drain nodes and label them, and execute commands in containers.
     Deployer,
-    /// And admit and remove nodes and operators.
+    /// And admit and remove nodes and operators, and reset slots.
     Admin,
 }
 
@@ -312,6 +316,33 @@ pub struct Restart {
     pub count: u64,
 }
 
+/// An operator gives up the lease of a slot most of whose witnesses are lost, and says that whoever held it is dead. The slot gets another
+/// one, with other witnesses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SlotReset {
+    /// Which app.
+    pub app: AppUid,
+    /// Which service.
+    pub service: ServiceName,
+    /// Which replica.
+    pub number: u32,
+    /// Tokens of the new lease are above this one; all that the old one can have had are below.
+    pub after: Token,
+    /// Among whom its first witnesses are; never empty.
+    pub roster: BTreeSet<WitnessId>,
+}
+
+impl SlotReset {
+    /// What tells its lease from others of the slot; never zero. Two operators who reset a slot on two sides of a split make two leases.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        let witness =
+            |it: &WitnessId| [it.node.as_bytes().as_slice(), &it.store.0.to_be_bytes()].concat();
+        let roster: Vec<u8> = self.roster.iter().flat_map(witness).collect();
+        Hash::of(&[b"mesh slot reset", &self.after.0.to_be_bytes(), &roster]).head().max(1)
+    }
+}
+
 /// Whether an app is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -339,6 +370,9 @@ impl Body {
             Self::Drain(drain) => RecordKey::Drain(drain.node),
             Self::App(release) => RecordKey::App(release.app),
             Self::AppRemoval { app, .. } => RecordKey::AppRemoval(*app),
+            Self::SlotReset(reset) => {
+                RecordKey::SlotReset(reset.app, reset.service.clone(), reset.number)
+            }
             Self::Scale(scale) => RecordKey::Scale(scale.app, scale.service.clone()),
             Self::Restart(restart) => RecordKey::Restart(restart.app, restart.service.clone()),
             Self::Run(run) => RecordKey::Run(run.app),
@@ -364,6 +398,7 @@ impl Body {
             | Self::App(_)
             | Self::AppRemoval { .. }
             | Self::Scale(_)
+            | Self::SlotReset(_)
             | Self::Restart(_)
             | Self::Run(_)
             | Self::Image { .. } => &[],

@@ -382,6 +382,7 @@ const fn establishes_authority(body: &Body) -> bool {
         | Body::App(_)
         | Body::AppRemoval { .. }
         | Body::Scale(_)
+        | Body::SlotReset(_)
         | Body::Restart(_)
         | Body::Run(_)
         | Body::Image { .. } => false,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::authority::Authority;
 use super::record::{
-    Body, Genesis, Invitation, NodeAddress, Operator, RecordKey, Release, Settings,
+    Body, Genesis, Invitation, NodeAddress, Operator, RecordKey, Release, Settings, SlotReset,
 };
 use super::set::Records;
 use crate::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, SlotId, SlotIndex};
-use crate::lease::exclusive::WitnessId;
+use crate::lease::exclusive::{LEAP_MAX, LeaseId, Token, WitnessId};
 use crate::name::{AppName, NodeName, ServiceName};
 use crate::rules::{Rule, Rules};
 use crate::spec::{Labels, Mode, ServiceSpec};
@@ -45,6 +45,8 @@ pub struct App {
     pub scale: BTreeMap<ServiceName, u32>,
     /// Requested restarts by service.
     pub restarts: BTreeMap<ServiceName, u64>,
+    /// The last reset of each slot that was ever reset.
+    pub resets: BTreeMap<(ServiceName, u32), SlotReset>,
     /// False after `stop`.
     pub running: bool,
 }
@@ -70,6 +72,21 @@ impl App {
             (Mode::Replicated(_), Some(replicas)) => Mode::Replicated(*replicas),
             (mode, _) => mode,
         }
+    }
+
+    /// The last reset of one of its slots; `None` if there was none.
+    #[must_use]
+    pub fn reset(&self, slot: &SlotId) -> Option<&SlotReset> {
+        let SlotIndex::Number(number) = slot.index else { return None };
+        self.resets.get(&(slot.service.clone(), number))
+    }
+
+    /// Which lease one of its exclusive slots is held by, and among whom the first witnesses of that are.
+    #[must_use]
+    pub fn lease(&self, slot: &SlotId) -> (LeaseId, &BTreeSet<WitnessId>) {
+        let reset = self.reset(slot);
+        let id = LeaseId { slot: slot.clone(), reset: reset.map_or(0, SlotReset::id) };
+        (id, reset.map_or(&self.release.roster, |reset| &reset.roster))
     }
 
     /// Whether the app, as it is now, has this slot at all. Whether a node suits a global slot is not asked.
@@ -115,6 +132,8 @@ pub struct State {
     pub parked: BTreeMap<AppUid, App>,
     /// Apps that were removed.
     pub removed_apps: BTreeSet<AppUid>,
+    /// How many apps of each name were removed.
+    pub ended: BTreeMap<AppName, u64>,
     /// How often each name was removed from an app without exclusive slots.
     pub removals: BTreeMap<AppName, u64>,
     /// Which image a name means.
@@ -142,6 +161,15 @@ impl State {
         let set = self.settings.as_ref().map(|settings| settings.gossip_interval_ms);
         let set = set.map(|ms| Duration::from_millis(u64::from(ms)));
         set.unwrap_or_else(|| gossip_interval(self.nodes.len()))
+    }
+
+    /// No token of the leases that a slot of `app` had before its present one is higher; zero when it had none. A reset says so; and each
+    /// life of an app has room for more tokens than anybody can use up.
+    #[must_use]
+    pub fn former_tokens(&self, app: &App, slot: &SlotId) -> Token {
+        let ended = self.ended.get(&app.release.spec.name).copied().unwrap_or(0);
+        let former = Token(LEAP_MAX.saturating_mul(ended));
+        app.reset(slot).map_or(former, |reset| former.max(reset.after))
     }
 
     /// The identity that an app of this name without exclusive slots has now, or would get.
@@ -215,16 +243,15 @@ impl State {
             .keys()
             .filter_map(valid)
             .partition(|entry| matches!(entry.record.body, Body::AppRemoval { .. }));
-        let mut names = BTreeSet::new();
         for entry in removals {
             if let Body::AppRemoval { app, name } = &entry.record.body
                 && rules.hold(Rule::Tombstone)
             {
                 state.removed_apps.insert(*app);
-                names.insert(name);
+                *state.ended.entry(name.clone()).or_default() += 1;
             }
         }
-        for name in names {
+        for name in state.ended.keys() {
             let (_, count) = state.life(mesh, name, &BTreeSet::new());
             state.removals.insert(name.clone(), count);
         }
@@ -260,6 +287,7 @@ impl State {
             written,
             scale: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            resets: BTreeMap::new(),
             running: true,
         };
         self.apps.insert(release.app, app);
@@ -304,6 +332,12 @@ impl State {
             Body::Restart(restart) => {
                 if let Some(app) = self.apps.get_mut(&restart.app) {
                     app.restarts.insert(restart.service.clone(), restart.count);
+                }
+            }
+            Body::SlotReset(reset) => {
+                let app = self.apps.get_mut(&reset.app);
+                if let Some(app) = app.or_else(|| self.parked.get_mut(&reset.app)) {
+                    app.resets.insert((reset.service.clone(), reset.number), reset.clone());
                 }
             }
             Body::Run(run) => {

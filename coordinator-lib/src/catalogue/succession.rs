@@ -81,6 +81,7 @@ fn numbers(body: &Body) -> impl Iterator<Item = (&'static str, u64)> {
         | Body::Drain(_)
         | Body::AppRemoval { .. }
         | Body::Scale(_)
+        | Body::SlotReset(_)
         | Body::Run(_)
         | Body::Image { .. } => (None, None),
     };

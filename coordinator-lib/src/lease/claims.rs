@@ -46,8 +46,8 @@ pub(crate) struct World<'a> {
     pub(crate) membership: &'a Membership,
     /// What the other nodes said of themselves.
     pub(crate) facts: &'a BTreeMap<NodeId, NodeFacts>,
-    /// What this node has.
-    pub(crate) capacity: Reservation,
+    /// What this node says of itself.
+    pub(crate) own: &'a NodeFacts,
     /// Whether this node has heard enough to claim and to answer (C1).
     pub(crate) warm: bool,
     /// Whether the mesh is quiet enough to claim (C9).
@@ -242,7 +242,8 @@ impl Claims {
                 Hold::Intent { until } => until <= world.now,
                 Hold::Draining { .. } | Hold::Leaving | Hold::Failed { .. } => false,
             };
-            if !may || !mine.workload.is_queued() || room == 0 || !Self::may_run(world, mine) {
+            let is_leased = Self::may_run(world, mine) && Self::has_time(world, mine);
+            if !may || !mine.workload.is_queued() || room == 0 || !is_leased {
                 continue;
             }
             room = room.saturating_sub(1);
@@ -253,7 +254,8 @@ impl Claims {
             let mut jobs = Vec::new();
             mine.workload.start(&mut jobs);
             mine.unready = Some(world.now);
-            let fence = world.leases.fence(slot).filter(|_| mine.claim.token.is_some());
+            let is_told = mine.claim.token.is_some() && world.rules.hold(Rule::GuardFirst);
+            let fence = world.leases.fence(slot).filter(|_| is_told);
             out.extend(fence.map(|fence| Effect::Fence(slot.clone(), mine.claim.revision, fence)));
             push_jobs(slot, mine.claim.revision, jobs, out);
         }
@@ -301,7 +303,9 @@ impl Claims {
         for key in gone {
             if let Some(mine) = self.mine.remove(&key) {
                 out.push(Effect::Withdraw(mine.claim.key()));
-                if mine.claim.token.is_some() {
+                // What an earlier lease has left may go while the next one runs.
+                let is_last = self.of_slot(&key.0).next().is_none();
+                if is_last && mine.claim.token.is_some() {
                     out.push(Effect::Release(key.0));
                 }
             }
@@ -427,18 +431,15 @@ impl World<'_> {
 
     fn place(&self, me: NodeId, id: NodeId) -> Option<Place> {
         let node = self.state.nodes.get(&id)?;
-        let capacity = if id == me {
-            Some(self.capacity)
-        } else {
-            self.facts.get(&id).map(|facts| facts.capacity)
-        };
+        let facts = if id == me { Some(self.own) } else { self.facts.get(&id) };
         Some(Place {
             id,
             name: node.name.clone(),
             labels: node.labels.clone(),
             weight: node.weight,
-            capacity,
+            capacity: facts.map(|facts| facts.capacity),
             drained: node.drained,
+            witness_only: facts.is_some_and(|facts| facts.witness_only),
             status: self.membership.status(id)?,
             reserved: Reservation::default(),
             held: BTreeMap::new(),

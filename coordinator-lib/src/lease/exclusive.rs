@@ -15,16 +15,18 @@ mod holder;
 mod register;
 mod roster;
 mod session;
+mod setup;
 mod timing;
 mod witness;
 
 pub use self::fence::Fence;
-pub use self::holder::{Lease, Motion, Resume, Setup};
+pub use self::holder::{Lease, Motion};
 pub use self::register::{
-    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, Refusal, Register, Request,
-    StoreId, Token, Value, WitnessId,
+    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, LEAP_MAX, LeaseId, Refusal,
+    Register, Request, StoreId, Token, Value, WitnessId,
 };
 pub use self::roster::{first_witnesses, next_witnesses};
+pub use self::setup::{Former, Resume, Setup};
 pub use self::timing::{Broken, Timing};
 pub use self::witness::{Home, Step, Witness};
 

@@ -3,16 +3,20 @@
 //! The machines are those of [`exclusive`](super::exclusive). This feeds them, hands what they say to each other on the same node
 //! from one to the other, and turns the rest into outputs. Which slots to seek and to release, the claims decide.
 
+mod show;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::exclusive::{
-    Answer, Configuration, Fence, Holder, Home, Lease, Motion, Register, Request, Resume, Setup,
-    Step, StoreId, Timing, Token, Witness, WitnessId, first_witnesses,
+    Answer, Configuration, Fence, Former, Holder, Home, Lease, LeaseId, Motion, Register, Request,
+    Resume, Setup, Step, StoreId, Timing, Token, Witness, WitnessId, first_witnesses,
 };
+use super::post::Post;
 use crate::catalogue::State;
 use crate::id::{NodeId, SlotId, SlotIndex};
 use crate::message::Message;
+use crate::name::AppName;
 use crate::node::{Output, Ticket};
 use crate::rules::Rules;
 use crate::spec::{Guarantee, REPLICAS_MAX};
@@ -21,39 +25,51 @@ use crate::time::Reading;
 /// What the catalogue says of the lease of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Terms {
+    lease: LeaseId,
     first: Configuration,
     timing: Timing,
+    /// Tokens are above this one, since those of a lease before it are not; zero when there was none.
+    after: Token,
+    /// The name of its app, if apps of that name were removed.
+    ended: Option<AppName>,
 }
 
 impl Terms {
     /// `None` when the slot is not exclusive, or nobody could hold it by such terms.
     pub(crate) fn of(state: &State, slot: &SlotId) -> Option<Self> {
-        let release = &state.apps.get(&slot.app)?.release;
-        let Guarantee::Exclusive { ttl } = release.spec.service(&slot.service)?.guarantee else {
+        let app = state.apps.get(&slot.app)?;
+        let Guarantee::Exclusive { ttl } = app.release.spec.service(&slot.service)?.guarantee
+        else {
             return None;
         };
         let timing = Timing::of(ttl).ok()?;
-        let witnesses = first_witnesses(slot, &release.roster);
-        (!witnesses.is_empty())
-            .then(|| Self { first: Configuration::first(witnesses, ttl), timing })
+        let (lease, roster) = app.lease(slot);
+        let witnesses = first_witnesses(slot, roster);
+        let after = state.former_tokens(app, slot);
+        let name = &app.release.spec.name;
+        let ended = state.ended.contains_key(name).then(|| name.clone());
+        let first = Configuration::first(witnesses, ttl);
+        (!first.current.is_empty()).then_some(Self { lease, first, timing, after, ended })
     }
 }
 
-/// What the catalogue says of a slot to whoever witnesses it.
+/// What the catalogue says of a lease to whoever witnesses it.
 ///
 /// Only what can be a slot is wanted, so that nobody fills a witness's disk with slots that he makes up. It need not be wanted now: whoever
-/// asks may have heard of a scale that this node has not.
-fn home(state: &State, slot: &SlotId) -> Home {
+/// asks may have heard of a scale that this node has not. And who has heard of a reset of which this node has not is refused until it has.
+fn home(state: &State, lease: &LeaseId) -> Home {
+    let slot = &lease.slot;
     let app = state.apps.get(&slot.app).or_else(|| state.parked.get(&slot.app));
     let spec = app.and_then(|app| app.release.spec.service(&slot.service));
     let is_slot = matches!(slot.index, SlotIndex::Number(number) if number < REPLICAS_MAX)
         && spec.is_some_and(|spec| spec.guarantee.is_exclusive());
-    if is_slot {
-        Home::Wanted
-    } else if state.removed_apps.contains(&slot.app) {
-        Home::Removed
-    } else {
-        Home::Unknown
+    match app.filter(|_| is_slot) {
+        Some(app) if app.lease(slot).0 == *lease => {
+            Home::Wanted { after: state.former_tokens(app, slot) }
+        }
+        Some(app) if app.reset(slot).is_some() => Home::Removed,
+        None if state.removed_apps.contains(&slot.app) => Home::Removed,
+        Some(_) | None => Home::Unknown,
     }
 }
 
@@ -64,8 +80,8 @@ struct Held {
     terms: Terms,
     /// What the guard is to be told; `None` while nothing may run.
     fence: Option<Fence>,
-    /// A former life of this agent held it until then, and may be resumed (H8).
-    resumes_until: Option<Reading>,
+    /// A former life of this agent held it, and may be resumed (H8).
+    resumes: Option<Resume>,
 }
 
 /// All leases of one node, and its word as a witness.
@@ -76,12 +92,20 @@ pub(crate) struct Leases {
     rules: Rules,
     witness: Witness,
     slots: BTreeMap<SlotId, Held>,
-    /// The nodes that are heard.
-    peers: BTreeSet<NodeId>,
+    /// The leases of which the known witnesses do not suffice.
+    lost: BTreeSet<LeaseId>,
     /// The slots whose guards have to be told of a later end.
     extended: BTreeSet<SlotId>,
+    /// The leases that ended without being renewed, since somebody looked.
+    lapsed: Vec<(SlotId, Token)>,
     /// Whether a lease was acquired or lost since somebody looked.
     is_news: bool,
+    /// How many apps of each name were removed, and when this node heard of the last one.
+    ended: BTreeMap<AppName, (u64, Reading)>,
+    /// When this node first had to do with a reset.
+    reset: BTreeMap<u64, Reading>,
+    /// What is to be said to whom.
+    post: Post,
 }
 
 impl Leases {
@@ -90,7 +114,7 @@ impl Leases {
         me: Holder,
         store: StoreId,
         seed: u64,
-        registers: impl IntoIterator<Item = (SlotId, Register)>,
+        registers: impl IntoIterator<Item = (LeaseId, Register)>,
     ) -> Self {
         let witness = WitnessId { node: me.node, store };
         Self {
@@ -99,20 +123,19 @@ impl Leases {
             rules: Rules::ALL,
             witness: Witness::new(reading, witness, Rules::ALL, registers),
             slots: BTreeMap::new(),
-            peers: BTreeSet::new(),
+            lost: BTreeSet::new(),
             extended: BTreeSet::new(),
+            lapsed: Vec::new(),
             is_news: false,
+            ended: BTreeMap::new(),
+            reset: BTreeMap::new(),
+            post: Post::default(),
         }
     }
 
     pub(crate) fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;
         self.witness.set_rules(rules);
-    }
-
-    /// Who is heard.
-    pub(crate) fn meet(&mut self, peers: BTreeSet<NodeId>) {
-        self.peers = peers;
     }
 
     /// The token by which a replica of `slot` may run on this node now.
@@ -125,6 +148,12 @@ impl Leases {
         self.slots.get(slot)?.lease.held()
     }
 
+    /// The lease of a slot that is held: its token, its times, and when it is over.
+    pub(crate) fn times(&self, slot: &SlotId) -> Option<(Token, Timing, Reading)> {
+        let lease = &self.slots.get(slot)?.lease;
+        Some((lease.held()?, lease.timing(), lease.over()?))
+    }
+
     /// What the guard of a replica is to be told before it starts.
     pub(crate) fn fence(&self, slot: &SlotId) -> Option<Fence> {
         self.slots.get(slot)?.fence
@@ -132,8 +161,8 @@ impl Leases {
 
     /// Whether the lease of a former life of this agent may still be resumed.
     pub(crate) fn is_resuming(&self, reading: Reading, slot: &SlotId) -> bool {
-        let until = self.slots.get(slot).and_then(|held| held.resumes_until);
-        until.is_some_and(|until| !reading.may_be_past(until))
+        let resumes = self.slots.get(slot).and_then(|held| held.resumes);
+        resumes.is_some_and(|resume| !reading.may_be_past(resume.kill))
     }
 
     /// The slots that this node seeks or holds.
@@ -151,6 +180,28 @@ impl Leases {
         self.slots.retain(|slot, held| !held.lease.is_idle() || is_wanted(slot));
     }
 
+    /// Takes note of apps that were removed: their leases are not renewed from now on.
+    pub(crate) fn note_ended(&mut self, reading: Reading, state: &State) {
+        for (name, count) in &state.ended {
+            let known = self.ended.entry(name.clone()).or_insert((0, reading));
+            if known.0 != *count {
+                *known = (*count, reading);
+            }
+        }
+    }
+
+    /// Drops the leases of slots that were reset since: whatever runs by them has to stop. Returns their slots.
+    pub(crate) fn drop_reset(&mut self, state: &State) -> Vec<SlotId> {
+        let is_reset = |slot: &SlotId, held: &Held| {
+            let app = state.apps.get(&slot.app);
+            app.is_some_and(|app| app.lease(slot).0 != held.terms.lease)
+        };
+        let gone = self.slots.extract_if(.., |slot, held| is_reset(slot, held));
+        let gone: Vec<SlotId> = gone.map(|(slot, _)| slot).collect();
+        self.is_news |= !gone.is_empty();
+        gone
+    }
+
     /// Whether a lease was acquired or lost since [`Leases::take_news`].
     pub(crate) const fn has_news(&self) -> bool {
         self.is_news
@@ -159,6 +210,16 @@ impl Leases {
     /// Whether a lease was acquired or lost since the last call.
     pub(crate) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.is_news)
+    }
+
+    /// The leases of which the known witnesses do not suffice, since the last call: somebody else may know others.
+    pub(crate) fn take_lost(&mut self) -> BTreeSet<LeaseId> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The leases that ended without being renewed since the last call, for people.
+    pub(crate) fn take_lapsed(&mut self) -> Vec<(SlotId, Token)> {
+        std::mem::take(&mut self.lapsed)
     }
 
     /// The leases whose end has moved since the last call, for their guards.
@@ -174,13 +235,20 @@ impl Leases {
         deadlines.map(|deadline| reading.until_maybe(deadline)).min()
     }
 
-    /// A container of a former life of this agent was found, and its guard keeps to `fence`.
+    /// A container of a former life of this agent was found, and its guard keeps to `fence`. Of several the last one counts.
     pub(crate) fn resume(&mut self, reading: Reading, slot: &SlotId, terms: &Terms, fence: Fence) {
+        if fence.token <= terms.after {
+            return;
+        }
+        let former = self.slots.get(slot).and_then(|held| held.resumes);
+        if former.is_some_and(|former| former.token > fence.token) {
+            return;
+        }
         let resume = Resume { token: fence.token, kill: fence.kill };
-        let mut lease = self.lease(slot, terms, Some(resume));
+        let mut lease = self.lease(reading, terms, Some(resume));
         lease.seek(reading, 0);
         let terms = terms.clone();
-        let held = Held { lease, terms, fence: None, resumes_until: Some(fence.kill) };
+        let held = Held { lease, terms, fence: None, resumes: Some(resume) };
         self.slots.insert(slot.clone(), held);
     }
 
@@ -188,8 +256,8 @@ impl Leases {
     pub(crate) fn seek(&mut self, reading: Reading, slot: &SlotId, terms: &Terms, rank: u32) {
         let fits = |held: &Held| !held.lease.is_idle() || held.terms == *terms;
         if !self.slots.get(slot).is_some_and(fits) {
-            let lease = self.lease(slot, terms, None);
-            let held = Held { lease, terms: terms.clone(), fence: None, resumes_until: None };
+            let lease = self.lease(reading, terms, None);
+            let held = Held { lease, terms: terms.clone(), fence: None, resumes: None };
             self.slots.insert(slot.clone(), held);
         }
         if let Some(held) = self.slots.get_mut(slot) {
@@ -197,12 +265,22 @@ impl Leases {
         }
     }
 
-    fn lease(&self, slot: &SlotId, terms: &Terms, resume: Option<Resume>) -> Lease {
+    fn lease(&mut self, reading: Reading, terms: &Terms, resume: Option<Resume>) -> Lease {
+        // Whoever held a lease before this one may not know that it was given up. It is not renewed any more, so it ends.
+        let reset = Some(terms.lease.reset).filter(|reset| *reset != 0);
+        let ended = terms.ended.as_ref().and_then(|name| self.ended.get(name));
+        let since = reset.map_or_else(
+            || ended.map(|(_, since)| *since),
+            |reset| Some(*self.reset.entry(reset).or_insert(reading)),
+        );
+        let over = |since| since + terms.timing.failover();
+        let former = since.map(|since| Former { token: terms.after, over: over(since) });
         Lease::new(Setup {
             me: self.me,
+            former,
             first: terms.first.clone(),
             timing: terms.timing,
-            seed: self.seed ^ slot.digest().head(),
+            seed: self.seed ^ terms.lease.slot.digest().head(),
             resume,
             rules: self.rules,
         })
@@ -233,24 +311,37 @@ impl Leases {
         let Some(held) = self.slots.get_mut(slot) else { return };
         let mut motions = Vec::new();
         held.lease.release(&mut motions);
-        (held.fence, held.resumes_until) = (None, None);
+        (held.fence, held.resumes) = (None, None);
         self.carry_out(reading, state, slot, motions, out);
     }
 
-    /// Time has passed.
+    /// Time has passed. Who renews one lease renews all that are to be renewed soon, so that what goes to a witness goes together.
     pub(crate) fn wake(&mut self, reading: Reading, state: &State, out: &mut Vec<Output>) {
         let is_due = |held: &Held| {
             held.lease.next_deadline().is_some_and(|deadline| reading.may_be_past(deadline))
         };
+        if !self.slots.values().any(is_due) {
+            return;
+        }
+        let is_soon = |held: &Held| is_due(held) || held.lease.renews_soon(reading);
         let due: Vec<SlotId> =
-            self.slots.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| id.clone()).collect();
+            self.slots.iter().filter(|(_, held)| is_soon(held)).map(|(id, _)| id.clone()).collect();
         for slot in due {
             let mut motions = Vec::new();
             if let Some(held) = self.slots.get_mut(&slot) {
-                held.lease.wake(reading, &mut motions);
+                if is_due(held) {
+                    held.lease.wake(reading, &mut motions);
+                } else {
+                    held.lease.renew(reading, &mut motions);
+                }
             }
             self.carry_out(reading, state, &slot, motions, out);
         }
+    }
+
+    /// What was asked and answered meanwhile leaves, each node's together.
+    pub(crate) fn send(&mut self, out: &mut Vec<Output>) {
+        self.post.send(self.witness.id().store, out);
     }
 
     /// The slots that this node holds, and their witnesses, where these are not being changed already.
@@ -283,12 +374,11 @@ impl Leases {
         &mut self,
         reading: Reading,
         state: &State,
-        (from, slot, request): (NodeId, &SlotId, Request),
+        (from, lease, request): (NodeId, &LeaseId, Request),
         out: &mut Vec<Output>,
     ) {
-        for answer in self.witness(reading, state, (from, slot, request), out) {
-            let message = self.word(slot, answer);
-            out.push(Output::Send { to: from, message });
+        for answer in self.witness(reading, state, (from, lease, request), out) {
+            self.post.answer(from, lease, answer);
         }
     }
 
@@ -297,14 +387,15 @@ impl Leases {
         &mut self,
         reading: Reading,
         state: &State,
-        (from, slot, answer): (WitnessId, &SlotId, Answer),
+        (from, lease, answer): (WitnessId, &LeaseId, Answer),
         out: &mut Vec<Output>,
     ) {
         let mut motions = Vec::new();
-        if let Some(held) = self.slots.get_mut(slot) {
+        let held = self.slots.get_mut(&lease.slot);
+        if let Some(held) = held.filter(|held| held.terms.lease == *lease) {
             held.lease.answer(reading, from, answer, &mut motions);
         }
-        self.carry_out(reading, state, slot, motions, out);
+        self.carry_out(reading, state, &lease.slot, motions, out);
     }
 
     /// What the witness wrote is on disk.
@@ -333,12 +424,13 @@ impl Leases {
         motions: Vec<Motion>,
         out: &mut Vec<Output>,
     ) {
+        let Some(lease) = self.slots.get(slot).map(|held| held.terms.lease.clone()) else { return };
         let me = self.witness.id();
         let mut queue = VecDeque::from(motions);
         while let Some(motion) = queue.pop_front() {
             match motion {
                 Motion::Send { to, request } if to == me.node => {
-                    for answer in self.witness(reading, state, (to, slot, request), out) {
+                    for answer in self.witness(reading, state, (to, &lease, request), out) {
                         let mut more = Vec::new();
                         if let Some(held) = self.slots.get_mut(slot) {
                             held.lease.answer(reading, me, answer, &mut more);
@@ -346,26 +438,20 @@ impl Leases {
                         queue.extend(more);
                     }
                 }
-                Motion::Send { to, request } => {
-                    let message = Message::Ask { slot: slot.clone(), request };
-                    out.push(Output::Send { to, message });
-                }
+                Motion::Send { to, request } => self.post.ask(to, &lease, request),
                 Motion::Locate => {
-                    let ask = |to: &NodeId| Output::Send {
-                        to: *to,
-                        message: Message::Ask { slot: slot.clone(), request: Request::Locate },
-                    };
-                    out.extend(self.peers.iter().map(ask));
+                    self.lost.insert(lease.clone());
                 }
                 Motion::Deadline(fence) => self.set_fence(slot, Some(fence)),
                 Motion::Acquired { .. } => {
                     self.is_news = true;
                     if let Some(held) = self.slots.get_mut(slot) {
-                        held.resumes_until = None;
+                        held.resumes = None;
                     }
                 }
-                Motion::Lapsed { .. } => {
+                Motion::Lapsed { token } => {
                     self.is_news = true;
+                    self.lapsed.push((slot.clone(), token));
                     self.set_fence(slot, None);
                 }
             }
@@ -384,26 +470,28 @@ impl Leases {
         &mut self,
         reading: Reading,
         state: &State,
-        (from, slot, request): (NodeId, &SlotId, Request),
+        (from, lease, request): (NodeId, &LeaseId, Request),
         out: &mut Vec<Output>,
     ) -> Vec<Answer> {
         let mut steps = Vec::new();
-        self.witness.handle(reading, from, slot, home(state, slot), request, &mut steps);
+        self.witness.handle(reading, from, lease, home(state, lease), request, &mut steps);
         let mut answers = Vec::new();
         for step in steps {
             match step {
                 Step::Answer { answer, .. } => answers.push(answer),
-                Step::Persist { ticket, slot, register, then } => {
-                    let then = then.into_iter().map(|(to, it)| (to, self.word(&slot, it)));
-                    let then = then.collect();
-                    out.push(Output::Persist { ticket, slot, register, then });
+                Step::Persist { ticket, lease, register, then } => {
+                    let store = self.witness.id().store;
+                    let word =
+                        |answer| Message::Word { store, answers: vec![(lease.clone(), answer)] };
+                    let then = then.into_iter().map(|(to, answer)| (to, word(answer))).collect();
+                    let register = Box::new(register);
+                    out.push(Output::Persist { ticket, lease, register, then });
                 }
             }
         }
         answers
     }
-
-    fn word(&self, slot: &SlotId, answer: Answer) -> Message {
-        Message::Word { slot: slot.clone(), store: self.witness.id().store, answer }
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,6 +238,24 @@ fn a_vote_dies_with_the_voter() {
     assert_eq!(statuses, [NodeStatus::Alive, NodeStatus::Down]);
 }
 
+/// A dead voter takes nothing back, and what it said last would keep the accused from being a witness for ever.
+#[test]
+fn nobody_is_accused_by_the_dead() {
+    let mut script = Script::with_rules(4, Rules::ALL);
+    script.vote(100, 2, Suspicion::Silent, true);
+    assert!(script.membership.is_accused(node(1)));
+    for beat in 1..=12 {
+        script.beat(beat * 250, &[node(2)]);
+        for voter in [1, 3, 4] {
+            let vote =
+                Vote { node: node(2), incarnation: Incarnation(1), suspicion: Suspicion::Silent };
+            script.membership.on_vote(at(beat * 250), node(voter), vote, true);
+        }
+    }
+    assert_eq!(script.status(2), NodeStatus::Down);
+    assert!(!script.membership.is_accused(node(1)));
+}
+
 #[test]
 fn a_higher_incarnation_refutes_the_votes_of_all() {
     let statuses = Rules::with_and_without(Rule::Refute, |rules| {

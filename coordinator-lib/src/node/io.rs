@@ -7,7 +7,7 @@ use crate::clocks::Finding;
 use crate::event::Event;
 use crate::fact::{Fact, FactKey, NodeFacts};
 use crate::id::{Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, SlotId};
-use crate::lease::exclusive::{BootId, Fence, Register, StoreId};
+use crate::lease::exclusive::{BootId, Fence, LeaseId, Register, StoreId};
 use crate::message::Message;
 use crate::workload::{Do, Observed};
 
@@ -175,15 +175,15 @@ pub enum Output {
         /// Until when.
         fence: Fence,
     },
-    /// Write what this node vouches for as a witness, flush it, and say the rest only then. A later register of a slot replaces an
+    /// Write what this node vouches for as a witness, flush it, and say the rest only then. A later register of a lease replaces an
     /// earlier one, and is written after it. [`Input::Persisted`] or [`Input::PersistFailed`] follows.
     Persist {
         /// Comes back.
         ticket: Ticket,
-        /// About which slot.
-        slot: SlotId,
+        /// About which lease.
+        lease: LeaseId,
         /// What.
-        register: Register,
+        register: Box<Register>,
         /// Who is told what afterwards; this node itself may be among them.
         then: Vec<(NodeId, Message)>,
     },

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::{Input, Node, Output, Ticket};
 use crate::event::{Severity, Subject};
-use crate::id::SlotId;
-use crate::lease::exclusive::{WitnessId, next_witnesses};
+use crate::id::{NodeId, SlotId};
+use crate::lease::exclusive::{Request, Timing, Token, WitnessId, next_witnesses};
 use crate::message::Message;
-use crate::time::{Instant, WallTime};
+use crate::rules::Rule;
+use crate::time::{Instant, Reading, WallTime};
 use crate::view::NodeStatus;
 
 /// A witness that was not heard for so long is replaced: longer than a reboot takes.
@@ -18,6 +19,9 @@ const CHANGE_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two looks at the witnesses of all slots that are held.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
+/// What is remembered of a slot whose lease was given up by an operator.
+const RESET: &str = "an operator has reset it: its lease counts no more";
+
 impl Node {
     /// Whether this node vouches for nothing any more, because it does not know what is on its disk.
     #[must_use]
@@ -25,11 +29,27 @@ impl Node {
         self.leases.is_broken()
     }
 
+    /// The lease of a slot that this node holds: its token, its times, and when it is over if nobody renews it. `None` while it holds none.
+    #[must_use]
+    pub fn lease(&self, slot: &SlotId) -> Option<(Token, Timing, Reading)> {
+        self.leases.times(slot)
+    }
+
+    /// Who witnesses a slot that this node holds; `None` while it holds none, or they are being changed.
+    #[must_use]
+    pub fn witnesses(&self, slot: &SlotId) -> Option<&BTreeSet<WitnessId>> {
+        let mut held = self.leases.witnessed(self.reading);
+        held.find(|(its, _)| *its == slot).map(|(_, witnesses)| witnesses)
+    }
+
     /// Lets go of a lease by which nothing runs, and tells those who may be waiting for it.
     pub(super) fn release(&mut self, slot: &SlotId, out: &mut Vec<Output>) {
         let token = self.leases.held(slot);
         self.leases.release(self.reading, self.catalogue.state(), slot, out);
+        // Ahead of the hint, or else who follows it finds the slot held.
+        self.leases.send(out);
         let Some(token) = token else { return };
+        self.note(slot, format!("releases its lease by token {token}"));
         for to in self.membership.alive() {
             let message = Message::Free { slot: slot.clone(), token };
             out.push(Output::Send { to, message });
@@ -40,9 +60,16 @@ impl Node {
     pub(super) fn tend_leases(&mut self, now: Instant, out: &mut Vec<Output>) {
         let state = self.catalogue.state();
         self.leases.retain(|slot| state.apps.contains_key(&slot.app));
-        self.leases.meet(self.membership.alive().collect());
+        let reset = self.leases.drop_reset(state);
+        reset.into_iter().for_each(|slot| self.remember(now, &slot, RESET.to_owned()));
+        let state = self.catalogue.state();
         self.leases.wake(self.reading, state, out);
         self.mend_witnesses(now, out);
+        for lease in self.leases.take_lost() {
+            let message = Message::Ask(vec![(lease, Request::Locate)]);
+            let ask = |to| Output::Send { to, message: message.clone() };
+            out.extend(self.membership.alive().map(ask));
+        }
         let due = self.leases.next_deadline(self.reading).map(|due| now + due);
         // What came of it concerns the claims.
         self.leases_wake = if self.leases.has_news() { Some(now) } else { due };
@@ -50,7 +77,7 @@ impl Node {
 
     /// Where a witness of a slot that this node holds is lost, another one takes its place.
     fn mend_witnesses(&mut self, now: Instant, out: &mut Vec<Output>) {
-        if now.since(self.mended) < LOOK_PAUSE {
+        if now.since(self.mended) < LOOK_PAUSE || !self.rules.hold(Rule::MendWitnesses) {
             return;
         }
         self.mended = now;
@@ -58,25 +85,28 @@ impl Node {
         let live = self.live_witnesses();
         let mend = |(slot, current): (&SlotId, &BTreeSet<WitnessId>)| {
             let next = next_witnesses(slot, current, &live, |it| self.is_lost(now, it))?;
-            Some((slot.clone(), next))
+            Some((slot.clone(), current.clone(), next))
         };
         let held = self.leases.witnessed(self.reading);
         let due = held.filter(|(slot, _)| !self.changed.contains_key(*slot));
-        let changes: Vec<(SlotId, BTreeSet<WitnessId>)> = due.filter_map(mend).collect();
-        for (slot, next) in changes {
+        let changes: Vec<_> = due.filter_map(mend).collect();
+        for (slot, before, next) in changes {
             let state = self.catalogue.state();
-            if self.leases.change(self.reading, state, (&slot, next), out) {
-                self.remember(now, &slot, "changes the witnesses of its lease".to_owned());
+            if self.leases.change(self.reading, state, (&slot, next.clone()), out) {
+                self.note_witnesses(&slot, &before, &next);
                 self.changed.insert(slot, now);
             }
         }
     }
 
-    /// The nodes that are heard, as witnesses.
+    /// The nodes that are heard, as witnesses. Whoever is accused may be gone: what is believed of it moves later.
     fn live_witnesses(&self) -> BTreeSet<WitnessId> {
         let witness = |node| Some(WitnessId { node, store: self.facts.get(&node)?.store? });
         let me = WitnessId { node: self.config.me, store: self.config.store };
-        self.membership.alive().filter_map(witness).chain([me]).collect()
+        let is_silent =
+            |node: &NodeId| self.membership.is_accused(*node) && self.rules.hold(Rule::AskLiving);
+        let alive = self.membership.alive().filter(|node| !is_silent(node));
+        alive.filter_map(witness).chain([me]).collect()
     }
 
     /// Whether a witness will not answer any more, or has not for long: its node was removed, has another store, or is down.

@@ -243,7 +243,7 @@ impl Node {
             }
             Message::Want(wanted) => Exchange::on_want(wanted, &self.catalogue),
             Message::Announce(_)
-            | Message::Ask { .. }
+            | Message::Ask(_)
             | Message::Free { .. }
             | Message::Word { .. }
             | Message::Vote(_)
@@ -302,6 +302,7 @@ impl Node {
             self.part_from_removed(out);
             self.meet_members(now);
             self.rewatch(out);
+            self.leases.note_ended(self.reading, self.catalogue.state());
             out.push(Output::Changed);
         }
         outcomes

@@ -12,11 +12,14 @@ use crate::lease::{FAILOVER_BOUND, World, wanted_slots};
 use crate::name::{NodeName, ServiceName};
 use crate::placement::Place;
 use crate::spec::{Guarantee, ServiceSpec};
-use crate::time::Instant;
+use crate::time::{Instant, Reading};
 use crate::view::{
-    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ServiceView, SlotView,
-    Why,
+    AppView, Candidate, ClaimView, Decision, LeaseQuery, LeaseView, NodeStatus, NodeView, Overview,
+    ParkedView, ServiceView, SlotView, Why,
 };
+
+/// How many leases are told at once: what is decided waits for it, and a node may witness tens of thousands.
+const LEASES_MAX: usize = 1_000;
 
 impl Node {
     /// The whole mesh as this node sees it.
@@ -37,6 +40,7 @@ impl Node {
             seen_by: self.config.me,
             nodes,
             apps,
+            parked: self.parked(),
             leaving: self.leaving(),
             removals: state.removals.clone(),
             problems: self.problems(now),
@@ -70,6 +74,14 @@ impl Node {
         })
     }
 
+    /// What this node knows of the leases of exclusive slots, in the order of slots: the first thousand of those that are asked
+    /// for. Whoever wants more asks again from the last one on.
+    #[must_use]
+    pub fn leases(&self, reading: Reading, query: &LeaseQuery) -> Vec<LeaseView> {
+        let name = |slot: &SlotId| self.slot_name(slot);
+        self.leases.view(reading, self.catalogue.state(), (query, LEASES_MAX), name)
+    }
+
     /// A slot as people write it; the id of its app when that was never known.
     #[must_use]
     pub fn slot_name(&self, slot: &SlotId) -> String {
@@ -77,7 +89,8 @@ impl Node {
             SlotIndex::Number(number) => number.to_string(),
             SlotIndex::Node(node) => self.name_of(node).to_string(),
         };
-        let app = match self.catalogue.state().apps.get(&slot.app) {
+        let state = self.catalogue.state();
+        let app = match state.apps.get(&slot.app).or_else(|| state.parked.get(&slot.app)) {
             Some(app) => app.release.spec.name.to_string(),
             None => self.removed_name(slot.app).unwrap_or_else(|| slot.app.to_string()),
         };
@@ -116,6 +129,7 @@ impl Node {
                 self.membership.heard_ago(now, place.id)
             },
             store: facts.and_then(|facts| facts.store),
+            witness_only: place.witness_only,
         }
     }
 
@@ -170,6 +184,7 @@ impl Node {
             image: spec.template.image.name.clone(),
             digest: spec.template.image.digest.clone(),
             revision: app.revision(name, spec),
+            guarantee: spec.guarantee,
             mode: app.mode(name, spec),
             n_wanted: u32::try_from(wanted.len()).unwrap_or(u32::MAX),
             n_ready: u32::try_from(slots.iter().filter(serves).count()).unwrap_or(u32::MAX),
@@ -177,6 +192,27 @@ impl Node {
             failover_bound: bound(spec),
             slots,
         }
+    }
+
+    /// The apps that lost their name to another one.
+    fn parked(&self) -> Vec<ParkedView> {
+        let state = self.catalogue.state();
+        let view = |(uid, app): (&AppUid, &App)| {
+            let spec = &app.release.spec;
+            let winner = state.apps.iter().find(|(_, other)| other.release.spec.name == spec.name);
+            winner.map(|(runs, _)| ParkedView {
+                uid: *uid,
+                name: spec.name.clone(),
+                version: app.release.version,
+                author: app.author,
+                written: app.written,
+                services: spec.services.keys().cloned().collect(),
+                runs: *runs,
+            })
+        };
+        let mut parked: Vec<ParkedView> = state.parked.iter().filter_map(view).collect();
+        parked.sort_by(|a, b| a.name.cmp(&b.name));
+        parked
     }
 
     /// The slots that people can see nowhere else, since what they were part of is no more.
@@ -231,6 +267,7 @@ impl Node {
             yielding: claim.yielding,
             restarts: claim.restarts,
             failover_ms: claim.failover_ms,
+            token: claim.token,
             detail: claim.detail.clone(),
         }
     }

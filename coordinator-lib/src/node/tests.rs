@@ -1,5 +1,7 @@
 //! What a whole node says, and in which order.
 
+mod leases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -67,6 +69,7 @@ fn config(sample: &Sample) -> Config {
             restarting: false,
             clock_off_ms: 0,
             store: None,
+            witness_only: false,
         },
         seed: 1,
         store: StoreId(1),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::proptest;
 
-use super::{Place, rank};
+use super::{Obstacle, Place, lasting_obstacles, obstacles, rank};
 use crate::id::{AppUid, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::prng::Prng;
 use crate::spec::{Bytes, Cpu, Labels, Reservation, ServiceSpec, sample};
@@ -33,6 +33,7 @@ fn place(n: u8) -> Place {
         weight: 100,
         capacity: Some(Reservation { cpu: Cpu { millis: 1_000 }, memory: Bytes(1 << 30) }),
         drained: false,
+        witness_only: false,
         status: NodeStatus::Alive,
         reserved: Reservation::default(),
         held: BTreeMap::new(),
@@ -96,4 +97,14 @@ fn who_cannot_hold_it_comes_last_with_the_reasons() {
     assert_eq!(ranked[0].node, places[0].id);
     assert!(ranked[0].obstacles.is_empty());
     assert!(ranked[1..].iter().all(|ranked| ranked.obstacles.len() == 1));
+}
+
+#[test]
+fn who_only_witnesses_suits_nothing_and_never_will() {
+    let witness = Place { witness_only: true, ..place(1) };
+    let slot = slot(0);
+    assert_eq!(lasting_obstacles(&slot, &spec(), &witness), [Obstacle::WitnessOnly]);
+    assert_eq!(obstacles(&slot, &spec(), &witness, 0), [Obstacle::WitnessOnly]);
+    let own = SlotId { index: SlotIndex::Node(witness.id), ..slot };
+    assert_eq!(lasting_obstacles(&own, &spec(), &witness), [Obstacle::WitnessOnly]);
 }

@@ -31,7 +31,7 @@ pub struct Record {
     /// What it says.
     #[prost(
         oneof = "record::Body",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
     )]
     pub body: ::core::option::Option<record::Body>,
 }
@@ -212,6 +212,22 @@ pub mod record {
         #[prost(uint32, tag = "3")]
         pub replicas: u32,
     }
+    /// A slot most of whose witnesses are lost gets another lease.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct SlotReset {
+        #[prost(bytes = "vec", tag = "1")]
+        pub app: ::prost::alloc::vec::Vec<u8>,
+        #[prost(string, tag = "2")]
+        pub service: ::prost::alloc::string::String,
+        #[prost(uint32, tag = "3")]
+        pub number: u32,
+        /// Tokens of the new lease are above this one.
+        #[prost(uint64, tag = "4")]
+        pub after: u64,
+        /// Among whom its first witnesses are.
+        #[prost(message, repeated, tag = "5")]
+        pub roster: ::prost::alloc::vec::Vec<super::Witness>,
+    }
     /// How often a service was restarted on request.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Restart {
@@ -318,6 +334,8 @@ pub mod record {
         Image(Image),
         #[prost(message, tag = "32")]
         Recovery(Recovery),
+        #[prost(message, tag = "33")]
+        SlotReset(SlotReset),
     }
 }
 /// A node, as long as it has the store in which it keeps its word.
@@ -920,6 +938,9 @@ pub struct NodeFacts {
     /// The store in which it keeps its word as a witness, 16 bytes; empty of an agent that is too old to have one.
     #[prost(bytes = "vec", tag = "6")]
     pub store: ::prost::alloc::vec::Vec<u8>,
+    /// Whether it only witnesses and votes, and never holds a replica.
+    #[prost(bool, tag = "7")]
+    pub witness_only: bool,
 }
 /// An operator's request to one agent, which may reach it through another.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1550,16 +1571,31 @@ pub mod join_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// Whoever wants or holds an exclusive slot asks one of its witnesses.
+/// Whoever wants or holds exclusive slots asks a witness of them.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ask {
+    #[prost(message, repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<LeaseRequest>,
+}
+/// One lease of a slot.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseId {
     #[prost(message, optional, tag = "1")]
     pub slot: ::core::option::Option<SlotId>,
-    #[prost(oneof = "ask::Request", tags = "2, 3, 4, 5, 6")]
-    pub request: ::core::option::Option<ask::Request>,
+    /// The operator's reset that it comes from; zero for the first.
+    #[prost(fixed64, tag = "2")]
+    pub reset: u64,
 }
-/// Nested message and enum types in `Ask`.
-pub mod ask {
+/// What is asked about one lease.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseRequest {
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<LeaseId>,
+    #[prost(oneof = "lease_request::Request", tags = "2, 3, 4, 5, 6")]
+    pub request: ::core::option::Option<lease_request::Request>,
+}
+/// Nested message and enum types in `LeaseRequest`.
+pub mod lease_request {
     /// "Who are the witnesses?" Of any node; nothing is promised or kept.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Locate {}
@@ -1625,16 +1661,22 @@ pub struct Free {
 /// A witness answers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Word {
-    #[prost(message, optional, tag = "1")]
-    pub slot: ::core::option::Option<SlotId>,
     /// By which store it goes, 16 bytes.
-    #[prost(bytes = "vec", tag = "2")]
+    #[prost(bytes = "vec", tag = "1")]
     pub store: ::prost::alloc::vec::Vec<u8>,
-    #[prost(oneof = "word::Answer", tags = "3, 4, 5, 6, 7, 8")]
-    pub answer: ::core::option::Option<word::Answer>,
+    #[prost(message, repeated, tag = "2")]
+    pub answers: ::prost::alloc::vec::Vec<LeaseAnswer>,
 }
-/// Nested message and enum types in `Word`.
-pub mod word {
+/// What is answered about one lease.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseAnswer {
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<LeaseId>,
+    #[prost(oneof = "lease_answer::Answer", tags = "2, 3, 4, 5, 6, 7")]
+    pub answer: ::core::option::Option<lease_answer::Answer>,
+}
+/// Nested message and enum types in `LeaseAnswer`.
+pub mod lease_answer {
     /// Who the witnesses are; absent when this node does not know.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Located {
@@ -1748,17 +1790,17 @@ pub mod word {
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Answer {
-        #[prost(message, tag = "3")]
+        #[prost(message, tag = "2")]
         Busy(Busy),
-        #[prost(message, tag = "4")]
+        #[prost(message, tag = "3")]
         Granted(Granted),
-        #[prost(message, tag = "5")]
+        #[prost(message, tag = "4")]
         Promise(Promise),
-        #[prost(message, tag = "6")]
+        #[prost(message, tag = "5")]
         Refused(Refused),
-        #[prost(message, tag = "7")]
+        #[prost(message, tag = "6")]
         Released(Released),
-        #[prost(message, tag = "8")]
+        #[prost(message, tag = "7")]
         Located(Located),
     }
 }
@@ -1839,6 +1881,100 @@ pub struct Register {
     #[prost(uint64, tag = "5")]
     pub ttl_max_ns: u64,
 }
+/// Which leases are asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeasesQuery {
+    /// Those of this app, 16 bytes; empty for all.
+    #[prost(bytes = "vec", tag = "1")]
+    pub app: ::prost::alloc::vec::Vec<u8>,
+}
+/// What one node knows of the lease of one slot, to show.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseSeen {
+    #[prost(message, optional, tag = "1")]
+    pub slot: ::core::option::Option<SlotId>,
+    /// As people write it.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub wanted: bool,
+    #[prost(message, optional, tag = "4")]
+    pub configuration: ::core::option::Option<LeaseConfiguration>,
+    /// Absent when the node does not seek the slot.
+    #[prost(message, optional, tag = "5")]
+    pub pursuit: ::core::option::Option<lease_seen::Pursuit>,
+    /// Absent when the node was never asked as a witness of it.
+    #[prost(message, optional, tag = "6")]
+    pub testimony: ::core::option::Option<lease_seen::Testimony>,
+    /// The operator's reset that the lease comes from; zero for the first.
+    #[prost(fixed64, tag = "7")]
+    pub reset: u64,
+}
+/// Nested message and enum types in `LeaseSeen`.
+pub mod lease_seen {
+    /// How far a node has come that wants the slot.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Pursuit {
+        #[prost(oneof = "pursuit::Stage", tags = "1, 2, 3")]
+        pub stage: ::core::option::Option<pursuit::Stage>,
+    }
+    /// Nested message and enum types in `Pursuit`.
+    pub mod pursuit {
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Stage {
+            #[prost(message, tag = "1")]
+            Asking(super::Asking),
+            #[prost(message, tag = "2")]
+            Holding(super::Holding),
+            #[prost(message, tag = "3")]
+            Waiting(super::Waiting),
+        }
+    }
+    /// It asks the witnesses now.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Asking {}
+    /// It holds the slot.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Holding {
+        #[prost(uint64, tag = "1")]
+        pub token: u64,
+        #[prost(uint64, tag = "2")]
+        pub left_ns: u64,
+    }
+    /// It waits for its turn, or until the slot may be free.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Waiting {
+        #[prost(uint64, tag = "1")]
+        pub left_ns: u64,
+    }
+    /// What a witness says of the slot.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Testimony {
+        /// False when it is no witness until its agent starts again.
+        #[prost(bool, tag = "1")]
+        pub vouches: bool,
+        /// Absent when the slot is free there.
+        #[prost(message, optional, tag = "2")]
+        pub grant: ::core::option::Option<Grant>,
+        /// How long ago the last grant ended; absent while it lasts, and when it was released.
+        #[prost(uint64, optional, tag = "3")]
+        pub ended_ago_ns: ::core::option::Option<u64>,
+        /// Whom it has promised the slot since, 10 bytes; empty when nobody.
+        #[prost(bytes = "vec", tag = "4")]
+        pub promised: ::prost::alloc::vec::Vec<u8>,
+    }
+    /// What a witness has granted.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Grant {
+        /// To whom, 10 bytes.
+        #[prost(bytes = "vec", tag = "1")]
+        pub node: ::prost::alloc::vec::Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub token: u64,
+        #[prost(uint64, tag = "3")]
+        pub left_ns: u64,
+    }
+}
 /// Who answers, and as whom it knows the caller.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhoAnswer {
@@ -1895,7 +2031,7 @@ pub struct ServiceRef {
 pub struct RecordQuery {
     #[prost(
         oneof = "record_query::Key",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     pub key: ::core::option::Option<record_query::Key>,
 }
@@ -1937,6 +2073,9 @@ pub mod record_query {
         Image(::prost::alloc::string::String),
         #[prost(message, tag = "17")]
         Recovery(super::Nothing),
+        /// A numbered one.
+        #[prost(message, tag = "18")]
+        SlotReset(super::SlotId),
     }
 }
 /// The record that holds under a key.
@@ -1967,6 +2106,28 @@ pub struct OverviewAnswer {
     /// Slots of apps and services that are no more, and that somebody still claims or stops.
     #[prost(message, repeated, tag = "8")]
     pub leaving: ::prost::alloc::vec::Vec<SlotItem>,
+    /// Apps that do not run because another one has their name.
+    #[prost(message, repeated, tag = "9")]
+    pub parked: ::prost::alloc::vec::Vec<ParkedItem>,
+}
+/// An app that was made on one side of a split while another of its name was made on the other side, and that lost.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ParkedItem {
+    #[prost(bytes = "vec", tag = "1")]
+    pub uid: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub author: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "5")]
+    pub written_ms: u64,
+    #[prost(string, repeated, tag = "6")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The app of its name that runs.
+    #[prost(bytes = "vec", tag = "7")]
+    pub runs: ::prost::alloc::vec::Vec<u8>,
 }
 /// One member.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2001,6 +2162,9 @@ pub struct NodeItem {
     /// The store in which it keeps its word as a witness, 16 bytes; empty until it said so.
     #[prost(bytes = "vec", tag = "13")]
     pub store: ::prost::alloc::vec::Vec<u8>,
+    /// Whether it only witnesses and never holds a replica.
+    #[prost(bool, tag = "14")]
+    pub witness_only: bool,
 }
 /// One app.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2041,6 +2205,9 @@ pub struct ServiceItem {
     pub failover_bound_ns: u64,
     #[prost(message, repeated, tag = "11")]
     pub slots: ::prost::alloc::vec::Vec<SlotItem>,
+    /// How long a lease of its slots holds; zero of a service that is not exclusive.
+    #[prost(uint64, tag = "12")]
+    pub lease_ttl_ns: u64,
     #[prost(oneof = "service_item::Mode", tags = "5, 6")]
     pub mode: ::core::option::Option<service_item::Mode>,
 }
@@ -2089,6 +2256,9 @@ pub struct ClaimSeen {
     pub failover_ms: ::core::option::Option<u32>,
     #[prost(string, tag = "10")]
     pub detail: ::prost::alloc::string::String,
+    /// By which lease it is held; absent when the slot is not exclusive.
+    #[prost(uint64, optional, tag = "11")]
+    pub token: ::core::option::Option<u64>,
 }
 /// Why is this slot where it is?
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2147,7 +2317,33 @@ pub mod mesh_event {
         Silent(super::SilentNode),
     }
 }
-/// A node whose events are missing, and why.
+/// What a node knows of one lease, or a node that could not be asked.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MeshLease {
+    #[prost(oneof = "mesh_lease::Item", tags = "1, 2")]
+    pub item: ::core::option::Option<mesh_lease::Item>,
+}
+/// Nested message and enum types in `MeshLease`.
+pub mod mesh_lease {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Item {
+        #[prost(message, tag = "1")]
+        Told(super::LeaseTold),
+        /// A node whose leases are not in the answer.
+        #[prost(message, tag = "2")]
+        Silent(super::SilentNode),
+    }
+}
+/// What one node knows of one lease.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseTold {
+    /// Which node, 10 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub node: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub lease: ::core::option::Option<LeaseSeen>,
+}
+/// A node whose answer is missing, and why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SilentNode {
     #[prost(bytes = "vec", tag = "1")]
@@ -2466,6 +2662,28 @@ pub mod operator_client {
             req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Operator", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What each node knows of the leases of exclusive slots.
+        pub async fn leases(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LeasesQuery>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::MeshLease>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesh.v1.Operator/Leases");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Operator", "Leases"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// A challenge of the node that is to be asked: the signature of the next request to it covers it.
         pub async fn challenge(
             &mut self,
@@ -2629,6 +2847,17 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::EventsQuery>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
+        /// Server streaming response type for the Leases method.
+        type LeasesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::MeshLease, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What each node knows of the leases of exclusive slots.
+        async fn leases(
+            &self,
+            request: tonic::Request<super::LeasesQuery>,
+        ) -> std::result::Result<tonic::Response<Self::LeasesStream>, tonic::Status>;
         /// A challenge of the node that is to be asked: the signature of the next request to it covers it.
         async fn challenge(
             &self,
@@ -3031,6 +3260,52 @@ pub mod operator_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mesh.v1.Operator/Leases" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeasesSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::ServerStreamingService<super::LeasesQuery>
+                    for LeasesSvc<T> {
+                        type Response = super::MeshLease;
+                        type ResponseStream = T::LeasesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LeasesQuery>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::leases(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeasesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3738,6 +4013,28 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Peer", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What the called node knows of the leases that it holds, seeks or witnesses.
+        pub async fn leases(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LeasesQuery>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LeaseSeen>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesh.v1.Peer/Leases");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesh.v1.Peer", "Leases"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// A challenge of the called agent, for an operator who asks for it through the caller.
         pub async fn challenge(
             &mut self,
@@ -3886,6 +4183,17 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::EventsQuery>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
+        /// Server streaming response type for the Leases method.
+        type LeasesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LeaseSeen, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What the called node knows of the leases that it holds, seeks or witnesses.
+        async fn leases(
+            &self,
+            request: tonic::Request<super::LeasesQuery>,
+        ) -> std::result::Result<tonic::Response<Self::LeasesStream>, tonic::Status>;
         /// A challenge of the called agent, for an operator who asks for it through the caller.
         async fn challenge(
             &self,
@@ -4329,6 +4637,52 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mesh.v1.Peer/Leases" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeasesSvc<T: Peer>(pub Arc<T>);
+                    impl<
+                        T: Peer,
+                    > tonic::server::ServerStreamingService<super::LeasesQuery>
+                    for LeasesSvc<T> {
+                        type Response = super::LeaseSeen;
+                        type ResponseStream = T::LeasesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LeasesQuery>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::leases(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeasesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::exclusive::PROFILES;
 
 pub(super) const USAGE: &str =
-    "usage: tests/bench [PART ...] [--runs N] [--idle-for SECONDS] [--alone] | --clean | --help
+    "usage: tests/bench [PART ...] [--runs N] [--idle-for SECONDS] [--ttl SECONDS] [--alone] | --clean | --help
 
 parts, all of them unless some are named:
   failover  a host is lost: until its replica runs elsewhere, beside Docker Swarm
+  exclusive the same for a service that must never run twice, by the length of its lease
   scale     the same in the simulator, for meshes of 3 to 300 nodes
   place     an app is placed: until its first replica runs, beside Docker Swarm
   start     a container is created and started, beside runc and Docker
@@ -18,6 +21,7 @@ parts, all of them unless some are named:
 
   --runs N            how often each thing is measured (20)
   --idle-for SECONDS  how long idle agents are left alone before they are looked at (600)
+  --ttl SECONDS       exclusive: leases of this length only, 6, 12 or 30 (all of them)
   --alone             ours only, without the peers
   --clean             removes what a killed run left, and ends";
 
@@ -30,6 +34,7 @@ const IDLE: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Failover,
+    Exclusive,
     Scale,
     Place,
     Start,
@@ -37,12 +42,20 @@ pub(super) enum Part {
     Gossip,
 }
 
-const PARTS: &[Part] =
-    &[Part::Failover, Part::Scale, Part::Place, Part::Start, Part::Idle, Part::Gossip];
+const PARTS: &[Part] = &[
+    Part::Failover,
+    Part::Exclusive,
+    Part::Scale,
+    Part::Place,
+    Part::Start,
+    Part::Idle,
+    Part::Gossip,
+];
 
 impl Part {
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Exclusive => "exclusive",
             Self::Failover => "failover",
             Self::Scale => "scale",
             Self::Place => "place",
@@ -67,12 +80,20 @@ pub(super) struct Options {
     pub(super) parts: Vec<Part>,
     pub(super) runs: usize,
     pub(super) idle_for: Duration,
+    /// The one length of leases that is measured, in seconds; `None` for all.
+    pub(super) ttl: Option<u64>,
     /// Whether the peers are measured too.
     pub(super) with_peers: bool,
 }
 
+fn profile(ttl: u64) -> Result<u64> {
+    ensure!(PROFILES.contains(&ttl), "--ttl: {ttl} is not one of {PROFILES:?}");
+    Ok(ttl)
+}
+
 pub(super) fn read(mut words: impl Iterator<Item = String>) -> Result<Wish> {
-    let mut options = Options { parts: Vec::new(), runs: RUNS, idle_for: IDLE, with_peers: true };
+    let mut options =
+        Options { parts: Vec::new(), runs: RUNS, idle_for: IDLE, ttl: None, with_peers: true };
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64> {
             let digits = words.next().with_context(|| format!("{word} needs a number"))?;
@@ -81,6 +102,7 @@ pub(super) fn read(mut words: impl Iterator<Item = String>) -> Result<Wish> {
         match word.as_str() {
             "--runs" => options.runs = usize::try_from(number()?)?.max(1),
             "--idle-for" => options.idle_for = Duration::from_secs(number()?.max(1)),
+            "--ttl" => options.ttl = Some(profile(number()?)?),
             "--alone" => options.with_peers = false,
             "--clean" => return Ok(Wish::Clean),
             "--help" | "-h" => return Ok(Wish::Help),

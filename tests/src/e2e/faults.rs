@@ -1,7 +1,6 @@
 //! Hosts and containers that fail in part: a full disk, programs that cannot run.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,17 +22,6 @@ pub(super) const GROUP: Group = Group {
 /// Bytes of the disk that is filled: room for the image and the store, and little more.
 const DISK: u64 = 96 << 20;
 
-/// Leaves not a byte on a host's disk.
-fn fill(lab: &Lab, host: usize) -> Result<()> {
-    let mut file = File::create(lab.host(host)?.data().join("filler"))?;
-    let mut piece = vec![0; 1 << 20];
-    while !piece.is_empty() {
-        while file.write_all(&piece).is_ok() {}
-        piece.truncate(piece.len() / 2);
-    }
-    Ok(())
-}
-
 fn full(lab: &mut Lab) -> Result<()> {
     lab.add_host(4)?;
     lab.host(4)?.small_disk(DISK)?;
@@ -43,7 +31,7 @@ fn full(lab: &mut Lab) -> Result<()> {
     app.place(lab)?;
     let before = lab.host(4)?.containers_of("tight");
     ensure!(!before.is_empty(), "host 4 runs no replica");
-    fill(lab, 4)?;
+    lab.host(4)?.fill_disk()?;
     let path = App::new("more", 3, None).write(lab)?;
     let refused = lab.ctl_at(4, &["place", "--yes", &path])?;
     ensure!(refused.code == 1 && refused.err.contains("space"), "not refused: {refused:?}");
@@ -62,7 +50,7 @@ fn full(lab: &mut Lab) -> Result<()> {
     let has_ended = lab.host(4)?.check_alive().is_err();
     let log = fs::read_to_string(lab.host(4)?.log())?;
     ensure!(log.to_lowercase().contains("no space"), "its log does not say so");
-    fs::remove_file(lab.host(4)?.data().join("filler"))?;
+    lab.host(4)?.empty_disk()?;
     if has_ended {
         // As a service manager would.
         lab.host_mut(4)?.kill_agent()?;

@@ -25,10 +25,12 @@ const N_EVENTS: usize = 16;
 const EVENT_MS_MAX: u64 = 2_500;
 
 /// Numbers from a seed (Marsaglia's xorshift).
-struct Dice(u64);
+#[derive(Debug)]
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    /// One of so many numbers, from 0.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -44,7 +46,8 @@ impl Dice {
     }
 }
 
-fn seed() -> u64 {
+/// The given seed, or one of its own.
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("MESH_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32).max(1)
 }

@@ -21,6 +21,7 @@ pub(crate) fn dir_of(name: &str) -> PathBuf {
 /// Removes a lab, whoever made it: processes, mounts, control groups, namespaces, files.
 pub fn clean(name: &str) {
     let dir = dir_of(name);
+    super::clock::restore_of(&dir);
     let nodes = nodes_of(&dir);
     let (Ok(()) | Err(_)) = process::kill_until_none(|| {
         let mut pids = process::working_in(&dir);

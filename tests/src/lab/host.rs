@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -253,18 +252,6 @@ impl Host {
             fs::remove_dir_all(&run).with_context(|| format!("cannot empty {}", run.display()))?;
         }
         Ok(())
-    }
-
-    /// Gives the agent a disk of its own that holds so many bytes and is empty.
-    ///
-    /// # Errors
-    /// When it cannot be mounted.
-    pub fn small_disk(&self, bytes: u64) -> Result<()> {
-        fs::create_dir_all(self.data())?;
-        let options = format!("size={bytes},mode=700");
-        let (none, flags) = (None::<&str>, MsFlags::empty());
-        mount(none, &self.data(), Some("tmpfs"), flags, Some(options.as_str()))
-            .context("cannot mount a disk")
     }
 
     /// The host's disk is gone.

@@ -26,7 +26,7 @@ impl World {
     }
 
     /// The number of the last heartbeat whose time of arrival has come.
-    fn last_beat(&self, watcher: usize, watched: usize) -> u64 {
+    pub(crate) fn last_beat(&self, watcher: usize, watched: usize) -> u64 {
         self.now.saturating_sub(self.beat_at(watcher, watched, 0)) / PERIOD
     }
 

@@ -5,16 +5,19 @@ mod always_bounded;
 mod always_fair_starts;
 mod always_one_runs;
 mod always_start_before_stop;
+mod always_witnesses_keep_word;
 mod finally_nothing_is_lost;
 mod settled_one_holder;
 mod settled_views_agree;
+mod settled_witnesses_live;
 mod soon_claims_are_spread;
+mod soon_somebody_holds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_coordinator::catalogue::{Body, Entry};
 use mesh_coordinator::id::{AppUid, NodeId, SlotId};
-use mesh_coordinator::lease::exclusive::Token;
+use mesh_coordinator::lease::exclusive::{LeaseId, Token};
 use mesh_coordinator::name::ServiceName;
 
 use self::always_bounded::Rate;
@@ -27,6 +30,8 @@ use super::queue::Key;
 /// After so long without a disturbance a part of the mesh is in order. The longest way there: gossip finds forgotten nodes
 /// within 5 s and takes three rounds, catalogues meet, and a service of six replicas is replaced one by one.
 pub(crate) const SETTLE: Time = 45 * SECOND;
+/// After so long lost witnesses were replaced: they are waited for for 60 s, and a change for as long after the last one.
+const MENDED: Time = 110 * SECOND;
 /// How often a part that is in order is looked at.
 const LOOK_PERIOD: Time = 5 * SECOND;
 
@@ -65,6 +70,12 @@ pub(crate) struct Checks {
     bursts: BTreeMap<(AppUid, ServiceName), Burst>,
     /// When an exclusive slot was last claimed, or let go.
     last_leased: Time,
+    /// When a node last got another store.
+    pub(crate) renewed: Option<Time>,
+    /// Changes of witnesses that were looked at.
+    changes: BTreeSet<(LeaseId, Token, u32)>,
+    /// Since when a node could have held a slot that nobody holds.
+    vacant: BTreeMap<(SlotId, usize), Time>,
     /// By which token an exclusive slot was run last, and where.
     tokens: BTreeMap<SlotId, (Token, usize)>,
 }
@@ -92,6 +103,8 @@ impl World {
     /// Looks at the parts of the mesh that were left alone for long enough.
     pub(crate) fn look(&mut self) {
         self.check_spread();
+        self.check_vacancies();
+        self.note_parked();
         let calm = self.now.saturating_sub(self.calm_from);
         if calm < SETTLE || calm % LOOK_PERIOD >= SECOND {
             return;
@@ -100,7 +113,15 @@ impl World {
             self.coverage.settled += 1;
             self.check_views(&part);
             self.check_holders(&part);
+            if calm >= MENDED {
+                self.check_witnesses(&part);
+            }
         }
+    }
+
+    fn note_parked(&mut self) {
+        let parks = |it: &&Host| it.node().is_some_and(|node| !node.state().parked.is_empty());
+        self.coverage.parked += u64::from(self.hosts.iter().any(|it| parks(&it)));
     }
 
     /// The sets of members that all reach each other and nobody else.

@@ -15,8 +15,11 @@ pub(crate) const SECOND: Time = 1_000_000;
 pub(crate) struct Clock {
     /// How much faster than true time the steady clock runs, in parts per million.
     pub(crate) drift_ppm: i64,
-    /// How much faster than true time the raw oscillator runs, in parts per million. The time since boot goes with the steady clock.
+    /// How much faster than true time the raw oscillator runs, in parts per million. The time since boot goes with the steady clock
+    /// while the host is awake.
     pub(crate) raw_ppm: i64,
+    /// How long the host has slept. Only the time since boot counts that.
+    pub(crate) slept: Time,
     /// What the steady clock showed when the run began.
     pub(crate) start: u64,
     /// How far the wall clock is off, in milliseconds; steps at will.
@@ -29,32 +32,36 @@ const EPOCH_MS: i64 = 1_790_000_000_000;
 
 impl Clock {
     pub(crate) fn local(&self, at: Time) -> Instant {
-        let elapsed = i128::from(at) * (MILLION + i128::from(self.drift_ppm)) / MILLION;
-        Instant::from_start(Duration::from_micros(self.start + elapsed as u64))
+        Instant::from_start(self.shown(at.saturating_sub(self.slept), self.drift_ppm))
     }
 
     /// The first moment of true time at which the steady clock shows `local`.
     pub(crate) fn global(&self, local: Instant) -> Time {
-        let elapsed =
-            (local.since_start().as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
-        let rate = MILLION + i128::from(self.drift_ppm);
+        self.elapsed(local.since_start(), self.drift_ppm) + self.slept
+    }
+
+    fn shown(&self, at: Time, ppm: i64) -> Duration {
+        let elapsed = i128::from(at) * (MILLION + i128::from(ppm)) / MILLION;
+        Duration::from_micros(self.start + elapsed as u64)
+    }
+
+    /// How much time passed until a clock shows `local` that never stood still.
+    fn elapsed(&self, local: Duration, ppm: i64) -> Time {
+        let elapsed = (local.as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
+        let rate = MILLION + i128::from(ppm);
         (i128::from(elapsed) * MILLION + rate - 1).div_euclid(rate) as u64
     }
 
     /// What the lease clocks show. They err differently, as slewing makes them.
     pub(crate) fn reading(&self, at: Time) -> Reading {
-        let raw = i128::from(at) * (MILLION + i128::from(self.raw_ppm)) / MILLION;
-        Reading::new(self.local(at).since_start(), Duration::from_micros(self.start + raw as u64))
+        let raw = self.shown(at.saturating_sub(self.slept), self.raw_ppm);
+        Reading::new(self.shown(at, self.drift_ppm), raw)
     }
 
     /// The first moment of true time at which either lease clock may show `deadline`.
     pub(crate) fn global_reading(&self, deadline: Reading) -> Time {
-        let of = |local: Duration, ppm| {
-            let elapsed = (local.as_nanos().div_ceil(1_000) as u64).saturating_sub(self.start);
-            let rate = MILLION + i128::from(ppm);
-            (i128::from(elapsed) * MILLION + rate - 1).div_euclid(rate) as u64
-        };
-        of(deadline.boot(), self.drift_ppm).min(of(deadline.raw(), self.raw_ppm))
+        let raw = self.elapsed(deadline.raw(), self.raw_ppm) + self.slept;
+        self.elapsed(deadline.boot(), self.drift_ppm).min(raw)
     }
 
     /// What all clocks show.

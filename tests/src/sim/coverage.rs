@@ -47,13 +47,33 @@ pub struct Coverage {
     pub messages_max: u64,
     /// The most often that one node woke within a second.
     pub wakes_max: u64,
+    /// Containers whose leases ended while their host slept.
+    pub overslept: u64,
+    /// Candidates that met another's ballot of the same counter.
+    pub same_counters: u64,
+    /// Looks at nodes that park an app.
+    pub parked: u64,
+    /// Changes of witnesses proposed.
+    pub changes: u64,
     faults: BTreeMap<Fault, u64>,
+    /// Faults after which leases ended.
+    ends: BTreeMap<Fault, u64>,
+    /// Faults that befell witnesses.
+    witnesses: BTreeMap<Fault, u64>,
     acts: BTreeMap<Act, u64>,
 }
 
 impl Coverage {
     pub(crate) fn fault(&mut self, fault: Fault) {
         *self.faults.entry(fault).or_default() += 1;
+    }
+
+    pub(crate) fn ended_a_lease(&mut self, fault: Fault) {
+        *self.ends.entry(fault).or_default() += 1;
+    }
+
+    pub(crate) fn struck_a_witness(&mut self, fault: Fault) {
+        *self.witnesses.entry(fault).or_default() += 1;
     }
 
     pub(crate) fn act(&mut self, act: Act) {
@@ -82,8 +102,19 @@ impl Coverage {
         self.spreads += other.spreads;
         self.messages_max = self.messages_max.max(other.messages_max);
         self.wakes_max = self.wakes_max.max(other.wakes_max);
-        for (fault, count) in &other.faults {
-            *self.faults.entry(*fault).or_default() += count;
+        self.overslept += other.overslept;
+        self.same_counters += other.same_counters;
+        self.parked += other.parked;
+        self.changes += other.changes;
+        let sums = [
+            (&mut self.faults, &other.faults),
+            (&mut self.ends, &other.ends),
+            (&mut self.witnesses, &other.witnesses),
+        ];
+        for (sum, more) in sums {
+            for (fault, count) in more {
+                *sum.entry(*fault).or_default() += count;
+            }
         }
         for (act, count) in &other.acts {
             *self.acts.entry(*act).or_default() += count;
@@ -96,6 +127,28 @@ impl Coverage {
         let faults = Fault::ALL.iter().filter(|fault| !self.faults.contains_key(fault));
         let acts = Act::ALL.iter().filter(|act| !self.acts.contains_key(act));
         faults.map(|fault| format!("{fault:?}")).chain(acts.map(|act| format!("{act:?}"))).collect()
+    }
+
+    /// How often leases ended by each fault that ends leases by itself.
+    #[must_use]
+    pub fn leases_ended(&self) -> Vec<(String, u64)> {
+        let ending = [
+            Fault::Crash,
+            Fault::Isolate,
+            Fault::Pause,
+            Fault::PowerOff,
+            Fault::Split,
+            Fault::Suspend,
+        ];
+        let count = |fault: Fault| self.ends.get(&fault).copied().unwrap_or(0);
+        ending.map(|fault| (format!("{fault:?}"), count(fault))).into()
+    }
+
+    /// How often each fault befell a node that vouched for a slot.
+    #[must_use]
+    pub fn witnesses_struck(&self) -> Vec<(String, u64)> {
+        let count = |fault: &Fault| self.witnesses.get(fault).copied().unwrap_or(0);
+        Fault::ALL.iter().map(|fault| (format!("{fault:?}"), count(fault))).collect()
     }
 
     /// How often nodes were drained, services scaled, and nodes joined.

@@ -9,6 +9,8 @@ use mesh_coordinator::node::Input;
 
 /// So many hosts are left alone: a mesh of which nothing is left shows nothing.
 const STANDING_MIN: usize = 3;
+/// So long after a store was replaced no other one is: the holders of its slots need that to find other witnesses.
+const RENEWAL_PAUSE: Time = 100 * SECOND;
 
 impl World {
     /// One stroke of fate, and when the next one comes.
@@ -34,6 +36,7 @@ impl World {
         let Some(host) = self.victim() else { return };
         let wait = self.outage();
         self.tell(host, &(fault, wait / 1_000));
+        self.note_stroke(fault, host);
         match fault {
             Fault::Crash => self.crash(host, wait),
             Fault::Restart => {
@@ -77,7 +80,50 @@ impl World {
             Fault::ContainerCrash => self.container_crash(host),
             Fault::Sick => self.sicken(host),
             Fault::Blow => self.blow(wait),
+            Fault::Suspend => self.suspend(host, wait),
+            Fault::SlowDisk => {
+                self.hosts[host].disk_slow = true;
+                self.ail(host);
+            }
+            Fault::BadDisk => {
+                self.hosts[host].disk_bad = true;
+                self.ail(host);
+            }
+            Fault::NewStore => self.renew_store(host, wait),
         }
+    }
+
+    /// Remembers what befell whom: leases may end by it.
+    fn note_stroke(&mut self, fault: Fault, host: usize) {
+        let stroke = Some((fault, self.now));
+        if fault.is_of_ways() {
+            self.struck = stroke;
+        } else {
+            self.hosts[host].struck = stroke;
+        }
+        if self.hosts[host].registers.values().any(|it| it.accepted.is_some()) {
+            self.coverage.struck_a_witness(fault);
+        }
+    }
+
+    /// A lease of a host has ended: what befell it, or the ways to it, last is why.
+    pub(crate) fn blame(&mut self, host: usize) {
+        let strokes = [self.hosts[host].struck, self.struck];
+        if let Some((fault, _)) = strokes.into_iter().flatten().max_by_key(|(_, at)| *at) {
+            self.coverage.ended_a_lease(fault);
+        }
+    }
+
+    /// A node comes back as another witness, which has promised nothing. Its containers go on.
+    fn renew_store(&mut self, host: usize, wait: Time) {
+        let pause = self.checks.renewed.map_or(Time::MAX, |at| self.now - at);
+        // A slot that lost most of its witnesses is down for good, and shows nothing any more.
+        if pause < RENEWAL_PAUSE {
+            return;
+        }
+        self.checks.renewed = Some(self.now);
+        self.crash(host, wait);
+        self.lose_registers(host);
     }
 
     /// A host whose agent runs.
@@ -129,7 +175,11 @@ impl World {
                     | Fault::ContainerCrash
                     | Fault::Sick
                     | Fault::FullDisk
-                    | Fault::Blow => side[a] != side[b],
+                    | Fault::Blow
+                    | Fault::Suspend
+                    | Fault::SlowDisk
+                    | Fault::BadDisk
+                    | Fault::NewStore => side[a] != side[b],
                 };
                 if closed {
                     ways.push((a, b));
@@ -183,12 +233,18 @@ impl World {
         }
     }
 
+    /// What ails a host is over.
+    pub(crate) fn recover(&mut self, host: usize) {
+        let it = &mut self.hosts[host];
+        it.runtime_bad = false;
+        (it.disk_full, it.disk_slow, it.disk_bad) = (false, false, false);
+    }
+
     /// Everything is mended.
     pub(crate) fn heal(&mut self) {
         self.mend_all();
         for host in 0..self.hosts.len() {
-            self.hosts[host].runtime_bad = false;
-            self.hosts[host].disk_full = false;
+            self.recover(host);
             for container in self.hosts[host].containers.values_mut() {
                 container.sick_until = container.sick_until.min(self.now);
             }

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mesh_coordinator::catalogue::Entry;
-use mesh_coordinator::id::{Hash, NodeId, PublicKey, Revision, SlotId};
-use mesh_coordinator::lease::exclusive::{Fence, Register, StoreId};
+use mesh_coordinator::id::{Hash, NodeId, PublicKey, Revision};
+use mesh_coordinator::lease::exclusive::{Fence, LeaseId, Register, StoreId};
 use mesh_coordinator::name::NodeName;
 use mesh_coordinator::node::{Input, Node, Ticket};
 use mesh_coordinator::spec::Reservation;
 use mesh_coordinator::workload::Do;
 
 use super::clock::{Clock, Time};
-use super::queue::Key;
+use super::plan::Fault;
+use super::queue::{Event, Key};
 
 /// The process of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(crate) struct Container {
     pub(crate) sick_until: Time,
     /// What its guard keeps to; `None` when it runs without a lease.
     pub(crate) fence: Option<Fence>,
+    /// Its host slept beyond the end of its lease: until then its guard has time to find out.
+    pub(crate) late_until: Time,
 }
 
 impl Container {
@@ -58,6 +61,7 @@ impl Container {
             stopping: false,
             sick_until: 0,
             fence: None,
+            late_until: 0,
         }
     }
 
@@ -67,6 +71,7 @@ impl Container {
         self.serial = serial;
         self.sound = !checked;
         self.proved = false;
+        self.late_until = 0;
     }
 
     /// Whether clients get answers, and will.
@@ -130,13 +135,22 @@ pub(crate) struct Host {
     pub(crate) announced: Option<Time>,
     pub(crate) disk: BTreeMap<Hash, Entry>,
     pub(crate) disk_full: bool,
+    /// Flushes take long.
+    pub(crate) disk_slow: bool,
+    /// Flushes go wrong.
+    pub(crate) disk_bad: bool,
+    /// Since when it sleeps, and what waits for its waking.
+    pub(crate) asleep: Option<Time>,
+    pub(crate) postponed: Vec<Event>,
+    /// What last befell it, and when.
+    pub(crate) struck: Option<(Fault, Time)>,
     /// Which store its word as a witness is in, and that word.
     pub(crate) store: StoreId,
-    pub(crate) registers: BTreeMap<SlotId, Register>,
+    pub(crate) registers: BTreeMap<LeaseId, Register>,
     /// What is being written there, in this order.
-    pub(crate) unflushed: VecDeque<(Ticket, SlotId, Register)>,
-    /// When the disk is done with what it does.
-    pub(crate) disk_free: Time,
+    pub(crate) unflushed: VecDeque<(Ticket, LeaseId, Register)>,
+    /// When the disk is done with what it does, and with what waits for that, which is flushed together.
+    pub(crate) disk_free: [Time; 2],
     /// Which run of the host this is.
     pub(crate) boot: u128,
     pub(crate) runtime_bad: bool,
@@ -150,6 +164,20 @@ impl Host {
     /// Whether its agent runs and is not paused.
     pub(crate) fn is_awake(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| !agent.paused)
+    }
+
+    /// When what is written now is flushed, if a flush takes `wait`: at once, or with all else that waits for the one under way.
+    pub(crate) fn flushed_at(&mut self, now: Time, wait: Time) -> Time {
+        let [present, next] = &mut self.disk_free;
+        if *present <= now {
+            *present = *next;
+        }
+        if *present <= now {
+            (*present, *next) = (now + wait, now + wait);
+        } else if *next == *present {
+            *next = *present + wait;
+        }
+        *next
     }
 
     pub(crate) fn node(&self) -> Option<&Node> {

@@ -1,16 +1,19 @@
 //! What exclusive slots need of a host: guards that outlive the agent, and a disk that keeps a witness's word.
 
 use mesh_coordinator::id::{NodeId, Revision, SlotId};
-use mesh_coordinator::lease::exclusive::{Fence, Register, Timing};
+use mesh_coordinator::lease::exclusive::{Fence, LeaseId, Register, StoreId, Timing};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::node::{Input, Ticket};
+use mesh_coordinator::rules::Rule;
 use mesh_coordinator::spec::Guarantee;
 
 use super::World;
-use super::clock::Time;
+use super::clock::{MILLI, SECOND, Time};
 use super::host::{Container, Process};
 use super::queue::{Event, Key};
 
+/// The least that a slow disk takes for a flush, and what is added at random.
+const SLOW_FLUSH: [Time; 2] = [30 * MILLI, 5 * SECOND];
 /// A kill that nobody slows down.
 const KILL: Time = 50_000;
 
@@ -47,11 +50,12 @@ impl World {
         let slow = self.rng.chance(100).then(|| self.kill_max(host, key));
         let wait = self.rng.below(slow.unwrap_or(KILL));
         self.coverage.fenced += 1;
+        self.blame(host);
         self.queue.at(self.now + wait, Event::Ends { host, serial, key: key.clone(), code: 137 });
     }
 
     /// K, by the clock of the host, which may be fast.
-    fn kill_max(&self, host: usize, key: &Key) -> Time {
+    pub(crate) fn kill_max(&self, host: usize, key: &Key) -> Time {
         let spec = self.definition(host, key).map(|spec| spec.guarantee);
         let ttl = match spec {
             Some(Guarantee::Exclusive { ttl }) => ttl,
@@ -74,20 +78,27 @@ impl World {
         true
     }
 
+    /// How long a disk takes for one flush.
+    pub(crate) fn flush(&mut self, host: usize) -> Time {
+        if self.hosts[host].disk_slow {
+            return SLOW_FLUSH[0] + self.rng.below(SLOW_FLUSH[1]);
+        }
+        let slow = if self.rng.chance(20) { 500 * MILLI } else { 0 };
+        self.spread(self.plan.flush) + slow
+    }
+
     /// A witness writes.
     pub(crate) fn persist(
         &mut self,
         host: usize,
-        (ticket, slot, register): (Ticket, SlotId, Register),
+        (ticket, lease, register): (Ticket, LeaseId, Register),
         then: Vec<(NodeId, Message)>,
     ) {
-        let wait = self.spread(self.plan.flush);
-        let slow = if self.rng.chance(20) { 500_000 } else { 0 };
+        let wait = self.flush(host);
         let (now, life) = (self.now, self.hosts[host].life);
         let it = &mut self.hosts[host];
-        it.unflushed.push_back((ticket, slot, register));
-        it.disk_free = it.disk_free.max(now) + wait + slow;
-        let at = it.disk_free;
+        it.unflushed.push_back((ticket, lease, register));
+        let at = it.flushed_at(now, wait);
         self.queue.at(at, Event::Flushed { host, life, ticket, then });
     }
 
@@ -102,10 +113,17 @@ impl World {
         if self.hosts[host].agent_of(life).is_none() {
             return;
         }
-        let Some((written, slot, register)) = self.hosts[host].unflushed.pop_front() else {
+        let Some((written, lease, register)) = self.hosts[host].unflushed.pop_front() else {
             return;
         };
         assert_eq!(written, ticket, "a disk writes in order");
+        if self.hosts[host].disk_bad {
+            if self.rng.chance(500) {
+                self.hosts[host].registers.insert(lease, register);
+            }
+            let reason = "input/output error".to_owned();
+            return self.input(host, Input::PersistFailed { reason });
+        }
         if full {
             // Nothing was written, and nothing is said. What else may go wrong with a disk leaves nobody the wiser.
             if self.rng.chance(250) {
@@ -114,9 +132,10 @@ impl World {
             }
             return;
         }
-        self.hosts[host].registers.insert(slot, register);
+        self.hosts[host].registers.insert(lease, register);
         let me = self.hosts[host].id;
         for (to, message) in then {
+            self.check_said(host, &message);
             if to == me {
                 self.input(host, Input::Said { from: me, message });
             } else if let Some(to) = self.index.get(&to).copied() {
@@ -126,13 +145,22 @@ impl World {
         self.input(host, Input::Persisted { ticket });
     }
 
+    /// The store is another one, in which nothing was promised.
+    pub(crate) fn lose_registers(&mut self, host: usize) {
+        let it = &mut self.hosts[host];
+        it.registers.clear();
+        if self.rules.hold(Rule::OtherStore) {
+            it.store = StoreId(u128::from(self.rng.next_u64()) << 64);
+        }
+    }
+
     /// The agent dies while its disk writes: some of it may have come there.
     pub(crate) fn lose_writes(&mut self, host: usize) {
         let unflushed = std::mem::take(&mut self.hosts[host].unflushed);
         let kept =
             if unflushed.is_empty() { 0 } else { self.rng.below(unflushed.len() as u64 + 1) };
         let kept = unflushed.into_iter().take(kept as usize);
-        self.hosts[host].registers.extend(kept.map(|(_, slot, register)| (slot, register)));
-        self.hosts[host].disk_free = 0;
+        self.hosts[host].registers.extend(kept.map(|(_, lease, register)| (lease, register)));
+        self.hosts[host].disk_free = [0; 2];
     }
 }

@@ -45,6 +45,7 @@ impl World {
                 restarting: false,
                 clock_off_ms: 0,
                 store: Some(it.store),
+                witness_only: false,
             },
             seed: self.seed ^ (host as u64) << 32 ^ it.life,
             store: it.store,
@@ -101,6 +102,7 @@ impl World {
         self.hosts[host].incident += 1;
         self.lose_writes(host);
         let natures = self.natures_of_starting(host);
+        self.awaken(host);
         let Some(agent) = self.hosts[host].agent.take() else { return };
         self.coverage.kills += 1;
         // A start that has reached the runtime may end well without anybody looking.
@@ -141,8 +143,10 @@ impl World {
         it.powered = false;
         it.boot += 1;
         let slots: Vec<Key> = it.containers.keys().cloned().collect();
+        let mut n_ended = 0;
         for container in it.containers.values_mut() {
             if container.process == Process::Running {
+                n_ended += usize::from(container.fence.is_some());
                 container.process = Process::Ended(None);
             }
             container.proved = false;
@@ -154,6 +158,9 @@ impl World {
         // An announced restart that does not come holds back everybody for its whole grace.
         if it.announced.is_some_and(|at| now - at < 70 * super::clock::SECOND) {
             self.disturb(65 * super::clock::SECOND);
+        }
+        for _ in 0..n_ended {
+            self.blame(host);
         }
         self.coverage.power_offs += 1;
         self.before_change();
@@ -186,6 +193,9 @@ impl World {
 
     pub(crate) fn resume(&mut self, host: usize, life: u64) {
         let now = self.now;
+        if self.hosts[host].agent_of(life).is_some_and(|agent| agent.paused) {
+            self.awaken(host);
+        }
         let Some(agent) = self.hosts[host].agent_of(life).filter(|agent| agent.paused) else {
             return;
         };
@@ -216,9 +226,9 @@ impl World {
 
     pub(crate) fn store(&mut self, host: usize, ticket: Ticket, entries: Vec<Entry>) {
         let (life, full) = (self.hosts[host].life, self.hosts[host].disk_full);
-        let wait = self.spread(self.plan.flush);
-        let slow = if self.rng.chance(20) { 500_000 } else { 0 };
-        self.queue.at(self.now + wait + slow, Event::Written { host, life, ticket, entries, full });
+        let full = full || self.hosts[host].disk_bad;
+        let at = self.now + self.flush(host);
+        self.queue.at(at, Event::Written { host, life, ticket, entries, full });
     }
 
     /// A flush is over. Whatever had not come so far when the host lost its power, or its agent died, is gone.

@@ -45,7 +45,8 @@ impl World {
         if !self.net.is_open(from, to) || self.rng.chance(self.plan.loss_permille) {
             return;
         }
-        let at = self.now + self.delay();
+        let lag = self.plan.lag.filter(|(host, _)| [from, to].contains(host));
+        let at = self.now + self.delay() + lag.map_or(0, |(_, lag)| lag);
         if self.rng.chance(self.plan.repeat_permille) {
             let again = self.now + self.delay() + self.rng.below(2_000_000);
             let message = Box::new(message.clone());

@@ -9,7 +9,7 @@ use mesh_coordinator::catalogue::{
     OperatorRemoval, Record, Release, Restart, Role, Run, Scale, SignedBytes, Stamp, State,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
-use mesh_coordinator::lease::exclusive::WitnessId;
+use mesh_coordinator::lease::exclusive::{Timing, WitnessId};
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
 use mesh_coordinator::node::{Input, Output, Ticket};
 use mesh_coordinator::spec::{AppSpec, Labels, Mode};
@@ -171,6 +171,9 @@ impl World {
         if act == Act::Join {
             return self.join(entry, &catalogue);
         }
+        if act == Act::PlaceTwice {
+            return self.place_twice(entry, &entries, &catalogue);
+        }
         if let Some(body) = self.body(act, &catalogue) {
             self.coverage.act(act);
             self.submit(entry, &catalogue, body, None);
@@ -268,6 +271,19 @@ impl World {
         self.submit(0, &catalogue, Body::App(release), None);
     }
 
+    /// Places an app of one exclusive slot.
+    pub(crate) fn place_exclusive(&mut self) {
+        let Some(catalogue) = self.hosts[0].node().map(|node| node.catalogue().clone()) else {
+            return;
+        };
+        let name: AppName = "app0".parse().expect("a name");
+        let roster = self.roster(catalogue.state());
+        let app = catalogue.state().uid_with_roster(catalogue.mesh(), &name, &roster);
+        let services = self.exclusive_services(1, Timing::DEFAULT_TTL);
+        let release = Release { app, version: 1, spec: AppSpec { name, services }, roster };
+        self.submit(0, &catalogue, Body::App(release), None);
+    }
+
     fn join(&mut self, entry: usize, catalogue: &Catalogue) {
         if self.hosts.len() >= self.plan.n_hosts_max {
             return;
@@ -305,7 +321,7 @@ impl World {
             }
             Act::Leave => return self.leave(catalogue, node?),
             Act::Dismiss => return Some(self.hire_or_dismiss(catalogue)),
-            Act::Scale | Act::Restart | Act::Run | Act::Remove | Act::Join => {}
+            Act::Scale | Act::Restart | Act::Run | Act::Remove | Act::Join | Act::PlaceTwice => {}
         }
         let uid = app?;
         let app = state.apps.get(&uid)?;
@@ -330,7 +346,8 @@ impl World {
             | Act::Label
             | Act::Join
             | Act::Leave
-            | Act::Dismiss => {
+            | Act::Dismiss
+            | Act::PlaceTwice => {
                 Some(Body::AppRemoval { app: uid, name: app.release.spec.name.clone() })
             }
         }
@@ -405,6 +422,34 @@ impl World {
         let roster = if is_exclusive { self.roster(state) } else { BTreeSet::new() };
         let app = state.uid_with_roster(catalogue.mesh(), &spec.name, &roster);
         Body::App(Release { app, version: 1, spec, roster })
+    }
+
+    /// Two operators place one exclusive app through two agents. Each roster has the stores of the members that its agent has heard of; where
+    /// these differ, the apps are two.
+    fn place_twice(&mut self, entry: usize, entries: &[usize], catalogue: &Catalogue) {
+        let name: AppName = "both".parse().expect("a name");
+        let is_known = |state: &State| state.apps.values().any(|it| it.release.spec.name == name);
+        let Some(other) = self.rng.pick(entries).copied().filter(|other| *other != entry) else {
+            return;
+        };
+        let Some(theirs) = self.hosts[other].node().map(|node| node.catalogue().clone()) else {
+            return;
+        };
+        if is_known(catalogue.state()) || is_known(theirs.state()) {
+            return;
+        }
+        self.coverage.act(Act::PlaceTwice);
+        let services = self.exclusive_services(2, Timing::TTL_MIN);
+        for (host, catalogue, unheard) in [(entry, catalogue, 0), (other, &theirs, 1)] {
+            let mut roster = self.roster(catalogue.state());
+            for _ in 0..unheard {
+                roster.pop_last();
+            }
+            let spec = AppSpec { name: name.clone(), services: services.clone() };
+            let app = catalogue.state().uid_with_roster(catalogue.mesh(), &name, &roster);
+            let release = Release { app, version: 1, spec, roster };
+            self.submit(host, catalogue, Body::App(release), None);
+        }
     }
 
     /// The members, and the stores by which they witness.

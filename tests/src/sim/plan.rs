@@ -42,10 +42,18 @@ pub(crate) enum Fault {
     FullDisk,
     /// Several hosts lose power at once.
     Blow,
+    /// A host sleeps, with all that runs on it. Of its clocks only the time since boot goes on.
+    Suspend,
+    /// A disk takes long for each flush.
+    SlowDisk,
+    /// A disk fails: what was written may be there or not.
+    BadDisk,
+    /// A node comes back with another store: its own was lost, or somebody put back an older state of it, which was noticed.
+    NewStore,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Crash,
         Self::Restart,
         Self::Storm,
@@ -62,7 +70,16 @@ impl Fault {
         Self::Sick,
         Self::FullDisk,
         Self::Blow,
+        Self::Suspend,
+        Self::SlowDisk,
+        Self::BadDisk,
+        Self::NewStore,
     ];
+
+    /// Whether it befalls the ways between hosts, and not a host.
+    pub(crate) const fn is_of_ways(self) -> bool {
+        matches!(self, Self::Cut | Self::OneWay | Self::Split | Self::Isolate)
+    }
 }
 
 /// What an operator does.
@@ -88,10 +105,12 @@ pub(crate) enum Act {
     Leave,
     /// Make somebody an operator who may deploy, or end that.
     Dismiss,
+    /// Two operators place a new app under one name, by two agents that do not know of each other's.
+    PlaceTwice,
 }
 
 impl Act {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Place,
         Self::Scale,
         Self::Restart,
@@ -102,6 +121,7 @@ impl Act {
         Self::Join,
         Self::Leave,
         Self::Dismiss,
+        Self::PlaceTwice,
     ];
 }
 
@@ -115,6 +135,8 @@ pub(crate) struct Plan {
     pub(crate) roomy: bool,
     /// The least way of a message.
     pub(crate) delay: Time,
+    /// What is added to it on the ways to and from one host; `None` as a rule.
+    pub(crate) lag: Option<(usize, Time)>,
     /// What is added at random.
     pub(crate) jitter: Time,
     pub(crate) loss_permille: u64,
@@ -145,7 +167,8 @@ impl Plan {
             faults.clear();
         }
         let mut acts = vec![Act::Place, Act::Scale];
-        let usual = Act::ALL.into_iter().filter(|act| *act != Act::Dismiss);
+        let usual =
+            Act::ALL.into_iter().filter(|act| !matches!(act, Act::Dismiss | Act::PlaceTwice));
         acts.extend(usual.filter(|_| rng.chance(500)));
         let n_hosts = 5 + rng.below(4) as usize;
         let mut plan = Self {
@@ -154,6 +177,7 @@ impl Plan {
             n_apps: 1 + rng.below(3) as usize,
             roomy: rng.chance(800),
             delay: 100 + rng.below(3) * rng.below(3) * MILLI,
+            lag: None,
             jitter: 100 + rng.below(10) * MILLI,
             loss_permille: if rng.chance(400) { 1 + rng.below(30) } else { 0 },
             repeat_permille: if rng.chance(400) { 1 + rng.below(50) } else { 0 },
@@ -174,6 +198,9 @@ impl Plan {
             plan.acts.push(Act::Dismiss);
         }
         plan.exclusive = rng.chance(400);
+        if plan.exclusive && rng.chance(400) {
+            plan.acts.push(Act::PlaceTwice);
+        }
         plan
     }
 }

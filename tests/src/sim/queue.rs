@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::id::{NodeId, SlotId};
@@ -101,7 +102,10 @@ impl Queue {
         self.heap.push(Reverse(Scheduled { at, number: self.n_scheduled, event }));
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(Time, Event)> {
-        self.heap.pop().map(|Reverse(scheduled)| (scheduled.at, scheduled.event))
+    /// The next event, unless it happens after `end`: then it keeps its turn.
+    pub(crate) fn pop_until(&mut self, end: Time) -> Option<(Time, Event)> {
+        let next = self.heap.peek_mut().filter(|next| next.0.at <= end)?;
+        let Reverse(scheduled) = PeekMut::pop(next);
+        Some((scheduled.at, scheduled.event))
     }
 }

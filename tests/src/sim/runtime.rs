@@ -15,7 +15,10 @@ impl World {
     pub(crate) fn work(&mut self, host: usize, slot: &SlotId, revision: Revision, job: Do) {
         let key = (slot.clone(), revision.id);
         match job {
-            Do::Start => self.check_start(host, slot, revision),
+            Do::Start => {
+                self.check_start(host, slot, revision);
+                self.check_guarded(host, &key);
+            }
             Do::Stop => self.check_release(host, slot, revision),
             Do::Probe => return self.probe(host, key),
             Do::Remove => {}

@@ -1,5 +1,7 @@
 //! Scenes for tests that want one thing to happen, and not a whole day.
 
+mod cut_off;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use super::clock::{MILLI, SECOND, Time};
 use super::operator::Acked;
 use super::plan::{Act, Plan};
 use super::world::World;
+
+pub use self::cut_off::{CutOff, Scene, cut_off};
 
 /// How often it is looked whether a lost replica is ready elsewhere: looking costs more than a large mesh itself.
 const LOOK_EVERY: Time = 5 * MILLI;

@@ -89,8 +89,8 @@ impl Trace {
             Output::Erase(hashes) => hashes.hash(self),
             Output::Event(event) => event.text.hash(self),
             Output::Fence { slot, revision, fence } => (slot, revision, fence).hash(self),
-            Output::Persist { ticket, slot, register, then } => {
-                (ticket, slot, register).hash(self);
+            Output::Persist { ticket, lease, register, then } => {
+                (ticket, lease, register).hash(self);
                 then.iter().for_each(|(to, _)| to.hash(self));
             }
             Output::Prefetch(digest) => digest.hash(self),
@@ -139,9 +139,9 @@ impl Trace {
         std::mem::discriminant(message).hash(self);
         match message {
             Message::Announce(claim) => self.claim(claim),
-            Message::Ask { slot, request } => (slot, request).hash(self),
+            Message::Ask(requests) => requests.hash(self),
             Message::Free { slot, token } => (slot, token).hash(self),
-            Message::Word { slot, store, answer } => (slot, store, answer).hash(self),
+            Message::Word { store, answers } => (store, answers).hash(self),
             Message::Vote(vote) | Message::Unvote(vote) => {
                 (vote.node, vote.incarnation, vote.suspicion).hash(self);
             }

@@ -18,7 +18,7 @@ use super::gossip::Gossip;
 use super::host::Host;
 use super::net::Net;
 use super::operator::Operator;
-use super::plan::Plan;
+use super::plan::{Fault, Plan};
 use super::queue::{Event, Queue};
 use super::trace::Trace;
 
@@ -48,6 +48,8 @@ pub(crate) struct World {
     outputs: Vec<Output>,
     /// When something last happened that the mesh has to get over.
     pub(crate) calm_from: Time,
+    /// What last befell the ways between hosts, and when.
+    pub(crate) struck: Option<(Fault, Time)>,
     pub(crate) log: Vec<String>,
     logs: bool,
 }
@@ -81,6 +83,7 @@ impl World {
             beats: Vec::new(),
             outputs: Vec::new(),
             calm_from: 0,
+            struck: None,
             log: Vec::new(),
             logs: std::env::var_os("SIM_LOG").is_some(),
             plan,
@@ -115,6 +118,7 @@ impl World {
             clock: Clock {
                 drift_ppm: self.rng.below(2 * drift as u64 + 1) as i64 - drift,
                 raw_ppm: draw(b"raw") % (2 * drift + 1) - drift,
+                slept: 0,
                 start: self.rng.below(1_000 * SECOND),
                 wall_off_ms: self.rng.below(60_000) as i64 - 30_000,
             },
@@ -127,10 +131,15 @@ impl World {
             announced: None,
             disk: BTreeMap::new(),
             disk_full: false,
+            disk_slow: false,
+            disk_bad: false,
+            asleep: None,
+            postponed: Vec::new(),
+            struck: None,
             store: StoreId(draw(b"store") as u128),
             registers: BTreeMap::new(),
             unflushed: VecDeque::new(),
-            disk_free: 0,
+            disk_free: [0; 2],
             boot: u128::from(key.0[0]) << 64,
             runtime_bad: false,
             images: BTreeSet::new(),
@@ -157,18 +166,17 @@ impl World {
 
     pub(crate) fn run_until(&mut self, end: Time) {
         while self.checks.violation.is_none() {
-            let Some((at, event)) = self.queue.pop() else { return };
-            if at > end {
-                self.queue.at(at, event);
-                self.now = end;
+            let Some((at, event)) = self.queue.pop_until(end) else {
+                self.now = self.now.max(end);
                 return;
-            }
+            };
             self.now = at;
             self.happen(event);
         }
     }
 
     fn happen(&mut self, event: Event) {
+        let Some(event) = self.awaken_later(event) else { return };
         match event {
             Event::Arrive { from, to, message } => self.arrive(from, to, *message),
             Event::Pair { watcher, watched } => self.look_at_pair(watcher, watched),
@@ -194,10 +202,7 @@ impl World {
             Event::Boot { host, incident } => self.boot(host, incident),
             Event::Resume { host, life } => self.resume(host, life),
             Event::Mend { from, to, cut } => self.mend(from, to, cut),
-            Event::Recover { host } => {
-                self.hosts[host].runtime_bad = false;
-                self.hosts[host].disk_full = false;
-            }
+            Event::Recover { host } => self.recover(host),
             Event::Stroke => self.stroke(),
             Event::Act => self.act(),
             Event::Look => {
@@ -306,9 +311,12 @@ impl World {
             Output::Erase(hashes) => {
                 self.hosts[host].disk.retain(|hash, _| !hashes.contains(hash));
             }
-            Output::Fence { slot, revision, fence } => self.fence(host, &slot, revision, fence),
-            Output::Persist { ticket, slot, register, then } => {
-                self.persist(host, (ticket, slot, register), then);
+            Output::Fence { slot, revision, fence } => {
+                self.check_fence(host, &slot, fence);
+                self.fence(host, &slot, revision, fence);
+            }
+            Output::Persist { ticket, lease, register, then } => {
+                self.persist(host, (ticket, lease, *register), then);
             }
             Output::Event(_) | Output::Refused { .. } => {}
             Output::Prefetch(digest) => {
@@ -330,6 +338,7 @@ impl World {
             Output::Send { to, message } => {
                 self.check_promise(host, &message);
                 self.check_let_go(host, &message);
+                self.check_said(host, &message);
                 if let Some(to) = self.index.get(&to).copied() {
                     self.send(host, to, message);
                 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use mesh_coordinator::id::{AppUid, Incarnation, NodeId, SlotId, SlotIndex};
 use mesh_coordinator::lease::exclusive::{
-    Answer, BootId, Configuration, Fence, Holder, Home, Lease, Motion, Register, Request, Resume,
-    Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
+    Answer, BootId, Configuration, Fence, Holder, Home, Lease, LeaseId, Motion, Register, Request,
+    Resume, Setup, Step, StoreId, Timing, Token, Witness, WitnessId,
 };
 use mesh_coordinator::node::Ticket;
 use mesh_coordinator::prng::Prng;
-use mesh_coordinator::rules::Rules;
+use mesh_coordinator::rules::{Rule, Rules};
 use mesh_coordinator::time::Reading;
 
 use super::coverage::Coverage;
@@ -58,7 +58,7 @@ struct Node {
     store: StoreId,
     boot: BootId,
     incarnation: u64,
-    disk: BTreeMap<SlotId, Register>,
+    disk: BTreeMap<LeaseId, Register>,
     writes: VecDeque<Write>,
     /// `None` while the agent is down.
     agent: Option<Agent>,
@@ -103,7 +103,7 @@ pub(super) struct World {
     /// Letters of the past, which may arrive once more at any time.
     drawer: Vec<Letter>,
     cut: BTreeSet<(usize, usize)>,
-    slot: SlotId,
+    lease: LeaseId,
     first: Configuration,
     timing: Timing,
     last: Option<(Token, usize)>,
@@ -144,11 +144,8 @@ impl World {
         for odd in odds.iter_mut().skip(3) {
             *odd *= [0, 1, 1, 2, 4, 8][rng.below(6) as usize];
         }
-        let slot = SlotId {
-            app: AppUid([7; 16]),
-            service: "db".parse().unwrap(),
-            index: SlotIndex::Number(0),
-        };
+        let (app, service) = (AppUid([7; 16]), "db".parse().unwrap());
+        let lease = LeaseId::first(SlotId { app, service, index: SlotIndex::Number(0) });
         let mut world = Self {
             rng,
             rules,
@@ -157,7 +154,7 @@ impl World {
             letters: Vec::new(),
             drawer: Vec::new(),
             cut: BTreeSet::new(),
-            slot,
+            lease,
             first,
             timing,
             last: None,
@@ -194,13 +191,14 @@ impl World {
             Holder { node: node.id, boot: node.boot, incarnation: Incarnation(node.incarnation) };
         let setup = Setup {
             me: holder,
+            former: None,
             first: self.first.clone(),
             timing: self.timing,
             resume,
             seed,
             rules: self.rules,
         };
-        let registers = node.disk.iter().map(|(slot, register)| (slot.clone(), register.clone()));
+        let registers = node.disk.iter().map(|(id, register)| (id.clone(), register.clone()));
         node.agent = Some(Agent {
             witness: Witness::new(now, me, self.rules, registers.collect::<Vec<_>>()),
             lease: Lease::new(setup),
@@ -217,7 +215,7 @@ impl World {
         self.coverage.crashes += 1;
         for (at, write) in node.writes.drain(..).enumerate() {
             if at < n_done {
-                node.disk.insert(self.slot.clone(), write.register);
+                node.disk.insert(self.lease.clone(), write.register);
             } else {
                 self.coverage.writes_lost += 1;
             }
@@ -306,7 +304,7 @@ impl World {
         match letter.body {
             Body::Ask(request) => {
                 let mut out = Vec::new();
-                agent.witness.handle(now, from, &self.slot, Home::Wanted, request, &mut out);
+                agent.witness.handle(now, from, &self.lease, Home::FIRST, request, &mut out);
                 let me = agent.witness.id();
                 for step in out {
                     match step {
@@ -350,7 +348,7 @@ impl World {
         let Some(agent) = &mut node.agent else { return };
         let Some(write) = node.writes.pop_front() else { return };
         agent.witness.persisted(write.ticket);
-        node.disk.insert(self.slot.clone(), write.register);
+        node.disk.insert(self.lease.clone(), write.register);
         let me = agent.witness.id();
         for (to, answer) in write.then {
             self.send(number, to, Body::Tell(me, answer));
@@ -519,7 +517,9 @@ impl World {
         let store = StoreId(u128::from(self.rng.next_u64()) + 100);
         let node = &mut self.nodes[number];
         node.disk.clear();
-        node.store = store;
+        if self.rules.hold(Rule::OtherStore) {
+            node.store = store;
+        }
         self.coverage.wipes += 1;
     }
 

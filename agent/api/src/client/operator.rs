@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use mesh_coordinator::catalogue::{RecordKey, SignedBytes};
-use mesh_coordinator::id::{NodeId, SlotId};
+use mesh_coordinator::id::{AppUid, NodeId, SlotId};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{Overview, Why};
 use mesh_ports::control::Submitted;
@@ -27,10 +27,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::requests::order;
-use super::value::{Access, AgentAddress, EventsItem, ExecRequest, LogsRequest, Pushed, Who};
+use super::value::{
+    Access, AgentAddress, EventsItem, ExecRequest, LeasesItem, LogsRequest, Pushed, Who,
+};
 use super::{Error, Items};
 use crate::convert::{
-    ANSWER_LEN_MAX, event, exec, key, overview, request, required, value, who, why,
+    ANSWER_LEN_MAX, event, exec, key, leases, overview, request, required, value, who, why,
 };
 use crate::dial::{self, Dial, DialError, Fault, Link, Names};
 use crate::status;
@@ -204,6 +206,21 @@ impl OperatorClient {
             Ok(match required("item", item.item)? {
                 v1::mesh_event::Item::Event(item) => EventsItem::Event(event::from_wire(item)?),
                 v1::mesh_event::Item::Silent(item) => EventsItem::Silent(who::silent(item)?),
+            })
+        }))
+    }
+
+    /// What each node knows of the leases of an app's exclusive slots; of all apps when none is named. In no order.
+    ///
+    /// # Errors
+    /// When the agent does not answer or does not know the operator. A node that cannot be asked is part of the answer.
+    pub async fn leases(&self, app: Option<AppUid>) -> Result<Items<LeasesItem>, Error> {
+        let mut wire = self.wire.clone();
+        let stream = self.soon(wire.leases(leases::query_to_wire(app))).await?;
+        Ok(Items::of(stream, self.agent.address.clone(), |item: v1::MeshLease| {
+            Ok(match required("item", item.item)? {
+                v1::mesh_lease::Item::Told(item) => LeasesItem::Told(Box::new(leases::told(item)?)),
+                v1::mesh_lease::Item::Silent(item) => LeasesItem::Silent(who::silent(item)?),
             })
         }))
     }

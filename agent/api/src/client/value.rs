@@ -8,6 +8,7 @@ use mesh_coordinator::catalogue::Role;
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{MeshId, NodeId, PublicKey, SlotId};
 use mesh_coordinator::name::{MeshName, NodeName};
+use mesh_coordinator::view::LeaseView;
 use mesh_ports::request::RequestSigner;
 use mesh_ports::runtime::{Exec, Image, LogQuery};
 
@@ -69,7 +70,7 @@ pub struct Pushed {
     pub n_peers: u32,
 }
 
-/// A node whose events are missing in an answer.
+/// A node whose part of an answer is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silent {
     /// Which.
@@ -86,6 +87,24 @@ pub enum EventsItem {
     /// What happened.
     Event(Event),
     /// A node that could not be asked.
+    Silent(Silent),
+}
+
+/// What one node knows of one lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Which node.
+    pub node: NodeId,
+    /// What it knows.
+    pub lease: LeaseView,
+}
+
+/// A piece of the answer to [`OperatorClient::leases`](super::OperatorClient::leases).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeasesItem {
+    /// What a node knows.
+    Told(Box<Lease>),
+    /// A node that could not be asked, or that did not tell everything.
     Silent(Silent),
 }
 

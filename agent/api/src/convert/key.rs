@@ -1,12 +1,12 @@
 //! The keys of records.
 
 use mesh_coordinator::catalogue::RecordKey;
-use mesh_coordinator::id::AppUid;
+use mesh_coordinator::id::{AppUid, SlotId, SlotIndex};
 use mesh_coordinator::name::ServiceName;
 use mesh_proto::v1;
 use mesh_proto::v1::record_query::Key as Wire;
 
-use super::value::{app, key, node, node_to_wire, text};
+use super::value::{app, key, node, node_to_wire, slot, slot_to_wire, text, unknown};
 use super::{Malformed, required};
 
 pub(crate) fn to_wire(record: &RecordKey) -> v1::RecordQuery {
@@ -24,6 +24,10 @@ pub(crate) fn to_wire(record: &RecordKey) -> v1::RecordQuery {
         RecordKey::Drain(node) => Wire::Drain(node_to_wire(*node)),
         RecordKey::App(app) => Wire::App(app.0.to_vec()),
         RecordKey::AppRemoval(app) => Wire::AppRemoval(app.0.to_vec()),
+        RecordKey::SlotReset(app, service, number) => {
+            let index = SlotIndex::Number(*number);
+            Wire::SlotReset(slot_to_wire(&SlotId { app: *app, service: service.clone(), index }))
+        }
         RecordKey::Scale(app, service) => Wire::Scale(service_to_wire(*app, service)),
         RecordKey::Restart(app, service) => Wire::Restart(service_to_wire(*app, service)),
         RecordKey::Run(app) => Wire::Run(app.0.to_vec()),
@@ -47,6 +51,13 @@ pub(crate) fn from_wire(query: v1::RecordQuery) -> Result<RecordKey, Malformed> 
         Wire::Drain(bytes) => RecordKey::Drain(node("key.drain", &bytes)?),
         Wire::App(bytes) => RecordKey::App(app("key.app", &bytes)?),
         Wire::AppRemoval(bytes) => RecordKey::AppRemoval(app("key.app", &bytes)?),
+        Wire::SlotReset(wire) => {
+            let SlotId { app, service, index } = slot("key.slot_reset", Some(wire))?;
+            match index {
+                SlotIndex::Number(number) => RecordKey::SlotReset(app, service, number),
+                SlotIndex::Node(_) => return Err(unknown("key.slot_reset.index", 4)),
+            }
+        }
         Wire::Scale(service) => {
             let (app, service) = service_from_wire(&service)?;
             RecordKey::Scale(app, service)

@@ -6,44 +6,67 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mesh_coordinator::id::{Incarnation, SlotId};
+use mesh_coordinator::id::Incarnation;
 use mesh_coordinator::lease::exclusive::{
-    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, Refusal, Request, StoreId,
-    Timing, Token, Value, WitnessId,
+    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, LeaseId, Refusal, Request,
+    StoreId, Timing, Token, Value, WitnessId,
 };
 use mesh_coordinator::message::Message;
 use mesh_ports::store::WITNESSES_MAX;
 use mesh_proto::v1;
-use mesh_proto::v1::ask::Request as WireRequest;
-use mesh_proto::v1::word::{Answer as WireAnswer, Reason};
+use mesh_proto::v1::lease_answer::{Answer as WireAnswer, Reason};
+use mesh_proto::v1::lease_request::Request as WireRequest;
 
 use super::value::{array, nanos, node, node_to_wire, slot, slot_to_wire, unknown};
 use super::{Malformed, required};
 
-pub(crate) fn ask_to_wire(slot: &SlotId, request: &Request) -> v1::Ask {
+pub(crate) fn ask_to_wire(requests: &[(LeaseId, Request)]) -> v1::Ask {
+    let requests = requests.iter().map(|(lease, it)| request_to_wire(lease, it)).collect();
+    v1::Ask { requests }
+}
+
+pub(crate) fn ask(ask: v1::Ask) -> Result<Message, Malformed> {
+    ask.requests.into_iter().map(request).collect::<Result<_, _>>().map(Message::Ask)
+}
+
+pub(crate) fn word_to_wire(store: StoreId, answers: &[(LeaseId, Answer)]) -> v1::Word {
+    let answers = answers.iter().map(|(lease, it)| answer_to_wire(lease, it)).collect();
+    v1::Word { store: store_to_wire(store), answers }
+}
+
+pub(crate) fn word(word: v1::Word) -> Result<Message, Malformed> {
+    let answers = word.answers.into_iter().map(answer).collect::<Result<_, _>>()?;
+    Ok(Message::Word { store: store("word.store", &word.store)?, answers })
+}
+
+fn request_to_wire(lease: &LeaseId, request: &Request) -> v1::LeaseRequest {
     let request = match request {
-        Request::Accept { key, round, value, ttl } => WireRequest::Accept(v1::ask::Accept {
-            key: Some(key_to_wire(*key)),
-            round: *round,
-            value: Some(value_to_wire(value)),
-            ttl_ns: nanos(*ttl),
-        }),
-        Request::Locate => WireRequest::Locate(v1::ask::Locate {}),
-        Request::Prepare { ballot } => {
-            WireRequest::Prepare(v1::ask::Prepare { ballot: Some(ballot_to_wire(*ballot)) })
+        Request::Accept { key, round, value, ttl } => {
+            WireRequest::Accept(v1::lease_request::Accept {
+                key: Some(key_to_wire(*key)),
+                round: *round,
+                value: Some(value_to_wire(value)),
+                ttl_ns: nanos(*ttl),
+            })
         }
-        Request::Release { token } => WireRequest::Release(v1::ask::Release { token: token.0 }),
-        Request::Renew { key, round, ttl } => WireRequest::Renew(v1::ask::Renew {
+        Request::Locate => WireRequest::Locate(v1::lease_request::Locate {}),
+        Request::Prepare { ballot } => WireRequest::Prepare(v1::lease_request::Prepare {
+            ballot: Some(ballot_to_wire(*ballot)),
+        }),
+        Request::Release { token } => {
+            WireRequest::Release(v1::lease_request::Release { token: token.0 })
+        }
+        Request::Renew { key, round, ttl } => WireRequest::Renew(v1::lease_request::Renew {
             key: Some(key_to_wire(*key)),
             round: *round,
             ttl_ns: nanos(*ttl),
         }),
     };
-    v1::Ask { slot: Some(slot_to_wire(slot)), request: Some(request) }
+    v1::LeaseRequest { lease: Some(id_to_wire(lease)), request: Some(request) }
 }
 
-pub(crate) fn ask(ask: v1::Ask) -> Result<Message, Malformed> {
-    let request = match required("ask.request", ask.request)? {
+fn request(wire: v1::LeaseRequest) -> Result<(LeaseId, Request), Malformed> {
+    let request = match required("request.request", wire.request)? {
         WireRequest::Accept(accept) => Request::Accept {
             key: key("accept.key", accept.key)?,
             round: accept.round,
@@ -53,7 +76,7 @@ pub(crate) fn ask(ask: v1::Ask) -> Result<Message, Malformed> {
         WireRequest::Prepare(prepare) => {
             Request::Prepare { ballot: ballot("prepare.ballot", prepare.ballot)? }
         }
-        WireRequest::Locate(v1::ask::Locate {}) => Request::Locate,
+        WireRequest::Locate(v1::lease_request::Locate {}) => Request::Locate,
         WireRequest::Release(release) => {
             Request::Release { token: token("release.token", release.token)? }
         }
@@ -63,13 +86,13 @@ pub(crate) fn ask(ask: v1::Ask) -> Result<Message, Malformed> {
             ttl: grant("renew.ttl_ns", renew.ttl_ns)?,
         },
     };
-    Ok(Message::Ask { slot: slot("ask.slot", ask.slot)?, request })
+    Ok((id("request.lease", wire.lease)?, request))
 }
 
-pub(crate) fn word_to_wire(slot: &SlotId, store: StoreId, answer: &Answer) -> v1::Word {
+fn answer_to_wire(lease: &LeaseId, answer: &Answer) -> v1::LeaseAnswer {
     let answer = match answer {
         Answer::Busy { ballot, holder, token, remaining, configuration } => {
-            WireAnswer::Busy(v1::word::Busy {
+            WireAnswer::Busy(v1::lease_answer::Busy {
                 ballot: Some(ballot_to_wire(*ballot)),
                 holder: Some(holder_to_wire(*holder)),
                 token: token.0,
@@ -77,13 +100,14 @@ pub(crate) fn word_to_wire(slot: &SlotId, store: StoreId, answer: &Answer) -> v1
                 configuration: configuration.as_ref().map(configuration_to_wire),
             })
         }
-        Answer::Granted { key, round } => {
-            WireAnswer::Granted(v1::word::Granted { key: Some(key_to_wire(*key)), round: *round })
-        }
-        Answer::Located { configuration } => WireAnswer::Located(v1::word::Located {
+        Answer::Granted { key, round } => WireAnswer::Granted(v1::lease_answer::Granted {
+            key: Some(key_to_wire(*key)),
+            round: *round,
+        }),
+        Answer::Located { configuration } => WireAnswer::Located(v1::lease_answer::Located {
             configuration: configuration.as_ref().map(configuration_to_wire),
         }),
-        Answer::Promise { ballot, accepted } => WireAnswer::Promise(v1::word::Promise {
+        Answer::Promise { ballot, accepted } => WireAnswer::Promise(v1::lease_answer::Promise {
             ballot: Some(ballot_to_wire(*ballot)),
             accepted: accepted.as_ref().map(|accepted| v1::LeaseAccepted {
                 key: Some(key_to_wire(accepted.key)),
@@ -92,21 +116,22 @@ pub(crate) fn word_to_wire(slot: &SlotId, store: StoreId, answer: &Answer) -> v1
         }),
         Answer::Refused { ballot, refusal, configuration } => {
             let (reason, promised) = refusal_to_wire(*refusal);
-            WireAnswer::Refused(v1::word::Refused {
+            WireAnswer::Refused(v1::lease_answer::Refused {
                 ballot: Some(ballot_to_wire(*ballot)),
                 reason: reason.into(),
                 promised,
                 configuration: configuration.as_ref().map(configuration_to_wire),
             })
         }
-        Answer::Released { token } => WireAnswer::Released(v1::word::Released { token: token.0 }),
+        Answer::Released { token } => {
+            WireAnswer::Released(v1::lease_answer::Released { token: token.0 })
+        }
     };
-    let store = store_to_wire(store);
-    v1::Word { slot: Some(slot_to_wire(slot)), store, answer: Some(answer) }
+    v1::LeaseAnswer { lease: Some(id_to_wire(lease)), answer: Some(answer) }
 }
 
-pub(crate) fn word(word: v1::Word) -> Result<Message, Malformed> {
-    let answer = match required("word.answer", word.answer)? {
+fn answer(wire: v1::LeaseAnswer) -> Result<(LeaseId, Answer), Malformed> {
+    let answer = match required("answer.answer", wire.answer)? {
         WireAnswer::Busy(busy) => Answer::Busy {
             ballot: ballot("busy.ballot", busy.ballot)?,
             holder: holder("busy.holder", busy.holder)?,
@@ -133,8 +158,16 @@ pub(crate) fn word(word: v1::Word) -> Result<Message, Malformed> {
             Answer::Released { token: token("released.token", released.token)? }
         }
     };
-    let store = store("word.store", &word.store)?;
-    Ok(Message::Word { slot: slot("word.slot", word.slot)?, store, answer })
+    Ok((id("answer.lease", wire.lease)?, answer))
+}
+
+fn id_to_wire(lease: &LeaseId) -> v1::LeaseId {
+    v1::LeaseId { slot: Some(slot_to_wire(&lease.slot)), reset: lease.reset }
+}
+
+fn id(field: &'static str, wire: Option<v1::LeaseId>) -> Result<LeaseId, Malformed> {
+    let wire = required(field, wire)?;
+    Ok(LeaseId { slot: slot("lease.slot", wire.slot)?, reset: wire.reset })
 }
 
 pub(crate) fn store_to_wire(store: StoreId) -> Vec<u8> {
@@ -227,7 +260,7 @@ fn accepted(accepted: v1::LeaseAccepted) -> Result<Accepted, Malformed> {
     Ok(Accepted { key, value: value("accepted.value", accepted.value)? })
 }
 
-fn configuration_to_wire(configuration: &Configuration) -> v1::LeaseConfiguration {
+pub(crate) fn configuration_to_wire(configuration: &Configuration) -> v1::LeaseConfiguration {
     v1::LeaseConfiguration {
         version: configuration.version,
         current: witnesses_to_wire(&configuration.current),
@@ -236,7 +269,9 @@ fn configuration_to_wire(configuration: &Configuration) -> v1::LeaseConfiguratio
     }
 }
 
-fn configuration(configuration: v1::LeaseConfiguration) -> Result<Configuration, Malformed> {
+pub(crate) fn configuration(
+    configuration: v1::LeaseConfiguration,
+) -> Result<Configuration, Malformed> {
     let current = witnesses("configuration.current", &configuration.current)?;
     if current.is_empty() {
         return Err(Malformed::new("configuration.current", "there is none"));

@@ -45,10 +45,8 @@ pub(crate) fn to_wire(message: &Message) -> Vec<v1::Envelope> {
         Message::Free { slot, token } => {
             Wire::Free(v1::Free { slot: Some(slot_to_wire(slot)), token: token.0 })
         }
-        Message::Ask { slot, request } => Wire::Ask(lease::ask_to_wire(slot, request)),
-        Message::Word { slot, store, answer } => {
-            Wire::Word(lease::word_to_wire(slot, *store, answer))
-        }
+        Message::Ask(requests) => Wire::Ask(lease::ask_to_wire(requests)),
+        Message::Word { store, answers } => Wire::Word(lease::word_to_wire(*store, answers)),
     };
     vec![v1::Envelope { message: Some(wire) }]
 }

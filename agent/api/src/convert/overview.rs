@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mesh_coordinator::spec::Mode;
+use mesh_coordinator::spec::{Guarantee, Mode};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{
-    AppView, ClaimView, NodeStatus, NodeView, Overview, ServiceView, SlotView,
+    AppView, ClaimView, NodeStatus, NodeView, Overview, ParkedView, ServiceView, SlotView,
 };
 use mesh_proto::v1;
 
@@ -26,6 +26,7 @@ pub(crate) fn to_wire(view: &Overview) -> v1::OverviewAnswer {
         problems: view.problems.clone(),
         leaving: view.leaving.iter().map(slot_view_to_wire).collect(),
         removals: view.removals.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
+        parked: view.parked.iter().map(parked_to_wire).collect(),
     }
 }
 
@@ -42,7 +43,33 @@ pub(crate) fn from_wire(view: v1::OverviewAnswer) -> Result<Overview, Malformed>
             .into_iter()
             .map(|(name, n)| Ok((text("removals", &name)?, n)))
             .collect::<Result<_, _>>()?,
+        parked: view.parked.into_iter().map(parked).collect::<Result<_, _>>()?,
         problems: view.problems,
+    })
+}
+
+fn parked_to_wire(view: &ParkedView) -> v1::ParkedItem {
+    v1::ParkedItem {
+        uid: view.uid.0.to_vec(),
+        name: view.name.to_string(),
+        version: view.version,
+        author: view.author.0.to_vec(),
+        written_ms: view.written.0,
+        services: view.services.iter().map(ToString::to_string).collect(),
+        runs: view.runs.0.to_vec(),
+    }
+}
+
+fn parked(item: v1::ParkedItem) -> Result<ParkedView, Malformed> {
+    let services = item.services.iter().map(|name| text("parked.services", name));
+    Ok(ParkedView {
+        uid: app("parked.uid", &item.uid)?,
+        name: text("parked.name", &item.name)?,
+        version: item.version,
+        author: key("parked.author", &item.author)?,
+        written: WallTime(item.written_ms),
+        services: services.collect::<Result<_, _>>()?,
+        runs: app("parked.runs", &item.runs)?,
     })
 }
 
@@ -61,6 +88,7 @@ fn node_view_to_wire(view: &NodeView) -> v1::NodeItem {
         addresses: view.addresses.clone(),
         heard_ago_ns: view.heard_ago.map(nanos),
         store: view.store.map(lease::store_to_wire).unwrap_or_default(),
+        witness_only: view.witness_only,
     }
 }
 
@@ -82,6 +110,7 @@ fn node_view(item: v1::NodeItem) -> Result<NodeView, Malformed> {
             [] => None,
             bytes => Some(lease::store("node.store", bytes)?),
         },
+        witness_only: item.witness_only,
     })
 }
 
@@ -143,6 +172,10 @@ fn service_to_wire(view: &ServiceView) -> v1::ServiceItem {
         ports: view.ports.iter().map(port_to_wire).collect(),
         failover_bound_ns: nanos(view.failover_bound),
         slots: view.slots.iter().map(slot_view_to_wire).collect(),
+        lease_ttl_ns: match view.guarantee {
+            Guarantee::Available => 0,
+            Guarantee::Exclusive { ttl } => nanos(ttl),
+        },
     }
 }
 
@@ -161,6 +194,10 @@ fn service(item: v1::ServiceItem) -> Result<ServiceView, Malformed> {
         ports: item.ports.into_iter().map(port).collect::<Result<_, _>>()?,
         failover_bound: Duration::from_nanos(item.failover_bound_ns),
         slots: item.slots.into_iter().map(slot_view).collect::<Result<_, _>>()?,
+        guarantee: match item.lease_ttl_ns {
+            0 => Guarantee::Available,
+            ttl => Guarantee::Exclusive { ttl: Duration::from_nanos(ttl) },
+        },
     })
 }
 
@@ -194,6 +231,7 @@ fn claim_to_wire(view: &ClaimView) -> v1::ClaimSeen {
         restarts: view.restarts,
         failover_ms: view.failover_ms,
         detail: view.detail.clone(),
+        token: view.token.map(|token| token.0),
     }
 }
 
@@ -208,6 +246,7 @@ fn claim(item: v1::ClaimSeen) -> Result<ClaimView, Malformed> {
         yielding: item.yielding,
         restarts: item.restarts,
         failover_ms: item.failover_ms,
+        token: item.token.map(|token| lease::token("claim.token", token)).transpose()?,
         detail: item.detail,
     })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use mesh_coordinator::id::NodeId;
-use mesh_coordinator::view::NodeStatus;
+use mesh_coordinator::view::{NodeStatus, NodeView};
 use mesh_ports::control::Control as _;
 use mesh_ports::peer::FetchError;
 use mesh_ports::runtime::{Image, ImageError, Images as _};
@@ -62,7 +62,11 @@ pub(super) async fn push<W: Wiring>(
 
 async fn live_peers<W: Wiring>(shared: &Shared<W>) -> Vec<NodeId> {
     let Some(view) = shared.parts.control.overview().await else { return Vec::new() };
-    let live = view.nodes.iter().filter(|node| node.status == NodeStatus::Alive);
+    // Who never runs a replica is asked last: it may be a small machine.
+    let (witnesses, others): (Vec<&NodeView>, Vec<&NodeView>) =
+        view.nodes.iter().partition(|node| node.witness_only);
+    let live = others.into_iter().chain(witnesses);
+    let live = live.filter(|node| node.status == NodeStatus::Alive);
     let members: BTreeSet<NodeId> =
         shared.parts.directory.peers().iter().map(|peer| peer.node).collect();
     live.map(|node| node.id).filter(|node| members.contains(node)).collect()

@@ -14,9 +14,9 @@ use super::gate::caller;
 use super::order::Bearer;
 use super::peer::Pieces;
 use super::watch::Whose;
-use super::{Service, Wiring, events, images, replica};
+use super::{Service, Wiring, events, images, leases, replica};
 use crate::client::Who;
-use crate::convert::{key, message, overview, value, who, why};
+use crate::convert::{self, key, message, overview, value, who, why};
 use crate::status;
 
 /// The role that it takes to read a record. A release is signed as a whole, with the values of environment variables in it: nothing
@@ -37,6 +37,7 @@ const fn readable_by(key: &RecordKey) -> Role {
         | RecordKey::Drain(_)
         | RecordKey::AppRemoval(_)
         | RecordKey::Scale(..)
+        | RecordKey::SlotReset(..)
         | RecordKey::Restart(..)
         | RecordKey::Run(_)
         | RecordKey::Image(_) => Role::Viewer,
@@ -47,6 +48,7 @@ const fn readable_by(key: &RecordKey) -> Role {
 impl<W: Wiring> Operator for Service<W> {
     type CatalogueStream = Pieces<v1::SignedRecord>;
     type EventsStream = Pieces<v1::MeshEvent>;
+    type LeasesStream = Pieces<v1::MeshLease>;
     type LogsStream = Pieces<v1::LogLine>;
     type ExecStream = Pieces<v1::ExecPiece>;
 
@@ -156,6 +158,15 @@ impl<W: Wiring> Operator for Service<W> {
     ) -> Result<Response<Self::EventsStream>, Status> {
         self.0.gate.operator(&request, Role::Viewer)?;
         Ok(self.0.timed(events::merged(&self.0, request.into_inner())))
+    }
+
+    async fn leases(
+        &self,
+        request: Request<v1::LeasesQuery>,
+    ) -> Result<Response<Self::LeasesStream>, Status> {
+        self.0.gate.operator(&request, Role::Viewer)?;
+        let app = convert::leases::query(request.get_ref()).map_err(status::malformed)?;
+        Ok(self.0.timed(leases::merged(&self.0, app)))
     }
 
     async fn challenge(

@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::order::Bearer;
 use super::watch::Whose;
-use super::{Service, Wiring, images, joining, replica};
+use super::{Service, Wiring, images, joining, leases, replica};
 use crate::convert::{self, Malformed, message, required, value};
 use crate::pipe::{PIECES, Pipe};
 use crate::status;
@@ -45,6 +45,7 @@ impl<W: Wiring> Peer for Service<W> {
     type ReadBlobStream = Pieces<v1::BlobPiece>;
     type CatalogueStream = Pieces<v1::JoinPiece>;
     type EventsStream = Pieces<v1::EventItem>;
+    type LeasesStream = Pieces<v1::LeaseSeen>;
     type LogsStream = Pieces<v1::LogLine>;
     type ExecStream = Pieces<v1::ExecPiece>;
 
@@ -194,6 +195,15 @@ impl<W: Wiring> Peer for Service<W> {
         let events = self.0.parts.control.events(tail, query.follow).await;
         let items = ReceiverStream::new(events).map(|event| Ok(convert::event::to_wire(&event)));
         Ok(Response::new(Box::pin(items)))
+    }
+
+    async fn leases(
+        &self,
+        request: Request<v1::LeasesQuery>,
+    ) -> Result<Response<Self::LeasesStream>, Status> {
+        self.0.gate.member(&request)?;
+        let app = convert::leases::query(request.get_ref()).map_err(status::malformed)?;
+        Ok(Response::new(leases::here(&self.0, app)))
     }
 
     async fn challenge(

@@ -10,18 +10,18 @@ use mesh_coordinator::id::{
     AppUid, Hash, Incarnation, MeshId, NodeId, PublicKey, Revision, SlotId, SlotIndex,
 };
 use mesh_coordinator::lease::exclusive::{
-    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, Refusal, Request, StoreId,
-    Timing, Token, Value, WitnessId,
+    Accepted, Answer, Ballot, BootId, Configuration, Holder, Key, LeaseId, Refusal, Request,
+    StoreId, Timing, Token, Value, WitnessId,
 };
 use mesh_coordinator::message::Message;
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
 use mesh_coordinator::spec::{
-    Bytes, Cpu, LabelKey, Mode, Protocol, PublishMode, PublishedPort, Reservation,
+    Bytes, Cpu, Guarantee, LabelKey, Mode, Protocol, PublishMode, PublishedPort, Reservation,
 };
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{
-    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ServiceView, SlotView,
-    Why,
+    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ParkedView,
+    ServiceView, SlotView, Why,
 };
 use mesh_identity::record::Codec;
 use mesh_ports::runtime::{Exec, Window};
@@ -53,6 +53,10 @@ fn node() -> impl Strategy<Value = NodeId> {
 
 fn hash() -> impl Strategy<Value = Hash> {
     any::<[u8; 32]>().prop_map(Hash)
+}
+
+fn lease() -> impl Strategy<Value = LeaseId> {
+    (slot(), any::<u64>()).prop_map(|(slot, reset)| LeaseId { slot, reset })
 }
 
 fn slot() -> impl Strategy<Value = SlotId> {
@@ -232,12 +236,9 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(buckets, hashes)| Message::Have { buckets, hashes }),
         vec(hash(), 0..10).prop_map(Message::Want),
         (slot(), token()).prop_map(|(slot, token)| Message::Free { slot, token }),
-        (slot(), request()).prop_map(|(slot, request)| Message::Ask { slot, request }),
-        (slot(), store(), answer()).prop_map(|(slot, store, answer)| Message::Word {
-            slot,
-            store,
-            answer
-        }),
+        vec((lease(), request()), 0..4).prop_map(Message::Ask),
+        (store(), vec((lease(), answer()), 0..4))
+            .prop_map(|(store, answers)| Message::Word { store, answers }),
     ]
 }
 
@@ -262,11 +263,11 @@ prop_compose! {
     fn claim_view()(
         (node, node_name, node_status) in (node(), node_name(), status()),
         revision in revision(), current: bool, phase in phase(), yielding: bool, restarts: u32,
-        failover_ms: Option<u32>, detail in TEXT,
+        failover_ms: Option<u32>, token in option::of(token()), detail in TEXT,
     ) -> ClaimView {
         ClaimView {
             node, node_name, node_status, revision, current, phase, yielding, restarts,
-            failover_ms, detail,
+            failover_ms, token, detail,
         }
     }
 }
@@ -290,13 +291,32 @@ prop_compose! {
 prop_compose! {
     fn service_view()(
         name in service_name(), image in TEXT, digest in TEXT, revision in revision(),
-        mode in option::of(any::<u32>()), (n_wanted, n_ready) in any::<(u32, u32)>(),
+        guarantee in guarantee(), mode in option::of(any::<u32>()), (n_wanted, n_ready) in any::<(u32, u32)>(),
         ports in vec(port(), 0..3), failover_bound in duration(), slots in vec(slot_view(), 0..3),
     ) -> ServiceView {
         let mode = mode.map_or(Mode::Global, Mode::Replicated);
         ServiceView {
-            name, image, digest, revision, mode, n_wanted, n_ready, ports, failover_bound, slots,
+            name, image, digest, revision, guarantee, mode, n_wanted, n_ready, ports, failover_bound,
+            slots,
         }
+    }
+}
+
+fn guarantee() -> impl Strategy<Value = Guarantee> {
+    let exclusive = (6_u64..300).prop_map(|ttl| {
+        let ttl = Duration::from_secs(ttl);
+        Guarantee::Exclusive { ttl }
+    });
+    prop_oneof![Just(Guarantee::Available), exclusive]
+}
+
+prop_compose! {
+    fn parked_view()(
+        (uid, runs) in any::<([u8; 16], [u8; 16])>(), name in app_name(), version: u64,
+        author: [u8; 32], written: u64, services in vec(service_name(), 0..3),
+    ) -> ParkedView {
+        let (author, written) = (PublicKey(author), WallTime(written));
+        ParkedView { uid: AppUid(uid), name, version, author, written, services, runs: AppUid(runs) }
     }
 }
 
@@ -316,13 +336,13 @@ prop_compose! {
         labels in btree_map("[a-z./_-]{1,10}", TEXT, 0..3), (weight, n_claims) in any::<(u32, u32)>(),
         capacity in option::of(reservation()), reserved in reservation(),
         version in option::of(TEXT), addresses in vec(TEXT, 0..3),
-        heard_ago in option::of(duration()), store in option::of(store()),
+        heard_ago in option::of(duration()), store in option::of(store()), witness_only: bool,
     ) -> NodeView {
         let label = |(key, value): (String, String)| (key.parse::<LabelKey>().unwrap(), value);
         let labels = labels.into_iter().map(label).collect();
         NodeView {
             id, name, status, drained, labels, weight, capacity, reserved, n_claims, version,
-            addresses, heard_ago, store,
+            addresses, heard_ago, store, witness_only,
         }
     }
 }
@@ -331,10 +351,11 @@ prop_compose! {
     fn any_overview()(
         mesh in hash(), mesh_name in NAME, seen_by in node(), nodes in vec(node_view(), 0..3),
         apps in vec(app_view(), 0..3), removals in btree_map(app_name(), any::<u64>(), 0..3),
-        problems in vec(TEXT, 0..3), leaving in vec(slot_view(), 0..3),
+        problems in vec(TEXT, 0..3), parked in vec(parked_view(), 0..3),
+        leaving in vec(slot_view(), 0..3),
     ) -> Overview {
         let (mesh, mesh_name) = (MeshId(mesh), mesh_name.parse().unwrap());
-        Overview { mesh, mesh_name, seen_by, nodes, apps, leaving, removals, problems }
+        Overview { mesh, mesh_name, seen_by, nodes, apps, parked, leaving, removals, problems }
     }
 }
 
@@ -467,7 +488,7 @@ fn a_claims_detail_is_bounded() {
 }
 
 /// Why an accept with this change is refused.
-fn refused_accept(change: impl FnOnce(&mut v1::ask::Accept)) -> String {
+fn refused_accept(change: impl FnOnce(&mut v1::lease_request::Accept)) -> String {
     let me =
         Holder { node: NodeId::from_bytes([1; 10]), boot: BootId(1), incarnation: Incarnation(1) };
     let witness = |n| WitnessId { node: NodeId::from_bytes([n; 10]), store: StoreId(n.into()) };
@@ -475,8 +496,9 @@ fn refused_accept(change: impl FnOnce(&mut v1::ask::Accept)) -> String {
     let key = Key { ballot: Ballot { counter: 7, holder: me }, sub: 1 };
     let value = Value { configuration, token: Token(7) };
     let request = Request::Accept { key, round: 1, value, ttl: Timing::DEFAULT_TTL };
-    let mut ask = lease::ask_to_wire(&super::world::slot(0), &request);
-    let Some(v1::ask::Request::Accept(accept)) = &mut ask.request else { panic!() };
+    let mut ask = lease::ask_to_wire(&[(LeaseId::first(super::world::slot(0)), request)]);
+    let asked = ask.requests[0].request.as_mut();
+    let Some(v1::lease_request::Request::Accept(accept)) = asked else { panic!() };
     change(accept);
     let envelope = v1::Envelope { message: Some(v1::envelope::Message::Ask(ask)) };
     message::from_wire(envelope, &Codec).unwrap_err().to_string()
@@ -484,13 +506,13 @@ fn refused_accept(change: impl FnOnce(&mut v1::ask::Accept)) -> String {
 
 #[test]
 fn what_no_honest_node_asks_of_a_witness_is_refused_by_the_name_of_its_field() {
-    fn value(accept: &mut v1::ask::Accept) -> &mut v1::LeaseValue {
+    fn value(accept: &mut v1::lease_request::Accept) -> &mut v1::LeaseValue {
         accept.value.as_mut().unwrap()
     }
-    fn configuration(accept: &mut v1::ask::Accept) -> &mut v1::LeaseConfiguration {
+    fn configuration(accept: &mut v1::lease_request::Accept) -> &mut v1::LeaseConfiguration {
         value(accept).configuration.as_mut().unwrap()
     }
-    type Change = fn(&mut v1::ask::Accept);
+    type Change = fn(&mut v1::lease_request::Accept);
     let cases: [(&str, Change); 10] = [
         ("accept.ttl_ns: 0ns is no time for a grant", |it| it.ttl_ns = 0),
         ("accept.ttl_ns: 301s is no time for a grant", |it| it.ttl_ns = 301_000_000_000),

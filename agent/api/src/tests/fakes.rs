@@ -11,7 +11,7 @@ use mesh_coordinator::id::{Hash, MeshId, NodeId, PublicKey, SlotId};
 use mesh_coordinator::lease::exclusive::Fence;
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
 use mesh_coordinator::time::WallTime;
-use mesh_coordinator::view::{Overview, Why};
+use mesh_coordinator::view::{LeaseQuery, LeaseView, Overview, Why};
 use mesh_ports::control::{
     Admission, Admitted, Control, JoinError, JoinRequest, LocalReplica, SubmitError, Submitted,
 };
@@ -74,6 +74,7 @@ pub(super) struct FakeControl {
     pub(super) overview: Mutex<Option<Overview>>,
     pub(super) why: Mutex<Option<Why>>,
     pub(super) records: Mutex<Vec<Entry>>,
+    pub(super) leases: Mutex<Vec<LeaseView>>,
     pub(super) past: Mutex<Vec<Event>>,
     pub(super) followers: Mutex<Vec<mpsc::Sender<Event>>>,
     pub(super) replicas: Mutex<BTreeMap<SlotId, LocalReplica>>,
@@ -110,6 +111,17 @@ impl Control for FakeControl {
 
     async fn why(&self, slot: SlotId) -> Option<Why> {
         self.why.lock().unwrap().clone().filter(|why| why.slot.slot == slot)
+    }
+
+    /// Two at a time.
+    async fn leases(&self, query: LeaseQuery) -> Vec<LeaseView> {
+        let leases = self.leases.lock().unwrap();
+        let is_asked = |lease: &&LeaseView| {
+            query.app.is_none_or(|app| app == lease.slot.app)
+                && query.after.as_ref().is_none_or(|after| lease.slot > *after)
+                && (!query.concerned || lease.pursuit.is_some() || lease.testimony.is_some())
+        };
+        leases.iter().filter(is_asked).take(2).cloned().collect()
     }
 
     async fn events(&self, tail: usize, follow: bool) -> mpsc::Receiver<Event> {

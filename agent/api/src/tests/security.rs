@@ -409,6 +409,7 @@ async fn peer_calls(agent: &Agent, own: &Arc<KeyPair>) -> Vec<(&'static str, Opt
         ("read_blob", peer.read_blob(blob()).await.err()),
         ("fetch_image", peer.fetch_image(image()).await.err()),
         ("events", peer.events(v1::EventsQuery::default()).await.err()),
+        ("leases", peer.leases(v1::LeasesQuery::default()).await.err()),
         ("logs", peer.logs(v1::LogsRequest::default()).await.err()),
         ("exec", peer.exec(empty()).await.err()),
     ]
@@ -428,6 +429,7 @@ async fn operator_calls(agent: &Agent, own: &Arc<KeyPair>) -> Vec<(&'static str,
         ("overview", client.overview(v1::Nothing {}).await.err()),
         ("why", client.why(v1::WhyRequest { slot: slot() }).await.err()),
         ("events", client.events(v1::EventsQuery::default()).await.err()),
+        ("leases", client.leases(v1::LeasesQuery::default()).await.err()),
         ("images", client.images(v1::Nothing {}).await.err()),
         ("logs", client.logs(v1::LogsRequest::default()).await.err()),
         ("submit", client.submit(v1::SubmitRequest::default()).await.err()),
@@ -440,7 +442,7 @@ async fn operator_calls(agent: &Agent, own: &Arc<KeyPair>) -> Vec<(&'static str,
 }
 
 /// How many of the calls of operators a viewer may make.
-const N_READS: usize = 8;
+const N_READS: usize = 9;
 
 #[tokio::test]
 async fn every_call_asks_for_the_standing_of_the_caller() {

@@ -161,6 +161,7 @@ impl World {
             addresses: vec![],
             heard_ago: None,
             store: None,
+            witness_only: false,
         });
         Overview {
             mesh: MESH,
@@ -168,6 +169,7 @@ impl World {
             seen_by,
             nodes: nodes.collect(),
             apps: vec![],
+            parked: vec![],
             leaving: vec![],
             removals: BTreeMap::new(),
             problems: vec!["none".to_owned()],

@@ -11,6 +11,7 @@ use super::Change;
 use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
+use crate::lease::Lease;
 use crate::mesh::Mesh;
 use crate::output::of;
 use crate::target;
@@ -28,7 +29,7 @@ pub(crate) enum Command {
     /// End a node's membership: its key is refused from now on.
     #[command(after_help = "Example: agentctl node rm alpha")]
     Rm(RemoveArgs),
-    /// Like rm, and assert that the host is destroyed: what it may still hold is given away at once.
+    /// Like rm, for a host that is destroyed: also where exclusive services lose most of their witnesses with it.
     #[command(after_help = "Example: agentctl node forget alpha")]
     Forget(RemoveArgs),
 }
@@ -149,7 +150,11 @@ async fn remove<M: Mesh>(
         ))
         .next(format!("agentctl drain {0} && agentctl node rm {0}", node.name)));
     }
-    ui.consent_for_good(&meaning(node, destroyed), args.yes)?;
+    let needing = needing(node, &overview, mesh).await?;
+    if !needing.is_empty() && !destroyed {
+        return Err(refusal(node, &needing));
+    }
+    ui.consent_for_good(&meaning(node, destroyed, &needing), args.yes)?;
     let keep = admitted_by(node, &overview, mesh).await?;
     let body = Body::MemberRemoval { node: node.id, keep, destroyed };
     let submitted = intent::submit(mesh, vec![body]).await?;
@@ -158,6 +163,47 @@ async fn remove<M: Mesh>(
     let verb = if destroyed { "forgot" } else { "removed" };
     Change { change: format!("{verb} {}", node.name), stored, rollout: None }.print(ui)?;
     Ok(outcome)
+}
+
+/// The exclusive slots that would lose most of their witnesses with `node`.
+async fn needing<M: Mesh>(
+    node: &NodeView,
+    overview: &Overview,
+    mesh: &M,
+) -> Result<Vec<Lease>, Failure> {
+    let mut services = overview.apps.iter().flat_map(|app| &app.services);
+    if !services.any(|service| service.guarantee.is_exclusive()) {
+        return Ok(Vec::new());
+    }
+    let seen = super::leases::look(None, overview, mesh).await?;
+    Ok(seen.leases.into_iter().filter(|lease| lease.needs(node.id)).collect())
+}
+
+fn refusal(node: &NodeView, needing: &[Lease]) -> Failure {
+    let name = &node.name;
+    let slots: Vec<&str> = needing.iter().map(|lease| lease.name.as_str()).collect();
+    let why = Failure::failed(format!(
+        "{name} cannot go: without it most witnesses of {} are gone, and what needs them stops",
+        target::listed(&slots)
+    ));
+    why.next(if node.status == NodeStatus::Alive {
+        format!(
+            "agentctl leases shows their witnesses. Bring back those that are silent, or let another node join (agent join --witness-only is enough): \
+             the mesh gives each slot three witnesses within a minute or two; then type this again. Or remove what needs {name}: agentctl rm {}",
+            apps(needing)
+        )
+    } else {
+        format!(
+            "agentctl leases shows their witnesses. Bring {name} back, or those that are silent too; or, if its host is destroyed: agentctl node forget {name}"
+        )
+    })
+}
+
+/// The apps of some slots, each once.
+fn apps(leases: &[Lease]) -> String {
+    let names = leases.iter().filter_map(|lease| lease.name.split('/').next());
+    let names: Vec<&str> = names.collect();
+    target::listed(&names)
 }
 
 /// The records of the members that joined through `node`: they stay, and whoever joins through it later does not.
@@ -176,7 +222,7 @@ async fn admitted_by<M: Mesh>(
 }
 
 /// What it means to remove a node.
-fn meaning(node: &NodeView, destroyed: bool) -> String {
+fn meaning(node: &NodeView, destroyed: bool, needing: &[Lease]) -> String {
     let name = &node.name;
     let mut text = format!(
         "{name} ({}) will be no member any more: its key is refused for good, and to come back it has to join with a new one.",
@@ -192,6 +238,14 @@ fn meaning(node: &NodeView, destroyed: bool) -> String {
     }
     if destroyed {
         text.push_str("\nYou assert that its host is destroyed: if it still runs somewhere, exclusive apps can run twice.");
+    }
+    if !needing.is_empty() {
+        let slots: Vec<&str> = needing.iter().map(|lease| lease.name.as_str()).collect();
+        text.push_str(&format!(
+            "\nMost witnesses of {} are gone then, so they stay down until their apps are removed and placed again: agentctl rm {}",
+            target::listed(&slots),
+            apps(needing)
+        ));
     }
     text
 }

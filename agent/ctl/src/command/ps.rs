@@ -12,7 +12,7 @@ use crate::target;
 use crate::ui::Ui;
 
 /// How often a watch looks again.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+pub(super) const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// List apps; with an app, its replicas.
 #[derive(Debug, clap::Args)]
@@ -46,10 +46,14 @@ async fn show<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<(), Failure
     let one = args.app.as_deref().map(|name| target::app(&overview, name)).transpose()?;
     let apps: Vec<_> = one.map_or_else(|| overview.apps.iter().collect(), |app| vec![app]);
     let leaving: &[SlotView] = if one.is_some() { &[] } else { &overview.leaving };
+    let parked = overview.parked.iter();
+    let parked: Vec<_> =
+        parked.filter(|parked| one.is_none_or(|app| app.name == parked.name)).collect();
     if ui.is_json() {
         let apps = apps.into_iter().map(of::app).collect();
         let leaving = leaving.iter().map(of::slot).collect();
-        let document = json::Apps { apps, leaving };
+        let parked = parked.into_iter().map(of::parked).collect();
+        let document = json::Apps { apps, parked, leaving };
         return if args.watch { ui.json_line(&document) } else { ui.json(&document) };
     }
     if args.watch {
@@ -69,6 +73,12 @@ async fn show<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<(), Failure
         ui.line("")?;
         let slots = app.services.iter().flat_map(|service| &service.slots);
         ui.table(&text::replicas(slots))?;
+    }
+    if !parked.is_empty() {
+        ui.line("")?;
+        ui.line("parked, since another app of the same name runs:")?;
+        ui.table(&text::parked(&parked))?;
+        text::about_parked(&parked).iter().try_for_each(|line| ui.prose(line, 2))?;
     }
     Ok(())
 }

@@ -2,15 +2,15 @@
 
 use mesh_coordinator::catalogue::Body;
 use mesh_coordinator::id::AppUid;
-use mesh_coordinator::view::AppView;
+use mesh_coordinator::name::AppName;
+use mesh_coordinator::view::{Overview, ParkedView};
 
 use super::{Change, Waiting};
 use crate::complete::{self, Kind, Which};
 use crate::failure::{Failure, Outcome};
 use crate::intent;
 use crate::mesh::Mesh;
-use crate::output::of;
-use crate::roll::Roll;
+use crate::output::{of, text};
 use crate::target;
 use crate::ui::Ui;
 use crate::wait;
@@ -33,31 +33,59 @@ pub(crate) struct Args {
 /// Removes an app and waits until no container of it is left.
 pub(crate) async fn run<M: Mesh>(args: &Args, mesh: &M, ui: &mut Ui) -> Result<Outcome, Failure> {
     let overview = mesh.overview().await?;
-    let app = target::app(&overview, &args.app)?;
-    let what = format!(
-        "{} v{} is stopped and removed on all nodes; agentctl stop would keep it.",
-        app.name, app.version
-    );
+    let Meant { name, gone, what } = meant(&overview, &args.app)?;
     ui.consent_for_good(&what, args.yes)?;
-    let submitted = intent::submit(mesh, removals(app, &Roll::read(mesh).await?)).await?;
+    let removal = |uid: &AppUid| Body::AppRemoval { app: *uid, name: name.clone() };
+    let submitted = intent::submit(mesh, gone.iter().map(removal).collect()).await?;
     let outcome = intent::report_stored(&submitted, &overview, ui)?;
-    if !args.waiting.detach {
-        wait::until_gone(mesh, ui, app.uid, args.waiting.timeout).await?;
+    if let Some(first) = gone.first().filter(|_| !args.waiting.detach) {
+        wait::until_gone(mesh, ui, *first, args.waiting.timeout).await?;
     }
     let stored = Some(of::stored(&submitted, &overview));
-    let change = args.waiting.words(format!("removed {}", app.name));
+    let change = args.waiting.words(format!("removed {name}"));
     Change { change, stored, rollout: None }.print(ui)?;
     Ok(outcome)
 }
 
-/// The removal of an app, and of those that are parked under its name: of two that were placed on two sides of a split one waits, and
-/// would run as soon as the other is gone.
-fn removals(app: &AppView, roll: &Roll) -> Vec<Body> {
-    let state = roll.state();
-    let removal = |uid: AppUid| Body::AppRemoval { app: uid, name: app.name.clone() };
-    let others = state
-        .parked
-        .iter()
-        .filter(|(uid, other)| other.release.spec.name == app.name && **uid != app.uid);
-    std::iter::once(app.uid).chain(others.map(|(uid, _)| *uid)).map(removal).collect()
+/// What is to be removed.
+struct Meant {
+    name: AppName,
+    /// The one that runs first, if it is among them.
+    gone: Vec<AppUid>,
+    /// What that means, in words.
+    what: String,
+}
+
+/// A name means all apps of that name: of two that were placed on two sides of a split one waits, and would run as soon as the other is
+/// gone. An identity means that app alone.
+fn meant(overview: &Overview, typed: &str) -> Result<Meant, Failure> {
+    if let Some(ParkedView { name, uid, version, .. }) = target::parked(overview, typed) {
+        let what = format!(
+            "The parked {name} v{version} ({}) is removed; the {name} that runs stays as it is.",
+            text::short(uid)
+        );
+        return Ok(Meant { name: name.clone(), gone: vec![*uid], what });
+    }
+    let app = target::app(overview, typed)?;
+    let others = overview.parked.iter().filter(|other| other.name == app.name);
+    let others: Vec<AppUid> = others.map(|other| other.uid).collect();
+    let mut gone = vec![app.uid];
+    let mut what = format!(
+        "{} v{} is stopped and removed on all nodes; agentctl stop would keep it.",
+        app.name, app.version
+    );
+    let ids: Vec<String> = others.iter().map(text::short).collect();
+    if app.name.as_str() == typed {
+        gone.extend(&others);
+        if !others.is_empty() {
+            what.push_str(&format!(
+                "\nSo is the parked app of that name ({}); to remove one of them only, name it by its id: agentctl ps {}",
+                ids.join(", "),
+                app.name
+            ));
+        }
+    } else if !others.is_empty() {
+        what.push_str(&format!("\nThe parked app of that name ({}) runs instead.", ids.join(", ")));
+    }
+    Ok(Meant { name: app.name.clone(), gone, what })
 }

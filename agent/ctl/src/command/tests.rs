@@ -1,10 +1,12 @@
 //! Commands, typed as an operator types them, against a mesh in memory.
 
 mod change;
+mod lease;
 mod names;
 mod operator;
 mod place;
 mod read;
+mod slot;
 
 use clap::Parser as _;
 

@@ -11,18 +11,18 @@ use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{
     AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature, SlotId, SlotIndex,
 };
-use mesh_coordinator::lease::exclusive::StoreId;
+use mesh_coordinator::lease::exclusive::{StoreId, Token};
 use mesh_coordinator::spec::{Bytes as Memory, Cpu, Mode, Reservation, ServiceSpec};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{
-    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ServiceView, SlotView,
-    Why,
+    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ParkedView,
+    ServiceView, SlotView, Why,
 };
 use mesh_ports::control::Submitted;
 use mesh_ports::runtime::{Exec, ExecOutput, Image, LogLine, LogQuery, Output};
 use tokio::sync::mpsc;
 
-use super::{CallError, Happened, Invited, Items, Mesh, Place, Pushed, Session, Who};
+use super::{CallError, Happened, Invited, Items, Known, Mesh, Place, Pushed, Session, Who};
 
 /// What becomes of new replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub(crate) struct Fake {
     /// What still has to go, and for how many more overviews it is there.
     pub(crate) leaving: RefCell<Vec<SlotView>>,
     pub(crate) leaves_after: Cell<u32>,
+    /// The fencing token of every claim.
+    pub(crate) token: Cell<Option<u64>>,
+    /// What nodes know of leases.
+    pub(crate) leases: RefCell<Vec<Known>>,
 }
 
 /// The time of the mesh, which no clock of whoever runs the tests says.
@@ -88,6 +92,7 @@ pub(crate) fn node(n: u8, name: &str) -> NodeView {
         addresses: vec![format!("10.0.0.{n}:7443")],
         heard_ago: Some(Duration::from_millis(100)),
         store: Some(StoreId(n.into())),
+        witness_only: false,
     }
 }
 
@@ -111,6 +116,8 @@ impl Fake {
             me: Cell::new(OPERATOR),
             leaving: RefCell::default(),
             leaves_after: Cell::new(u32::MAX),
+            token: Cell::new(None),
+            leases: RefCell::default(),
         }
     }
 
@@ -131,6 +138,7 @@ impl Fake {
             yielding: false,
             restarts: 0,
             failover_ms: None,
+            token: None,
             detail: if phase == Phase::Ended { "ended with exit code 0" } else { "" }.to_owned(),
         };
         let app = AppUid::of(MESH, &name.split('/').next().unwrap().parse().unwrap(), 0);
@@ -154,8 +162,9 @@ impl Fake {
         self.records.borrow().iter().rev().find(|record| record.body.key() == *key).cloned()
     }
 
-    fn releases(&self) -> Vec<(Record, Release)> {
-        let mut releases: BTreeMap<AppUid, (Record, Release)> = BTreeMap::new();
+    /// Those that run, and those that do not because another one has their name.
+    fn releases(&self) -> (Vec<Written>, Vec<Written>) {
+        let mut releases: BTreeMap<AppUid, Written> = BTreeMap::new();
         for record in self.records.borrow().iter() {
             if let Body::App(release) = &record.body {
                 releases.insert(release.app, (record.clone(), release.clone()));
@@ -165,8 +174,21 @@ impl Fake {
         }
         // Of several with one name one runs.
         let mut names = BTreeSet::new();
-        let runs = |(_, release): &(Record, Release)| names.insert(release.spec.name.clone());
-        releases.into_values().filter(runs).collect()
+        let runs = |(_, release): &Written| names.insert(release.spec.name.clone());
+        releases.into_values().partition(runs)
+    }
+
+    fn parked(apps: &[AppView], parked: &[Written]) -> Vec<ParkedView> {
+        let view = |(record, release): &Written| ParkedView {
+            uid: release.app,
+            name: release.spec.name.clone(),
+            version: release.version,
+            author: record.author,
+            written: record.stamp.written,
+            services: release.spec.services.keys().cloned().collect(),
+            runs: apps.iter().find(|app| app.name == release.spec.name).unwrap().uid,
+        };
+        parked.iter().map(view).collect()
     }
 
     fn app(&self, record: &Record, release: &Release) -> AppView {
@@ -216,6 +238,7 @@ impl Fake {
             image: spec.template.image.name.clone(),
             digest: spec.template.image.digest.clone(),
             revision,
+            guarantee: spec.guarantee,
             mode,
             n_wanted,
             n_ready: u32::try_from(slots.iter().filter(is_ready).count()).unwrap(),
@@ -247,6 +270,7 @@ impl Fake {
             yielding: false,
             restarts: 0,
             failover_ms: None,
+            token: self.token.get().map(Token),
             detail: detail.to_owned(),
         };
         let is_claimed = self.fate.get() != Fate::Unclaimed;
@@ -263,6 +287,9 @@ impl Fake {
         }
     }
 }
+
+/// A release, and the record that it is in.
+type Written = (Record, Release);
 
 struct Named<'a> {
     app: &'a Release,
@@ -318,7 +345,7 @@ impl Mesh for Fake {
         for node in &mut nodes {
             node.drained = drained.get(&node.id).copied().unwrap_or(false);
         }
-        let releases = self.releases();
+        let (releases, parked) = self.releases();
         let mut apps: Vec<_> =
             releases.iter().map(|(record, release)| self.app(record, release)).collect();
         apps.sort_by(|a, b| a.name.cmp(&b.name));
@@ -327,6 +354,7 @@ impl Mesh for Fake {
             mesh_name: "prod".parse().unwrap(),
             seen_by: NodeId::of(&node_key(1)),
             nodes,
+            parked: Self::parked(&apps, &parked),
             apps,
             leaving: self.leaving(),
             removals,
@@ -358,6 +386,14 @@ impl Mesh for Fake {
                 text: "claimed it: nobody held it, and no node ranks better".to_owned(),
             }],
         }))
+    }
+
+    async fn leases(&self, app: Option<AppUid>) -> Result<Vec<Known>, CallError> {
+        let is_asked = |known: &&Known| match known {
+            Known::Lease { lease, .. } => app.is_none_or(|app| lease.slot.app == app),
+            Known::Silent { .. } => true,
+        };
+        Ok(self.leases.borrow().iter().filter(is_asked).cloned().collect())
     }
 
     async fn record(&self, key: &RecordKey) -> Result<Option<Entry>, CallError> {

@@ -34,11 +34,17 @@ macro_rules! shapes {
     };
 }
 
+pub(crate) use self::lease::{Lease, LeaseSeeker, LeaseWitness, Leases};
+
+mod lease;
+
 shapes! {
     /// `agentctl ps`: the apps.
     Apps {
         /// All apps, or the one that was asked for.
         apps: Vec<App>,
+        /// Apps that do not run because another one has their name: all, or those of the name that was asked for.
+        parked: Vec<Parked>,
         /// Replicas of apps and services that are no more, as long as something of them is there. Empty when one app was asked for.
         leaving: Vec<Slot>,
     }
@@ -57,6 +63,8 @@ shapes! {
         nodes_alive: u64,
         /// How many nodes there are.
         nodes: u64,
+        /// Those of them that only vote and witness, and never hold a replica.
+        nodes_witness_only: Vec<String>,
         /// The nodes that are not alive.
         nodes_missing: Vec<String>,
         /// How many apps there are.
@@ -65,6 +73,8 @@ shapes! {
         degraded: Vec<String>,
         /// What is wrong with the mesh as a whole.
         problems: Vec<String>,
+        /// The apps that do not run because another one has their name.
+        parked: Vec<Parked>,
         /// What the agent that answered refused since its start, and how often: by reason, as RUNBOOK.md explains them. What was never refused is left out.
         refused: std::collections::BTreeMap<String, u64>,
     }
@@ -79,6 +89,8 @@ shapes! {
     Why {
         /// The replica.
         slot: Slot,
+        /// Its lease; null when the service is not exclusive.
+        lease: Option<Lease>,
         /// Every node, in the order in which it would get the slot if it were free now.
         candidates: Vec<Candidate>,
         /// What the agent that answered decided about the slot, newest last.
@@ -99,7 +111,7 @@ shapes! {
         text: String,
     }
 
-    /// `agentctl events`: a line for a node whose events are missing.
+    /// `agentctl events`: a line for a node whose events are missing; in `agentctl leases` a node whose answer is.
     SilentNode {
         /// The node.
         silent: String,
@@ -305,6 +317,24 @@ shapes! {
         services: Vec<Service>,
     }
 
+    /// An app that was placed on one side of a split while another of its name was placed on the other side: it does not run since they met.
+    Parked {
+        /// Its name.
+        name: String,
+        /// Its identity, by which `agentctl rm` removes it alone.
+        uid: String,
+        /// The number of its release.
+        version: u64,
+        /// Who wrote the release: a public key, 64 hexadecimal digits.
+        author: String,
+        /// When, RFC 3339, by the time of the mesh as the author had it.
+        written: String,
+        /// Its services.
+        services: Vec<String>,
+        /// The identity of the app of that name that runs.
+        runs: String,
+    }
+
     /// A service of an app.
     Service {
         /// Its name.
@@ -315,6 +345,8 @@ shapes! {
         digest: String,
         /// The number of the current definition.
         revision: u64,
+        /// Whether a replica never runs twice.
+        exclusive: bool,
         /// How many replicas are asked for; null is one on every suitable node.
         replicas: Option<u32>,
         /// How many replicas there should be now.
@@ -373,6 +405,8 @@ shapes! {
         restarts: u32,
         /// From the last sign of life of the node that it replaced to readiness; null when it replaced none.
         failover_ms: Option<u32>,
+        /// The fencing token of the lease by which it is held; null when the service is not exclusive.
+        token: Option<u64>,
         /// The last error, or how the container ended; may be empty.
         detail: String,
     }
@@ -387,6 +421,8 @@ shapes! {
         status: String,
         /// Whether it is drained.
         drained: bool,
+        /// Whether it only votes and witnesses, and never holds a replica.
+        witness_only: bool,
         /// Its labels.
         labels: std::collections::BTreeMap<String, String>,
         /// Its share in placement, in percent of a usual node.

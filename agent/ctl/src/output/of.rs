@@ -8,8 +8,8 @@ use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::spec::{Mode, PublishMode, PublishedPort, Reservation};
 use mesh_coordinator::time::WallTime;
 use mesh_coordinator::view::{
-    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ServiceView, SlotView,
-    Why,
+    AppView, Candidate, ClaimView, Decision, NodeStatus, NodeView, Overview, ParkedView,
+    ServiceView, SlotView, Why,
 };
 use mesh_ports::control::Submitted;
 use mesh_ports::runtime::{Image, LogLine, Output};
@@ -121,6 +121,11 @@ pub(crate) fn node_name(overview: &Overview, id: NodeId) -> String {
     node.map_or_else(|| id.to_string(), |node| node.name.to_string())
 }
 
+/// How many nodes can hold replicas at all.
+pub(crate) fn n_places(overview: &Overview) -> usize {
+    overview.nodes.iter().filter(|node| !node.witness_only).count()
+}
+
 /// The names of nodes.
 pub(crate) fn node_names(overview: &Overview, ids: &[NodeId]) -> Vec<String> {
     ids.iter().map(|id| node_name(overview, *id)).collect()
@@ -146,12 +151,26 @@ pub(crate) fn app(app: &AppView) -> json::App {
     }
 }
 
+/// An app that does not run.
+pub(crate) fn parked(app: &ParkedView) -> json::Parked {
+    json::Parked {
+        name: app.name.to_string(),
+        uid: app.uid.to_string(),
+        version: app.version,
+        author: app.author.to_string(),
+        written: moment(app.written),
+        services: app.services.iter().map(ToString::to_string).collect(),
+        runs: app.runs.to_string(),
+    }
+}
+
 fn service(service: &ServiceView) -> json::Service {
     json::Service {
         name: service.name.to_string(),
         image: service.image.clone(),
         digest: service.digest.clone(),
         revision: service.revision.number,
+        exclusive: service.guarantee.is_exclusive(),
         replicas: replicas(service.mode),
         wanted: service.n_wanted,
         ready: service.n_ready,
@@ -194,6 +213,7 @@ fn claim(claim: &ClaimView) -> json::Claim {
         yielding: claim.yielding,
         restarts: claim.restarts,
         failover_ms: claim.failover_ms,
+        token: claim.token.map(|token| token.0),
         detail: claim.detail.clone(),
     }
 }
@@ -205,6 +225,7 @@ pub(crate) fn node(node: &NodeView) -> json::Node {
         id: node.id.to_string(),
         status: node_status(node.status).to_owned(),
         drained: node.drained,
+        witness_only: node.witness_only,
         labels: node.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         weight: node.weight,
         capacity: node.capacity.map(amounts),
@@ -220,10 +241,11 @@ const fn amounts(amounts: Reservation) -> json::Amounts {
     json::Amounts { cpu_millis: amounts.cpu.millis, memory_bytes: amounts.memory.0 }
 }
 
-/// The explanation of a slot.
-pub(crate) fn why(why: &Why) -> json::Why {
+/// The explanation of a slot, and its lease if it has one.
+pub(crate) fn why(why: &Why, lease: Option<json::Lease>) -> json::Why {
     json::Why {
         slot: slot(&why.slot),
+        lease,
         candidates: why.candidates.iter().map(candidate).collect(),
         decisions: why.decisions.iter().map(decision).collect(),
     }

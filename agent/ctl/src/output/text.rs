@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use mesh_coordinator::fact::Phase;
+use mesh_coordinator::name::ServiceName;
 use mesh_coordinator::spec::{PublishMode, PublishedPort};
 use mesh_coordinator::view::{
-    AppView, Candidate, ClaimView, NodeStatus, NodeView, Overview, ServiceView, SlotView, Why,
+    AppView, Candidate, ClaimView, NodeStatus, NodeView, Overview, ParkedView, ServiceView,
+    SlotView, Why,
 };
 use mesh_ports::runtime::Image;
 
@@ -14,6 +16,9 @@ use crate::ui::{Cell, Mood, Table, cell, table};
 
 /// The longest image name that is shown whole in a table of apps.
 const IMAGE_LEN_MAX: usize = 40;
+
+/// Where a replica's token stands among its columns.
+const TOKEN_PLACE: usize = 3;
 
 /// How much of a node's id is shown: enough to name it by, and it leaves room for the rest.
 const ID_SHOWN: usize = 8;
@@ -73,10 +78,16 @@ fn ready(service: &ServiceView) -> String {
     ready
 }
 
-/// A table of replicas.
+/// A table of replicas; with their fencing tokens where there are any.
 pub(crate) fn replicas<'a>(slots: impl IntoIterator<Item = &'a SlotView>) -> Table {
-    let columns = &["REPLICA", "NODE", "STATE", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"];
-    let mut table = table(columns).spare(&["FAILOVER", "RESTARTS", "REVISION"]);
+    let slots: Vec<&SlotView> = slots.into_iter().collect();
+    let has_tokens = slots.iter().flat_map(|slot| &slot.claims).any(|claim| claim.token.is_some());
+    let columns: &[&str] = if has_tokens {
+        &["REPLICA", "NODE", "STATE", "TOKEN", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"]
+    } else {
+        &["REPLICA", "NODE", "STATE", "REVISION", "RESTARTS", "FAILOVER", "DETAIL"]
+    };
+    let mut table = table(columns).spare(&["FAILOVER", "RESTARTS", "TOKEN", "REVISION"]);
     for slot in slots {
         if slot.claims.is_empty() {
             table.add_row(vec![
@@ -86,10 +97,49 @@ pub(crate) fn replicas<'a>(slots: impl IntoIterator<Item = &'a SlotView>) -> Tab
             ]);
         }
         for claim in &slot.claims {
-            table.add_row(claim_row(slot, claim));
+            let mut row = claim_row(slot, claim);
+            if has_tokens {
+                let token = claim.token.map_or_else(|| "-".to_owned(), |token| token.to_string());
+                row.insert(TOKEN_PLACE, Cell::new(token));
+            }
+            table.add_row(row);
         }
     }
     table
+}
+
+/// A table of apps that do not run because another one has their name.
+pub(crate) fn parked(apps: &[&ParkedView]) -> Table {
+    let mut table = table(&["APP", "ID", "RELEASE", "SERVICES", "PLACED"]);
+    for app in apps {
+        let services: Vec<&str> = app.services.iter().map(ServiceName::as_str).collect();
+        table.add_row(vec![
+            Cell::new(&app.name),
+            Cell::new(short(&app.uid)),
+            Cell::new(format!("v{}", app.version)),
+            Cell::new(services.join(", ")),
+            Cell::new(of::moment(app.written)),
+        ]);
+    }
+    table
+}
+
+/// What parked apps are, and what to do about them.
+pub(crate) fn about_parked(apps: &[&ParkedView]) -> Vec<String> {
+    let remedy = |app: &&ParkedView| {
+        let (name, parked, runs) = (&app.name, short(&app.uid), short(&app.runs));
+        format!(
+            "agentctl rm {parked} removes the parked {name}; agentctl rm {runs} removes the {name} that runs, and the parked one runs instead"
+        )
+    };
+    let what = "A parked app was placed on one side of a split, while another app of its name was placed on the other side. \
+        Its containers were stopped when both sides met, and its release is kept.";
+    std::iter::once(what.to_owned()).chain(apps.iter().map(remedy)).collect()
+}
+
+/// So much of an identity as is enough to type.
+pub(crate) fn short(id: &impl ToString) -> String {
+    id.to_string().chars().take(ID_SHOWN).collect()
 }
 
 fn claim_row(slot: &SlotView, claim: &ClaimView) -> Vec<Cell> {
@@ -182,7 +232,11 @@ fn node_row(node: &NodeView) -> Vec<Cell> {
     if node.drained {
         state.push_str(", drained");
     }
-    let (cpu, memory) = node.capacity.map_or_else(
+    if node.witness_only {
+        state.push_str(", only witnesses");
+    }
+    let room = node.capacity.filter(|_| !node.witness_only);
+    let (cpu, memory) = room.map_or_else(
         || ("-".to_owned(), "-".to_owned()),
         |room| {
             (
@@ -195,7 +249,7 @@ fn node_row(node: &NodeView) -> Vec<Cell> {
         node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         Cell::new(node.name.to_string()),
-        Cell::new(node.id.to_string().chars().take(ID_SHOWN).collect::<String>()),
+        Cell::new(short(&node.id)),
         cell(state, mood),
         Cell::new(node.n_claims),
         Cell::new(cpu),
@@ -259,6 +313,9 @@ pub(crate) fn claims(slot: &SlotView) -> Vec<String> {
             format!("  {}: {} {}", claim.node_name, of::phase(claim.phase), claim.revision);
         if !claim.current {
             line.push_str(" (old)");
+        }
+        if let Some(token) = claim.token {
+            line.push_str(&format!(" by token {token}"));
         }
         if claim.yielding {
             line.push_str(", waits to be relieved");

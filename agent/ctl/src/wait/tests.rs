@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_coordinator::fact::Phase;
 use mesh_coordinator::id::{AppUid, Revision, SlotId, SlotIndex};
-use mesh_coordinator::spec::Mode;
+use mesh_coordinator::spec::{Guarantee, Mode};
 use mesh_coordinator::view::{ClaimView, NodeStatus, ServiceView, SlotView};
 
 use super::{Applied, Fault, Goal, Rollout, state, until_ready};
@@ -26,6 +26,7 @@ fn claim(phase: Phase, node_status: NodeStatus, current: bool) -> ClaimView {
         yielding: false,
         restarts: 0,
         failover_ms: None,
+        token: None,
         detail: String::new(),
     }
 }
@@ -41,6 +42,7 @@ fn service(claims: Vec<ClaimView>) -> ServiceView {
         image: "hello:1".to_owned(),
         digest: String::new(),
         revision: Revision { number: 1, id: 1 },
+        guarantee: Guarantee::Available,
         mode: Mode::Replicated(1),
         n_wanted: 1,
         n_ready: 0,

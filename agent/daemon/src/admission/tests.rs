@@ -10,7 +10,7 @@ use mesh_coordinator::clocks::Span;
 use mesh_coordinator::event::Event;
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature, SlotId};
 use mesh_coordinator::time::WallTime;
-use mesh_coordinator::view::{Overview, Why};
+use mesh_coordinator::view::{LeaseQuery, LeaseView, Overview, Why};
 use mesh_engine::Clock;
 use mesh_engine::directory::Live;
 use mesh_identity::invite::{self, Invitee};
@@ -52,6 +52,10 @@ impl Control for Engine {
 
     async fn why(&self, _slot: SlotId) -> Option<Why> {
         None
+    }
+
+    async fn leases(&self, _query: LeaseQuery) -> Vec<LeaseView> {
+        Vec::new()
     }
 
     async fn events(&self, _tail: usize, _follow: bool) -> mpsc::Receiver<Event> {

@@ -33,13 +33,14 @@ fn the_example_lists_every_setting() {
         nameservers,
         cpu,
         memory,
+        witness_only,
         log,
         log_json,
         wall_clock_offset,
     } = every_setting();
     assert!(data_dir.is_some() && run_dir.is_some() && listen.is_some() && advertise.is_some());
     assert!(bridge.is_some() && container_range.is_some() && nameservers.is_some());
-    assert!(cpu.is_some() && memory.is_some());
+    assert!(cpu.is_some() && memory.is_some() && witness_only.is_some());
     assert!(log.is_some() && log_json.is_some() && wall_clock_offset.is_some());
 }
 

@@ -14,7 +14,7 @@ use mesh_coordinator::workload::{Do, Observed};
 use mesh_ports::gossip::Gossip;
 use mesh_ports::network::HostPort;
 use mesh_ports::peer::Peers;
-use mesh_ports::runtime::{Container, ContainerId, Runtime as _, Tag};
+use mesh_ports::runtime::{Container, ContainerError, ContainerId, Runtime as _, Tag};
 use mesh_ports::store::RegisterCodec as _;
 use mesh_telemetry::{Chain, Reason};
 use tracing::{error, info, warn};
@@ -34,8 +34,8 @@ impl<W: World> Task<W> {
             Output::Erase(hashes) => self.disk.erase(&hashes),
             Output::Event(event) => self.tell(&event),
             Output::Fence { slot, revision, fence } => self.fence(&slot, revision, fence),
-            Output::Persist { ticket, slot, register, then } => {
-                let register = self.parts.registers.encode(&slot, &register);
+            Output::Persist { ticket, lease, register, then } => {
+                let register = self.parts.registers.encode(&lease, &register);
                 self.disk.put_register(register, Promise { ticket, then });
             }
             Output::Prefetch(digest) => self.prefetch(digest),
@@ -109,7 +109,11 @@ impl<W: World> Task<W> {
         }
         let runtime = Arc::clone(&self.tools.runtime);
         self.tasks.spawn("fence", async move {
-            if let Err(error) = runtime.extend(&id, fence).await {
+            let told = runtime.extend(&id, fence).await;
+            // What has ended by itself is started with the newest.
+            if let Err(error) = told
+                && !matches!(error, ContainerError::Unknown(_) | ContainerError::NotRunning(_))
+            {
                 // It ends when its guard was last told.
                 warn!(container = %id, error = %Chain(&error), "a guard was not told of a later end");
             }
@@ -203,6 +207,10 @@ impl<W: World> Task<W> {
         if app.revision(&slot.service, spec) != revision {
             return None;
         }
+        let fence = self.replicas.get(slot, revision).and_then(|local| *local.fence.borrow());
+        if spec.guarantee.is_exclusive() && fence.is_none() {
+            return None;
+        }
         let name = self.node.slot_name(slot);
         let node = self.node.state().nodes.get(&self.node.id())?;
         let mut environment = BTreeMap::from([
@@ -234,8 +242,7 @@ impl<W: World> Task<W> {
                     protocol: port.protocol,
                 })
                 .collect(),
-            // No slot that is started here is held by a lease.
-            fence: None,
+            fence,
         })
     }
 }

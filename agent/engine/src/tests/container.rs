@@ -7,8 +7,9 @@ use std::time::Duration;
 use mesh_coordinator::catalogue::{Body, Catalogue, Run};
 use mesh_coordinator::fact::{Fact, Phase};
 use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::lease::exclusive::{Fence, Token};
 use mesh_coordinator::message::Message;
-use mesh_coordinator::time::WallTime;
+use mesh_coordinator::time::{Reading, WallTime};
 use mesh_ports::control::Control;
 use mesh_ports::network::Backend;
 use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, Running, State, Tag};
@@ -65,6 +66,22 @@ async fn the_end_of_a_stranger_changes_nothing() {
     bench.ended.send(Ended { id, exit: None }).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((bench.log.count("start"), bench.log.count("claim Ready")), (1, 1));
+    bench.stop().await;
+}
+
+/// Another node starts it when this one lets go.
+#[tokio::test(start_paused = true)]
+async fn what_runs_by_a_lease_is_gone_only_when_no_process_of_it_is_left() {
+    let mut plan = Plan::new();
+    plan.records.push(plan.author.release(0, service(1)));
+    let over = Fence { token: Token(3), stop: Reading::default(), kill: Reading::default() };
+    plan.found = vec![Found { fence: Some(over), ..found(&plan.author, "of-old", RUNNING) }];
+    let bench = plan.start();
+    bench.parts.runtime.survive.store(true, Ordering::SeqCst);
+    bench.done("stop of-old", 5).await;
+    assert_eq!((bench.log.count("remove of-old"), bench.log.count("start")), (0, 0));
+    bench.parts.runtime.survive.store(false, Ordering::SeqCst);
+    bench.done("remove of-old", 1).await;
     bench.stop().await;
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_coordinator::fact::{Fact, FactKey};
-use mesh_coordinator::id::{Incarnation, NodeId, SlotId};
-use mesh_coordinator::lease::exclusive::{BootId, Fence, Register};
+use mesh_coordinator::id::{Incarnation, NodeId};
+use mesh_coordinator::lease::exclusive::{BootId, Fence, LeaseId, Register};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
 use mesh_coordinator::time::{Reading, WallTime};
@@ -75,11 +75,11 @@ impl World for Fake {
 pub(super) struct FakeRegisters;
 
 impl RegisterCodec for FakeRegisters {
-    fn encode(&self, slot: &SlotId, register: &Register) -> (Vec<u8>, Vec<u8>) {
-        (slot.digest().0.to_vec(), format!("{register:?}").into_bytes())
+    fn encode(&self, lease: &LeaseId, register: &Register) -> (Vec<u8>, Vec<u8>) {
+        (format!("{lease:?}").into_bytes(), format!("{register:?}").into_bytes())
     }
 
-    fn decode(&self, _key: &[u8], _value: &[u8]) -> Result<(SlotId, Register), String> {
+    fn decode(&self, _key: &[u8], _value: &[u8]) -> Result<(LeaseId, Register), String> {
         Err("nobody reads it again".to_owned())
     }
 }
@@ -119,6 +119,8 @@ pub(super) struct FakeRuntime {
     pub(super) healthy: AtomicBool,
     /// How long containers take to stop.
     pub(super) stops_in: Mutex<Duration>,
+    /// Whether they survive every kill.
+    pub(super) survive: AtomicBool,
 }
 
 impl Runtime for FakeRuntime {
@@ -164,6 +166,10 @@ impl Runtime for FakeRuntime {
         self.log.note(format!("stop {id} {} {grace:?}", signal.number()));
         let stops_in = *self.stops_in.lock().unwrap();
         tokio::time::sleep(stops_in).await;
+        if self.survive.load(Ordering::SeqCst) {
+            let source = Box::from("1 processes are left");
+            return Err(ContainerError::Host { attempt: format!("stop {id}"), source });
+        }
         Ok(())
     }
 

@@ -36,6 +36,7 @@ fn facts() -> Fact {
         restarting: false,
         clock_off_ms: 0,
         store: None,
+        witness_only: false,
     })
 }
 

@@ -204,6 +204,7 @@ impl Plan {
             restarting: false,
             clock_off_ms: 0,
             store: Some(StoreId(1)),
+            witness_only: false,
         };
         let node = node::Config {
             mesh: self.author.mesh,
@@ -238,6 +239,7 @@ fn parts(log: &Log, tasks: &Tasks, directory: Arc<Live>, found: Vec<Found>) -> P
             started: Mutex::default(),
             healthy: AtomicBool::new(true),
             stops_in: Mutex::default(),
+            survive: AtomicBool::new(false),
         }),
         images: Arc::new(FakeImages {
             log: log.clone(),

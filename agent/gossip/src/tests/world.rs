@@ -49,6 +49,7 @@ fn presence(n: u8) -> Fact {
         restarting: false,
         clock_off_ms: 0,
         store: None,
+        witness_only: false,
     })
 }
 

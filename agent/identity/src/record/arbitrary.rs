@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use mesh_coordinator::catalogue::{
     Body, Drain, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
-    OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, Stamp,
+    OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, SlotReset,
+    Stamp,
 };
 use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Revision, Signature};
-use mesh_coordinator::lease::exclusive::{StoreId, WitnessId};
+use mesh_coordinator::lease::exclusive::{StoreId, Token, WitnessId};
 use mesh_coordinator::spec::{
     AppSpec, Bytes, Constraint, Cpu, Deploy, Guarantee, HealthTest, Healthcheck, ImageRef,
     LabelKey, Limits, Mode, Protocol, PublishMode, PublishedPort, Reservation, RestartPolicy,
@@ -298,6 +299,12 @@ fn apps() -> impl Strategy<Value = Body> {
             service,
             replicas
         })),
+        (app(), name(), any::<u32>(), 1..u64::MAX, roster(1)).prop_map(
+            |(app, service, number, after, roster)| {
+                let after = Token(after);
+                Body::SlotReset(SlotReset { app, service, number, after, roster })
+            }
+        ),
         (app(), name(), any::<u64>()).prop_map(|(app, service, count)| Body::Restart(Restart {
             app,
             service,

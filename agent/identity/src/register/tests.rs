@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mesh_coordinator::id::{AppUid, Hash, Incarnation, NodeId, SlotId, SlotIndex};
 use mesh_coordinator::lease::exclusive::{
-    Accepted, Ballot, BootId, Configuration, Holder, Key, Register, StoreId, Timing, Token, Value,
-    WitnessId,
+    Accepted, Ballot, BootId, Configuration, Holder, Key, LeaseId, Register, StoreId, Timing,
+    Token, Value, WitnessId,
 };
 use mesh_proto::v1;
 use proptest::collection::btree_set;
@@ -62,6 +62,10 @@ fn register() -> impl Strategy<Value = Register> {
     )
 }
 
+fn lease() -> impl Strategy<Value = LeaseId> {
+    (slot(), any::<u64>()).prop_map(|(slot, reset)| LeaseId { slot, reset })
+}
+
 fn slot() -> impl Strategy<Value = SlotId> {
     let index =
         prop_oneof![any::<u32>().prop_map(SlotIndex::Number), node().prop_map(SlotIndex::Node)];
@@ -76,27 +80,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn every_register_is_read_as_it_was_written(slot in slot(), register in register()) {
-        let (key, value) = encode(&slot, &register);
-        prop_assert_eq!(decode(&key, &value), Ok((slot, register)));
+    fn every_register_is_read_as_it_was_written(lease in lease(), register in register()) {
+        let (key, value) = encode(&lease, &register);
+        prop_assert_eq!(decode(&key, &value), Ok((lease, register)));
     }
 
     #[test]
-    fn no_two_slots_have_one_key(left in slot(), right in slot(), register in register()) {
+    fn no_two_leases_have_one_key(left in lease(), right in lease(), register in register()) {
         let (one, other) = (encode(&left, &register).0, encode(&right, &register).0);
         prop_assert_eq!(left == right, one == other);
     }
 
     #[test]
-    fn half_a_register_is_none(slot in slot(), register in register()) {
-        let (key, value) = encode(&slot, &register);
+    fn half_a_register_is_none(lease in lease(), register in register()) {
+        let (key, value) = encode(&lease, &register);
         let half = value.split_at(value.len() / 2).0;
-        prop_assert!(decode(&key, half) != Ok((slot, register)));
+        prop_assert!(decode(&key, half) != Ok((lease, register)));
     }
 }
 
 /// Everything that there is in one.
-fn whole() -> (SlotId, Register) {
+fn whole() -> (LeaseId, Register) {
     let node = |n| NodeId::from_bytes([n; 10]);
     let holder = Holder { node: node(1), boot: BootId(2), incarnation: Incarnation(3) };
     let witness = |n| WitnessId { node: node(n), store: StoreId(n.into()) };
@@ -114,17 +118,18 @@ fn whole() -> (SlotId, Register) {
         ttl_max: Duration::from_secs(30),
     };
     let service = "db".parse().unwrap();
-    (SlotId { app: AppUid([1; 16]), service, index: SlotIndex::Number(0) }, register)
+    let slot = SlotId { app: AppUid([1; 16]), service, index: SlotIndex::Number(0) };
+    (LeaseId { slot, reset: 6 }, register)
 }
 
 #[test]
 fn the_form_of_a_register_does_not_change_unnoticed() {
-    let (slot, register) = whole();
-    let (key, value) = encode(&slot, &register);
+    let (lease, register) = whole();
+    let (key, value) = encode(&lease, &register);
     assert_eq!(Hash::of(&[&key, &value]).to_string(), GOLDEN_HASH);
 }
 
-const GOLDEN_HASH: &str = "d2625398b305e4609286fac7de6f11a800dc297d2da3a73c5a517c5d7c62d640";
+const GOLDEN_HASH: &str = "38279e7e2cc170d249191a2b37d4a389f9291db92f6540168e10aa5c77854ce2";
 
 #[test]
 fn an_impossible_register_is_refused_by_the_name_of_its_field() {
@@ -137,13 +142,13 @@ fn an_impossible_register_is_refused_by_the_name_of_its_field() {
         ("ttl_max_ns: 301s is longer than any lease", |it| it.ttl_max_ns = 301_000_000_000),
         ("accepted.value: is missing", |it| it.accepted.as_mut().unwrap().value = None),
     ];
-    let (slot, register) = whole();
-    let (key, _) = encode(&slot, &register);
+    let (lease, register) = whole();
+    let (key, _) = encode(&lease, &register);
     for (reason, change) in cases {
         let mut message = wire::lease::write_register(&register);
         change(&mut message);
         let refused = decode(&key, &message.encode_to_vec()).unwrap_err().to_string();
         assert!(refused.starts_with(&format!("register.{reason}")), "{refused}");
     }
-    assert!(decode(&[], &encode(&slot, &register).1).is_err(), "and one of no slot");
+    assert!(decode(&[], &encode(&lease, &register).1).is_err(), "and one of no slot");
 }

@@ -142,6 +142,7 @@ fn write_node(facts: &NodeFacts) -> v1::NodeFacts {
         restarting: facts.restarting,
         clock_off_ms: facts.clock_off_ms,
         store: facts.store.map(lease::write_store).unwrap_or_default(),
+        witness_only: facts.witness_only,
     }
 }
 
@@ -156,5 +157,6 @@ fn read_node(facts: v1::NodeFacts) -> Result<NodeFacts, Fault> {
         restarting: facts.restarting,
         clock_off_ms: facts.clock_off_ms,
         store: maybe_array("store", &facts.store)?.map(u128::from_be_bytes).map(StoreId),
+        witness_only: facts.witness_only,
     })
 }

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use mesh_coordinator::catalogue::{
     Body, Drain, Genesis, Invitation, KeptRecord, Member, NodeAddress, NodeLabels, Operator,
-    OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, Stamp,
+    OperatorRemoval, Record, Recovery, Release, Restart, Role, Run, Scale, Settings, SlotReset,
+    Stamp,
 };
 use mesh_coordinator::id::{Hash, MeshId, NodeId};
 use mesh_coordinator::lease::exclusive::WitnessId;
@@ -112,6 +113,7 @@ fn write_body(body: &Body) -> wire::Body {
             wire::Body::AppRemoval(wire::AppRemoval { app: app.0.to_vec(), name: name.to_string() })
         }
         Body::Scale(scale) => wire::Body::Scale(write_scale(scale)),
+        Body::SlotReset(reset) => wire::Body::SlotReset(write_slot_reset(reset)),
         Body::Restart(restart) => wire::Body::Restart(write_restart(restart)),
         Body::Run(Run { app, running }) => {
             wire::Body::Run(wire::Run { app: app.0.to_vec(), running: *running })
@@ -144,6 +146,7 @@ fn read_body(body: wire::Body) -> Result<Body, Fault> {
         wire::Body::App(release) => read_release(release).within("app"),
         wire::Body::AppRemoval(removal) => read_app_removal(removal).within("app_removal"),
         wire::Body::Scale(scale) => read_scale(&scale).within("scale"),
+        wire::Body::SlotReset(reset) => read_slot_reset(reset).within("slot_reset"),
         wire::Body::Restart(restart) => read_restart(&restart).within("restart"),
         wire::Body::Run(wire::Run { app: bytes, running }) => {
             Ok(Body::Run(Run { app: app(&bytes).within("run")?, running }))
@@ -367,6 +370,26 @@ fn read_scale(scale: &wire::Scale) -> Result<Body, Fault> {
         service: parsed("service", &scale.service)?,
         replicas: spec::replicas("replicas", scale.replicas)?,
     }))
+}
+
+fn write_slot_reset(reset: &SlotReset) -> wire::SlotReset {
+    wire::SlotReset {
+        app: reset.app.0.to_vec(),
+        service: reset.service.to_string(),
+        number: reset.number,
+        after: reset.after.0,
+        roster: lease::write_witnesses(&reset.roster),
+    }
+}
+
+fn read_slot_reset(reset: wire::SlotReset) -> Result<Body, Fault> {
+    let roster = read_roster(reset.roster)?;
+    if roster.is_empty() {
+        return Err(Fault::new("roster", "there is none"));
+    }
+    let (app, service) = (app(&reset.app)?, parsed("service", &reset.service)?);
+    let after = lease::token("after", reset.after)?;
+    Ok(Body::SlotReset(SlotReset { app, service, number: reset.number, after, roster }))
 }
 
 fn write_restart(restart: &Restart) -> wire::Restart {

@@ -15,7 +15,8 @@ use mesh_ports::runtime::{ContainerError, ContainerId};
 use super::place::{Place, Status};
 use super::{Driver, blocking, guard, host};
 use crate::cgroup::Group;
-use crate::shim::{self, EXTENSION, FENCES_LEN, Held, Moment, SLOTS_AT, Told};
+use crate::shim::lease::{self, Line, State};
+use crate::shim::{self, END_AT, EXTENSION, FENCES_LEN, Held, Moment, SLOTS_AT, Told};
 
 /// The files of a node's runs. No container can be called like this.
 const DIR: &str = ".fences";
@@ -106,14 +107,28 @@ fn renew(path: &Path, fence: &Fence, boot: u128, now: Moment) -> io::Result<Rene
     Ok(Renewal::Told)
 }
 
-/// Tells the workload that it ends, since it is asked to by somebody else than its guard.
+/// Tells the guard and the workload that it ends, since it is asked to by somebody else than its guard.
 pub(super) fn tell_of_end(place: &Place, boot: u128) -> io::Result<()> {
-    let told = match File::open(&place.fence) {
-        Ok(file) => last(&file, boot)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+    match end(&place.fence, boot)? {
+        // The file now, whenever the guard looks: the signal comes next.
+        Some(told) => {
+            lease::tell(&place.lease(), &Line { told, state: State::Ending, now: shim::now() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Writes that a run ends; returns what its guard was told last, and `None` when it has no lease.
+fn end(path: &Path, boot: u128) -> io::Result<Option<Told>> {
+    let _writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = match File::options().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    told.map_or(Ok(()), |told| shim::lease::tell(&place.lease(), &told, true, shim::now()))
+    let Some(told) = last(&file, boot)? else { return Ok(None) };
+    file.write_all_at(&told.encode_end(), u64::try_from(END_AT).map_err(io::Error::other)?)?;
+    Ok(Some(told))
 }
 
 pub(super) async fn extend<N: ContainerNetwork>(

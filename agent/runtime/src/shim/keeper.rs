@@ -34,6 +34,8 @@ use self::guard::Guard;
 use self::sys::PollFd;
 
 // This file is a module in one of its two lives and a crate in the other, and the two look elsewhere for what belongs to it.
+#[cfg_attr(keeper, path = "keeper/answer.rs")]
+pub(crate) mod answer;
 #[cfg_attr(keeper, path = "keeper/beat.rs")]
 pub(crate) mod beat;
 #[cfg_attr(keeper, path = "keeper/fence.rs")]
@@ -55,8 +57,8 @@ pub(crate) mod sys;
 /// largest size of a file of the log, and the number of these files.
 pub(crate) const KEEP: &str = "MESH_SHIM_KEEP";
 
-/// Tells the program by what it guards the container: a descriptor of the run's file, and the signal that asks to stop. Without it
-/// the container runs without a lease.
+/// Tells the program by what it guards the container: descriptors of the run's file and of the socket at which the workload asks,
+/// and the signal that asks it to stop. Without it the container runs without a lease.
 pub(crate) const KEEP_FENCE: &str = "MESH_SHIM_KEEP_FENCE";
 
 /// Tells the program the directory of what the workload is told of its lease.
@@ -107,6 +109,9 @@ pub(crate) fn keep(
     sources: Sources,
     mut guard: Option<Guard>,
 ) -> io::Result<()> {
+    if let Some(Err(error)) = guard.as_mut().map(Guard::answer) {
+        let (Ok(()) | Err(_)) = writeln!(io::stderr(), "the workload cannot ask: {error}");
+    }
     let mut log = Log::open(dir, limits);
     let Sources { init, streams } = sources;
     let mut streams = streams.map(|stream| Some(File::from(stream)));
@@ -466,13 +471,20 @@ fn run() -> io::Result<std::convert::Infallible> {
 /// with this process.
 #[cfg(keeper)]
 fn own_guard() -> io::Result<Option<Guard>> {
+    use std::os::unix::net::UnixListener;
+
     let Ok(told) = std::env::var(KEEP_FENCE) else { return Ok(None) };
     let missing = || io::Error::from(ErrorKind::InvalidInput);
-    let (file, signal) = told.split_once(',').ok_or_else(missing)?;
-    let file = take(file.parse().map_err(io::Error::other)?)?;
-    let signal = signal.parse().map_err(io::Error::other)?;
+    let numbers: Option<Vec<u64>> = told.split(',').map(|word| word.parse().ok()).collect();
+    let &[file, socket, signal] = numbers.ok_or_else(missing)?.as_slice() else {
+        return Err(missing());
+    };
+    let file = take(file)?;
+    // A copy closes when this process becomes the shim again: from then on nobody answers.
+    let socket = UnixListener::from(take(socket)?).try_clone()?;
+    let signal = i32::try_from(signal).map_err(io::Error::other)?;
     let lease = std::env::var_os(KEEP_LEASE).ok_or_else(missing)?;
-    Guard::open(File::from(file), signal, lease.into()).map(Some)
+    Guard::open(file.into(), signal, lease.into(), socket).map(Some)
 }
 
 /// Takes a descriptor that this process was given.

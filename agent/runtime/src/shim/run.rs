@@ -19,7 +19,7 @@ use super::executor::Restricted;
 use super::fault::Fault;
 use super::inside::Root;
 use super::keeper::guard::Guard;
-use super::{bundle, rootfs, user};
+use super::{bundle, rootfs, socket, user};
 use crate::capacity;
 use crate::cgroup::{Group, SHIMS, Tree};
 use crate::process::{Process, boot_id};
@@ -102,8 +102,10 @@ fn guard(plan: &Plan) -> Result<Option<Guard>, Fault> {
     let Some(fence) = &plan.fence else { return Ok(None) };
     let made = fs::create_dir_all(&fence.lease)
         .and_then(|()| fs::set_permissions(&fence.lease, fs::Permissions::from_mode(0o755)))
-        .and_then(|()| File::open(&fence.file))
-        .and_then(|file| Guard::open(file, i32::from(fence.signal), fence.lease.clone()));
+        .and_then(|()| Ok((File::open(&fence.file)?, socket::listen(&fence.lease)?)))
+        .and_then(|(file, socket)| {
+            Guard::open(file, i32::from(fence.signal), fence.lease.clone(), socket)
+        });
     let mut guard = made.map_err(|error| Fault::host("guard the lease", error))?;
     guard.tell();
     Ok(Some(guard))

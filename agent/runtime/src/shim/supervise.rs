@@ -75,9 +75,13 @@ fn become_keeper(
     let mut told =
         vec![text(format!("{KEEP}={fds},{bytes_max},{files_max}").into())?, text(place)?];
     if let Some(guard) = guard {
-        let (file, signal) = guard.parts();
-        fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        told.push(text(format!("{KEEP_FENCE}={},{signal}", file.as_raw_fd()).into())?);
+        let (file, socket, signal) = guard.parts();
+        let socket = socket.ok_or_else(|| io::Error::other("its socket is gone"))?;
+        for fd in [file.as_fd(), socket.as_fd()] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        let fds = format!("{KEEP_FENCE}={},{},{signal}", file.as_raw_fd(), socket.as_raw_fd());
+        told.push(text(fds.into())?);
         let mut place = OsString::from(format!("{KEEP_LEASE}="));
         place.push(guard.lease());
         told.push(text(place)?);

@@ -17,6 +17,7 @@ use crate::event::Severity;
 use crate::fact::Claim;
 use crate::id::{NodeId, SlotId};
 use crate::placement::Place;
+use crate::rules::Rule;
 use crate::workload::Workload;
 
 /// When one slot of a service is handed over, the next one waits for it so long: until the lease of a lost holder has ended, as a rule.
@@ -41,6 +42,13 @@ impl Claims {
         token.is_some() && world.leases.acquired(world.reading, &mine.claim.slot) == token
     }
 
+    /// L-start: whether a replica that is started now has more time than its end takes. What its guard has just told to end is not started
+    /// again by what is left of the lease.
+    pub(super) fn has_time(world: &World<'_>, mine: &Mine) -> bool {
+        let fence = world.leases.fence(&mine.claim.slot).filter(|_| mine.claim.token.is_some());
+        fence.is_none_or(|fence| !world.reading.may_be_past(fence.stop))
+    }
+
     /// H5, H8: a claim whose lease is over ends, unless a former life of this agent held it and it may be resumed. Returns true when it
     /// was let go.
     pub(super) fn lapses(
@@ -50,7 +58,7 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) -> bool {
         let Some(mine) = self.mine.get(key) else { return false };
-        if Self::may_run(world, mine) {
+        if Self::may_run(world, mine) || !world.rules.hold(Rule::FollowLease) {
             return false;
         }
         let resumes = world.leases.is_resuming(world.reading, &key.0)
@@ -183,7 +191,11 @@ impl Claims {
         for slot in world.leases.slots() {
             let mut mine = self.of_slot(slot).peekable();
             let is_unwanted = mine.peek().is_none() && !wanted.contains(slot);
-            let is_given_up = mine.peek().is_some() && mine.all(|mine| mine.workload.is_broken());
+            let is_over = |mine: &Mine| {
+                let is_let_go = !mine.is_held() && !world.rules.hold(Rule::ReleaseLast);
+                mine.workload.is_broken() || is_let_go
+            };
+            let is_given_up = mine.peek().is_some() && mine.all(is_over);
             if is_unwanted || is_given_up {
                 out.push(Effect::Release(slot.clone()));
             }

@@ -132,8 +132,13 @@ impl Claims {
             return Duty::Leave("this node was removed from the mesh");
         }
         let Some(app) = world.state.apps.get(&slot.app) else {
-            let removed = world.state.removed_apps.contains(&slot.app);
-            return if removed { Duty::Leave("the app was removed") } else { Duty::Stray };
+            return if world.state.removed_apps.contains(&slot.app) {
+                Duty::Leave("the app was removed")
+            } else if world.state.parked.contains_key(&slot.app) {
+                Duty::Leave("the app is parked: another one of its name runs")
+            } else {
+                Duty::Stray
+            };
         };
         if !app.wants(slot) && world.rules.hold(Rule::StopUnwanted) {
             return Duty::Leave(if app.running {

@@ -11,7 +11,7 @@ use crate::catalogue::{App, Node, Release, State};
 use crate::fact::{Claim, NodeFacts, Phase, Suspicion, Vote};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::lease::Leases;
-use crate::lease::exclusive::{BootId, Holder, StoreId};
+use crate::lease::exclusive::{BootId, Fence, Holder, StoreId, Token};
 use crate::membership::Membership;
 use crate::name::ServiceName;
 use crate::placement::score;
@@ -73,6 +73,7 @@ impl Script {
             restarting: false,
             clock_off_ms: 0,
             store: None,
+            witness_only: false,
         };
         let services = BTreeMap::from([(service(), sample::service(NEW, replicas))]);
         let spec = AppSpec { name: "shop".parse().unwrap(), services };
@@ -82,6 +83,7 @@ impl Script {
             written: WallTime(0),
             scale: BTreeMap::new(),
             restarts: BTreeMap::new(),
+            resets: BTreeMap::new(),
             running: true,
         };
         let state = State {
@@ -171,7 +173,7 @@ impl Script {
             state: &self.state,
             membership: &self.membership,
             facts: &self.facts,
-            capacity: self.facts[&self.nodes[self.me]].capacity,
+            own: &self.facts[&self.nodes[self.me]],
             warm: true,
             settled: true,
             strays: super::Strays::Stop,
@@ -429,6 +431,29 @@ fn c11_of_two_outdated_ones_of_a_node_the_later_one_stays() {
     let claims = script.claims.mine().map(|mine| (mine.claim().revision, mine.claim().phase));
     let held: Vec<_> = claims.filter(|(_, phase)| phase.holds()).collect();
     assert_eq!(held, [(OLD, Phase::Ready)]);
+}
+
+/// L-release. Two containers of an exclusive slot were found: what is left of an earlier lease, and what runs by the last one.
+#[test]
+fn what_an_earlier_lease_left_goes_without_a_release() {
+    let mut script = Script::new(Rules::ALL, 0, 1);
+    for (token, revision, ended) in [(4, OLD, true), (5, NEW, false)] {
+        let (stop, kill) = (Reading::default(), Reading::default());
+        let fence = Some(Fence { token: Token(token), stop, kill });
+        script.claims.adopt(script.now, slot(0), revision, None, ended, fence);
+    }
+    let releases = |script: &Script| {
+        script.out.iter().filter(|effect| matches!(effect, Effect::Release(_))).count()
+    };
+    for (revision, n_releases) in [(OLD, 0), (NEW, 1)] {
+        script.wait(10);
+        for observed in [Observed::Stopped, Observed::Removed] {
+            let (now, out) = (script.now, &mut script.out);
+            script.claims.observe(now, &slot(0), revision, observed, out);
+        }
+        script.wait(10);
+        assert_eq!(releases(&script), n_releases, "{revision}");
+    }
 }
 
 #[test]

@@ -7,19 +7,22 @@
 //!     └───────────────────────────── Lapsed, or released ◀───────────────────────────────┘
 //! ```
 
+mod show;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::fence::Fence;
 use super::register::{
-    Answer, Ballot, Configuration, Holder, Key, LEAP_MAX, Refusal, Request, Token, Value, WitnessId,
+    Answer, Ballot, Configuration, Key, LEAP_MAX, Refusal, Request, Token, Value, WitnessId,
 };
-use super::session::{Outcome, Session};
+use super::session::{End, Outcome, Session};
+use super::setup::Setup;
 use super::timing::Timing;
 use crate::id::NodeId;
 use crate::prng::Prng;
-use crate::rules::{Rule, Rules};
+use crate::rules::Rule;
 use crate::time::Reading;
 
 /// After a lost attempt the next one waits at least so long (H10): several round trips and flushes.
@@ -28,33 +31,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
 /// How often it is doubled.
 const DOUBLINGS_MAX: u32 = 4;
-
-/// What a lease is told once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Setup {
-    /// Who wants the slot.
-    pub me: Holder,
-    /// Its witnesses when it was created.
-    pub first: Configuration,
-    /// How long things take and hold, until phase 1 has found what the witnesses go by.
-    pub timing: Timing,
-    /// Where random choices begin.
-    pub seed: u64,
-    /// What a former life of this agent on the same boot still holds; `None` when it holds nothing.
-    pub resume: Option<Resume>,
-    /// Which rules hold.
-    pub rules: Rules,
-}
-
-/// What a former life of the agent holds, as its guard tells. Whoever is quick goes on with it: nobody else can have held the slot
-/// since, so the token and the container stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Resume {
-    /// By which token.
-    pub token: Token,
-    /// When the guard kills.
-    pub kill: Reading,
-}
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -122,12 +98,13 @@ impl Lease {
     /// A lease that nobody seeks yet.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
+        let former = setup.former.map_or(0, |former| former.token.0);
         Self {
             prng: Prng::new(setup.seed),
             hint: setup.first.clone(),
             timing: setup.timing,
             state: State::Idle,
-            counter: setup.resume.map_or(0, |resume| resume.token.0),
+            counter: former.max(setup.resume.map_or(0, |resume| resume.token.0)),
             setup,
             losses: 0,
             rank: 0,
@@ -161,6 +138,12 @@ impl Lease {
     pub fn over(&self) -> Option<Reading> {
         let State::Holding(holding) = &self.state else { return None };
         holding.session.end.map(|end| end.over)
+    }
+
+    /// The times that go with the slot's configuration, as far as it is known here.
+    #[must_use]
+    pub const fn timing(&self) -> Timing {
+        self.timing
     }
 
     /// The configuration as far as it is known here.
@@ -229,7 +212,8 @@ impl Lease {
 
     /// The container is gone for certain, also that of a former life: the slot is free (H9).
     pub fn release(&mut self, out: &mut Vec<Motion>) {
-        let former = self.setup.resume.take().map(|resume| resume.token);
+        let former = self.setup.resume.map(|resume| resume.token);
+        self.setup.forget_former();
         let token = match &self.state {
             State::Holding(holding) => Some(holding.session.value.token),
             State::Idle | State::Waiting { .. } | State::Preparing(_) => former,
@@ -241,7 +225,7 @@ impl Lease {
     }
 
     /// Other witnesses from now on. Returns whether the change has begun: it does not before the lease is held and the last one
-    /// is through, and not for an empty set. Until it is through nobody else gets the slot without a majority of `next`, so let
+    /// is through, not for an empty set, and not while a renewal is overdue: whoever is cut off does not know who can be asked. Until it is through nobody else gets the slot without a majority of `next`, so let
     /// these be nodes that have just been heard.
     pub fn change(
         &mut self,
@@ -251,7 +235,12 @@ impl Lease {
     ) -> bool {
         self.lapse(now, out);
         let State::Holding(holding) = &mut self.state else { return false };
-        let is_calm = holding.is_acquired && holding.session.is_settled();
+        let renewal = self.timing.renew + self.timing.attempt;
+        let is_overdue = |end: End| now.may_be_past(end.since + renewal);
+        let is_calm = holding.is_acquired
+            && holding.session.is_settled()
+            && (!holding.session.end.is_none_or(is_overdue)
+                || !self.setup.rules.hold(Rule::AskLiving));
         if next.is_empty() || !is_calm || holding.attempt.is_some() {
             return false;
         }
@@ -292,6 +281,20 @@ impl Lease {
         }
     }
 
+    /// Whether the lease is to be renewed within half of the usual pause, and nothing else is under way.
+    #[must_use]
+    pub fn renews_soon(&self, now: Reading) -> bool {
+        let State::Holding(holding) = &self.state else { return false };
+        let is_calm = holding.is_acquired && holding.attempt.is_none();
+        is_calm && now.until_maybe(holding.session.next) <= self.timing.renew / 2
+    }
+
+    /// Renews the lease now, though there is time.
+    pub fn renew(&mut self, now: Reading, out: &mut Vec<Motion>) {
+        self.lapse(now, out);
+        self.ask(now, out);
+    }
+
     /// A witness answers. The transport has made sure that it is the node of `from`.
     pub fn answer(&mut self, now: Reading, from: WitnessId, answer: Answer, out: &mut Vec<Motion>) {
         self.lapse(now, out);
@@ -328,7 +331,7 @@ impl Lease {
         let Some(end) = holding.session.end.filter(|end| now.may_be_past(end.over)) else { return };
         let token = holding.session.value.token;
         out.push(Motion::Lapsed { token });
-        self.setup.resume = None;
+        self.setup.forget_former();
         if self.setup.rules.hold(Rule::LapseIsFinal) {
             self.state = State::Idle;
         } else {
@@ -388,6 +391,11 @@ impl Lease {
         let (configuration, last) = self.found(&attempt);
         let ballot = attempt.ballot;
         if attempt.is_quorum(&configuration) {
+            if let Some(former) =
+                self.setup.former.filter(|it| last.is_none() && !now.is_past(it.over))
+            {
+                return self.lose(now, Some(former.over), out);
+            }
             self.hint = configuration.clone();
             return self.win(now, Key { ballot, sub: 1 }, (configuration, last), out);
         }
@@ -438,7 +446,8 @@ impl Lease {
             }
             let token = resume.map_or(Token(key.ballot.counter), |resume| resume.token);
             let value = Value { configuration, token };
-            let session = Session::new(now, key, value, former.is_some());
+            let outlasts = former.is_some() && self.setup.rules.hold(Rule::OutlastFormer);
+            let session = Session::new(now, key, value, outlasts);
             let holding = Holding { session, attempt: None, patience, is_acquired: false };
             self.state = State::Holding(Box::new(holding));
         }
@@ -473,7 +482,7 @@ impl Lease {
             if !holding.is_acquired && !now.may_be_past(end.stop) {
                 holding.is_acquired = true;
                 self.losses = 0;
-                self.setup.resume = None;
+                self.setup.forget_former();
                 out.push(Motion::Acquired { token });
             }
         }
@@ -508,7 +517,10 @@ impl Lease {
             {
                 if holding.session.end.is_none() {
                     self.lose(now, None, out);
-                } else if holding.attempt.is_none() && holding.session.is_settled() {
+                } else if holding.attempt.is_none()
+                    && holding.session.is_settled()
+                    && self.setup.rules.hold(Rule::WinBack)
+                {
                     // While the witnesses change it would take a majority of the new ones to go on at all.
                     let attempt = self.begin(now, out);
                     if let State::Holding(holding) = &mut self.state {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use crate::id::{Incarnation, NodeId};
+use crate::id::{Incarnation, NodeId, SlotId};
 
 /// No counter is taken up, promised or believed that is further than this above the last one. Honest ones rise by one with each
 /// attempt; and whoever lies about them can never use them up.
-pub(super) const LEAP_MAX: u64 = 1 << 32;
+pub const LEAP_MAX: u64 = 1 << 32;
 
 /// One attempt to become the holder. Ordered by the counter; the rest only tells attempts apart that chose the same one, also those
 /// of two lives of an agent and of two clones of a disk.
@@ -37,6 +37,25 @@ pub struct StoreId(pub u128);
 /// One run of a host's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootId(pub u128);
+
+/// One lease: the slot's first, or the one that it got when an operator gave up the one before.
+///
+/// The witnesses of different leases owe each other nothing: a reset begins anew, with other witnesses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId {
+    /// Whose.
+    pub slot: SlotId,
+    /// The operator's reset that it comes from; zero for the first.
+    pub reset: u64,
+}
+
+impl LeaseId {
+    /// The one that a slot has as long as nobody resets it.
+    #[must_use]
+    pub const fn first(slot: SlotId) -> Self {
+        Self { slot, reset: 0 }
+    }
+}
 
 /// A witness: a node, as long as it has the store in which its promises are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -38,6 +38,8 @@ enum Stage {
 /// The end of a lease as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct End {
+    /// When the time was asked for.
+    pub(super) since: Reading,
     /// SIGTERM.
     pub(super) stop: Reading,
     /// SIGKILL: from then it takes K at most until all is dead.
@@ -195,7 +197,8 @@ impl Session {
         }
         let kill = valid(round.ttl).saturating_sub(timing.kill);
         let stop = kill.saturating_sub(timing.grace);
-        self.end = Some(End { stop: round.sent + stop, kill: round.sent + kill, over });
+        let since = round.sent;
+        self.end = Some(End { since, stop: since + stop, kill: since + kill, over });
         Outcome::Extended
     }
 

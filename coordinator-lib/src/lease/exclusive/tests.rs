@@ -1,5 +1,7 @@
 //! Scripts: what witnesses and holders do, message by message. What must hold whatever happens is explored by walks.
 
+mod later_life;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -30,8 +32,9 @@ fn holder(number: u8) -> Holder {
     Holder { node: node(number), boot: BootId(u128::from(number)), incarnation: Incarnation(1) }
 }
 
-fn slot() -> SlotId {
-    SlotId { app: AppUid([1; 16]), service: "db".parse().unwrap(), index: SlotIndex::Number(0) }
+fn lease() -> LeaseId {
+    let (app, service) = (AppUid([1; 16]), "db".parse().unwrap());
+    LeaseId::first(SlotId { app, service, index: SlotIndex::Number(0) })
 }
 
 fn set(numbers: &[u8]) -> BTreeSet<WitnessId> {
@@ -66,7 +69,7 @@ impl Desk {
 
     fn steps(&mut self, now: Reading, from: u8, request: Request) -> Vec<Step> {
         let mut out = Vec::new();
-        self.witness.handle(now, node(from), &slot(), Home::Wanted, request, &mut out);
+        self.witness.handle(now, node(from), &lease(), Home::FIRST, request, &mut out);
         out
     }
 
@@ -112,6 +115,17 @@ fn two_ballots_of_one_counter_are_not_the_same() {
     desk.prepare(at(0), 5, 2);
     assert!(!is_granted(&desk.accept(at(1), 5, 3)));
     assert!(is_granted(&desk.accept(at(1), 5, 2)));
+}
+
+#[test]
+fn nobody_else_is_granted_what_somebody_holds() {
+    let came_through = Rules::with_and_without(Rule::GrantToOne, |rules| {
+        let mut desk = Desk::new(rules);
+        desk.prepare(at(0), 1, 2);
+        desk.accept(at(0), 1, 2);
+        is_granted(&desk.accept(at(5_000), 9, 3))
+    });
+    assert_eq!(came_through, [false, true]);
 }
 
 #[test]
@@ -164,6 +178,21 @@ fn nothing_waits_for_the_disk_that_is_on_it() {
     assert!(matches!(&steps[..], [Step::Answer { answer: Answer::Granted { round: 8, .. }, .. }]));
 }
 
+/// The disk was full for a moment, and took the next write, of another slot.
+#[test]
+fn what_was_not_written_is_not_said_when_something_else_was() {
+    let mut desk = Desk::new(Rules::ALL);
+    let prepare = Request::Prepare { ballot: ballot(5, 2) };
+    desk.steps(at(0), 2, prepare.clone());
+    let other = LeaseId { reset: 1, ..lease() };
+    let mut out = Vec::new();
+    desk.witness.handle(at(1), node(2), &other, Home::FIRST, prepare, &mut out);
+    let Some(Step::Persist { ticket, .. }) = out.pop() else { panic!("nothing is written") };
+    desk.witness.persisted(ticket);
+    let steps = desk.steps(at(2), 3, Request::Prepare { ballot: ballot(5, 3) });
+    assert!(matches!(&steps[..], [Step::Persist { then, .. }] if then.len() == 1), "{steps:?}");
+}
+
 #[test]
 fn after_a_failed_write_nothing_is_said() {
     let mut desk = Desk::new(Rules::ALL);
@@ -189,15 +218,23 @@ fn a_restarted_witness_waits_for_what_it_may_have_granted() {
 
 #[test]
 fn a_released_lease_is_over_and_stays_so() {
-    let mut desk = Desk::new(Rules::ALL);
-    desk.prepare(at(0), 1, 2);
-    desk.accept(at(0), 1, 2);
-    // Somebody else's word does not end it.
-    assert_eq!(desk.ask(at(1), 3, Request::Release { token: Token(1) }), None);
-    desk.ask(at(1), 2, Request::Release { token: Token(1) });
-    assert!(matches!(desk.prepare(at(2), 9, 3), Some(Answer::Promise { .. })));
-    let late = desk.ask(at(3), 2, Request::Renew { key: key(1, 2), round: 9, ttl: TTL });
-    assert!(matches!(late, Some(Answer::Refused { .. })), "{late:?}");
+    let is_back = Rules::with_and_without(Rule::ReleaseFinal, |rules| {
+        let mut desk = Desk::new(rules);
+        desk.prepare(at(0), 1, 2);
+        desk.accept(at(0), 1, 2);
+        // Somebody else's word does not end it.
+        assert_eq!(desk.ask(at(1), 3, Request::Release { token: Token(1) }), None);
+        desk.ask(at(1), 2, Request::Release { token: Token(1) });
+        let mut next = desk.witness.clone();
+        let mut out = Vec::new();
+        let prepare = Request::Prepare { ballot: ballot(9, 3) };
+        next.handle(at(2), node(3), &lease(), Home::FIRST, prepare, &mut out);
+        assert!(matches!(&out[..], [Step::Persist { .. }]), "it is free: {out:?}");
+        let late = Request::Renew { key: key(1, 2), round: 9, ttl: TTL };
+        let late = [desk.ask(at(3), 2, late), desk.accept(at(4), 1, 2)];
+        late.iter().map(is_granted).collect::<Vec<_>>()
+    });
+    assert_eq!(is_back, [[false, false], [true, true]]);
 }
 
 #[test]
@@ -223,7 +260,7 @@ fn a_removed_app_gets_no_more_time() {
     desk.accept(at(0), 1, 2);
     let mut out = Vec::new();
     let renew = Request::Renew { key: key(1, 2), round: 8, ttl: TTL };
-    desk.witness.handle(at(1), node(2), &slot(), Home::Removed, renew, &mut out);
+    desk.witness.handle(at(1), node(2), &lease(), Home::Removed, renew, &mut out);
     assert!(matches!(
         &out[..],
         [Step::Answer { answer: Answer::Refused { refusal: Refusal::Removed, .. }, .. }]
@@ -239,7 +276,17 @@ impl Script {
     fn new(rules: Rules) -> Self {
         let timing = Timing::of(TTL).unwrap();
         let (me, first) = (holder(9), first());
-        Self { lease: Lease::new(Setup { me, first, timing, seed: 1, resume: None, rules }) }
+        Self {
+            lease: Lease::new(Setup {
+                me,
+                first,
+                timing,
+                seed: 1,
+                resume: None,
+                former: None,
+                rules,
+            }),
+        }
     }
 
     fn wake(&mut self, now: Reading) -> Vec<Motion> {
@@ -368,20 +415,20 @@ fn a_loser_waits_for_the_holders_time() {
 
 #[test]
 fn a_promise_elsewhere_costs_a_ballot_and_not_the_lease() {
-    let mut script = Script::new(Rules::ALL);
-    script.acquire(at(0));
-    let refusal = Refusal::Promised(ballot(6, 4));
-    let asked = script.hear(
-        at(100),
-        3,
-        Answer::Refused { ballot: ballot(1, 9), refusal, configuration: None },
-    );
-    let prepares = |motion: &Motion| matches!(motion, Motion::Send { request: Request::Prepare { ballot, .. }, .. } if ballot.counter == 7);
-    assert_eq!(asked.iter().filter(|motion| prepares(motion)).count(), 3, "{asked:?}");
-    for number in [1, 3] {
-        script.hear(at(110), number, Answer::Promise { ballot: ballot(7, 9), accepted: None });
-    }
-    assert_eq!(script.lease.token(at(120)), Some(Token(1)));
+    let n_asked = Rules::with_and_without(Rule::WinBack, |rules| {
+        let mut script = Script::new(rules);
+        script.acquire(at(0));
+        let refusal = Refusal::Promised(ballot(6, 4));
+        let refused = Answer::Refused { ballot: ballot(1, 9), refusal, configuration: None };
+        let asked = script.hear(at(100), 3, refused);
+        let prepares = |motion: &&Motion| matches!(motion, Motion::Send { request: Request::Prepare { ballot, .. }, .. } if ballot.counter == 7);
+        for number in [1, 3] {
+            script.hear(at(110), number, Answer::Promise { ballot: ballot(7, 9), accepted: None });
+        }
+        assert_eq!(script.lease.token(at(120)), Some(Token(1)));
+        asked.iter().filter(prepares).count()
+    });
+    assert_eq!(n_asked, [3, 0]);
 }
 
 #[test]
@@ -406,73 +453,16 @@ fn witnesses_change_only_by_both_majorities() {
     assert_eq!(changed, [false, true]);
 }
 
-/// A later life whose guard holds token 3 until `kill`, after phase 1 at 100 ms.
-fn later_life(kill: Reading) -> (Script, Vec<Motion>) {
-    let timing = Timing::of(TTL).unwrap();
-    let resume = Some(Resume { token: Token(3), kill });
-    let setup = Setup { me: holder(9), first: first(), timing, seed: 1, resume, rules: Rules::ALL };
-    let mut script = Script { lease: Lease::new(setup) };
-    script.lease.seek(at(0), 0);
-    script.wake(at(0));
-    let accepted = Some(Accepted { key: key(3, 9), value: value(3) });
-    let promise = || Answer::Promise { ballot: ballot(4, 9), accepted: accepted.clone() };
-    script.hear(at(100), 1, promise());
-    let asked = script.hear(at(100), 2, promise());
-    (script, asked)
-}
-
 #[test]
-fn a_later_life_keeps_the_token_while_the_guard_holds() {
-    let token = |kill| {
-        let (mut script, _) = later_life(kill);
-        for number in [1, 2] {
-            script.hear(at(110), number, Answer::Granted { key: key(4, 9), round: 1 });
-        }
-        script.lease.token(at(110))
-    };
-    assert_eq!([at(9_000), at(50)].map(token), [Some(Token(3)), Some(Token(4))]);
-}
-
-#[test]
-fn a_later_life_asks_for_no_less_time_than_the_former_may_have() {
-    for kill in [at(9_000), at(50)] {
-        let (_, asked) = later_life(kill);
-        let is_full = |motion: &Motion| matches!(motion, Motion::Send { request: Request::Accept { ttl, .. }, .. } if *ttl == TTL);
-        assert_eq!(asked.iter().filter(|motion| is_full(motion)).count(), 3, "{asked:?}");
-    }
-}
-
-#[test]
-fn a_token_that_was_released_is_not_used_again() {
-    let (mut script, _) = later_life(at(9_000));
-    for number in [1, 2] {
-        script.hear(at(110), number, Answer::Granted { key: key(4, 9), round: 1 });
-    }
-    script.lease.release(&mut Vec::new());
-    script.lease.seek(at(200), 0);
-    script.wake(at(200));
-    let accepted = Some(Accepted { key: key(4, 9), value: value(3) });
-    for number in [1, 2] {
-        let accepted = accepted.clone();
-        script.hear(at(210), number, Answer::Promise { ballot: ballot(5, 9), accepted });
-    }
-    for number in [1, 2] {
-        script.hear(at(220), number, Answer::Granted { key: key(5, 9), round: 1 });
-    }
-    assert_eq!(script.lease.token(at(220)), Some(Token(5)));
-}
-
-#[test]
-fn a_former_lifes_lease_is_released_when_its_container_is_gone() {
-    let timing = Timing::of(TTL).unwrap();
-    let resume = Some(Resume { token: Token(3), kill: at(9_000) });
-    let setup = Setup { me: holder(9), first: first(), timing, seed: 1, resume, rules: Rules::ALL };
-    let mut told = Vec::new();
-    Lease::new(setup).release(&mut told);
-    let releases = |motion: &Motion| {
-        matches!(motion, Motion::Send { request: Request::Release { token: Token(3) }, .. })
-    };
-    assert_eq!(told.iter().filter(|motion| releases(motion)).count(), 3, "{told:?}");
+fn who_waits_for_a_renewal_changes_no_witnesses() {
+    let have_begun = Rules::with_and_without(Rule::AskLiving, |rules| {
+        [3_000, 4_000].map(|when| {
+            let mut script = Script::new(rules);
+            script.acquire(at(0));
+            script.lease.change(at(when), set(&[4, 5, 6]), &mut Vec::new())
+        })
+    });
+    assert_eq!(have_begun, [[true, false], [true, true]]);
 }
 
 #[test]

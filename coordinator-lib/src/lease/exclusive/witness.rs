@@ -4,28 +4,46 @@
 //! [`Step::Persist`], whose `then` belongs to the writer. A lease itself is in memory; after a restart all that may still run is
 //! taken as running for as long as it could (W4).
 
+mod show;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::register::{
-    Accepted, Answer, Ballot, Configuration, Holder, Key, LEAP_MAX, Refusal, Register, Request,
-    Token, Value, WitnessId,
+    Accepted, Answer, Ballot, Configuration, Holder, Key, LEAP_MAX, LeaseId, Refusal, Register,
+    Request, Token, Value, WitnessId,
 };
 use super::timing::Timing;
-use crate::id::{NodeId, SlotId};
+use crate::id::NodeId;
 use crate::node::Ticket;
 use crate::rules::{Rule, Rules};
 use crate::time::Reading;
 
-/// What the catalogue says of a slot.
+/// What the catalogue says of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Home {
     /// It is wanted.
-    Wanted,
-    /// Its app was removed.
+    Wanted {
+        /// Its tokens are above this one, since those of an earlier lease are not.
+        after: Token,
+    },
+    /// Its app was removed, or its slot has another lease.
     Removed,
     /// Nothing is known of it.
     Unknown,
+}
+
+impl Home {
+    /// A slot's first lease is wanted.
+    pub const FIRST: Self = Self::Wanted { after: Token(0) };
+
+    /// No counter is at or below this one.
+    const fn after(self) -> u64 {
+        match self {
+            Self::Wanted { after } => after.0,
+            Self::Removed | Self::Unknown => 0,
+        }
+    }
 }
 
 /// What is to be done.
@@ -35,17 +53,17 @@ pub enum Step {
     Answer {
         /// To whom.
         to: NodeId,
-        /// About which slot.
-        slot: SlotId,
+        /// About which lease.
+        lease: LeaseId,
         /// What.
         answer: Answer,
     },
-    /// Write, flush, and say the rest only then. Later writes of one slot replace earlier ones and are written after them.
+    /// Write, flush, and say the rest only then. Later writes of one lease replace earlier ones and are written after them.
     Persist {
         /// Comes back in [`Witness::persisted`].
         ticket: Ticket,
-        /// Which slot.
-        slot: SlotId,
+        /// Which lease.
+        lease: LeaseId,
         /// What.
         register: Register,
         /// Who is told what afterwards.
@@ -73,7 +91,7 @@ struct Slot {
 struct Asked<'a> {
     now: Reading,
     from: NodeId,
-    slot: &'a SlotId,
+    lease: &'a LeaseId,
     home: Home,
 }
 
@@ -82,7 +100,9 @@ struct Asked<'a> {
 pub struct Witness {
     me: WitnessId,
     rules: Rules,
-    slots: BTreeMap<SlotId, Slot>,
+    slots: BTreeMap<LeaseId, Slot>,
+    /// The last write of each slot that is not known to be on disk.
+    writes: BTreeMap<Ticket, LeaseId>,
     last: u64,
     /// A write went wrong: what is on disk is unknown, so nothing is said any more.
     is_broken: bool,
@@ -96,7 +116,7 @@ impl Witness {
         now: Reading,
         me: WitnessId,
         rules: Rules,
-        registers: impl IntoIterator<Item = (SlotId, Register)>,
+        registers: impl IntoIterator<Item = (LeaseId, Register)>,
     ) -> Self {
         let slot = |register: Register| {
             let ttl = register.ttl_max;
@@ -107,7 +127,7 @@ impl Witness {
             Slot { register, granted, unflushed: None }
         };
         let slots = registers.into_iter().map(|(id, register)| (id, slot(register))).collect();
-        Self { me, rules, slots, last: 0, is_broken: false }
+        Self { me, rules, slots, writes: BTreeMap::new(), last: 0, is_broken: false }
     }
 
     /// The same witness under other rules: for tests that show what a rule is good for.
@@ -125,29 +145,30 @@ impl Witness {
     }
 
     /// What is kept of each slot.
-    pub fn registers(&self) -> impl Iterator<Item = (&SlotId, &Register)> {
+    pub fn registers(&self) -> impl Iterator<Item = (&LeaseId, &Register)> {
         self.slots.iter().map(|(id, slot)| (id, &slot.register))
     }
 
     /// Who holds a slot by this witness's word, with what token and for how long at most; `None` when nobody does.
     #[must_use]
-    pub fn holder(&self, now: Reading, slot: &SlotId) -> Option<(Holder, Token, Duration)> {
-        let granted = self.slots.get(slot)?.granted?;
+    pub fn holder(&self, now: Reading, lease: &LeaseId) -> Option<(Holder, Token, Duration)> {
+        let granted = self.slots.get(lease)?.granted?;
         (!now.is_past(granted.until))
             .then(|| (granted.holder, granted.token, now.until(granted.until)))
     }
 
     /// Who the witnesses of a slot are, as far as this one knows; `None` when it has accepted nothing.
     #[must_use]
-    pub fn configuration(&self, slot: &SlotId) -> Option<Configuration> {
-        let accepted = self.slots.get(slot)?.register.accepted.as_ref()?;
+    pub fn configuration(&self, lease: &LeaseId) -> Option<Configuration> {
+        let accepted = self.slots.get(lease)?.register.accepted.as_ref()?;
         Some(accepted.value.configuration.clone())
     }
 
-    /// A write is on disk.
+    /// A write is on disk. It says nothing of earlier ones, of other slots: a disk that was full for a while has left some out.
     pub fn persisted(&mut self, ticket: Ticket) {
-        for slot in self.slots.values_mut() {
-            slot.unflushed = slot.unflushed.filter(|last| *last > ticket);
+        let slot = self.writes.remove(&ticket).and_then(|slot| self.slots.get_mut(&slot));
+        if let Some(slot) = slot {
+            slot.unflushed = None;
         }
     }
 
@@ -168,7 +189,7 @@ impl Witness {
         &mut self,
         now: Reading,
         from: NodeId,
-        slot: &SlotId,
+        lease: &LeaseId,
         home: Home,
         request: Request,
         out: &mut Vec<Step>,
@@ -176,7 +197,7 @@ impl Witness {
         if self.is_broken {
             return;
         }
-        let asked = Asked { now, from, slot, home };
+        let asked = Asked { now, from, lease, home };
         match request {
             Request::Prepare { ballot } if ballot.holder.node == from => {
                 self.prepare(&asked, ballot, out);
@@ -189,7 +210,7 @@ impl Witness {
             }
             Request::Release { token } => self.release(&asked, token, out),
             Request::Locate => {
-                let configuration = self.configuration(slot);
+                let configuration = self.configuration(lease);
                 self.say(&asked, Answer::Located { configuration }, out);
             }
             // In somebody else's name.
@@ -205,11 +226,13 @@ impl Witness {
         if let Some(busy) = self.busy(asked, ballot) {
             return self.say(asked, busy, out);
         }
-        let known = self.slots.get(asked.slot).map(|slot| slot.register.promised);
-        if let Some(promised) = known.filter(|promised| ballot.counter <= promised.counter) {
+        let known = self.slots.get(asked.lease).map(|slot| slot.register.promised);
+        let floor = Ballot { counter: asked.home.after(), ..ballot };
+        let promised = known.filter(|known| known.counter >= floor.counter).unwrap_or(floor);
+        if ballot.counter <= promised.counter {
             return self.refuse(asked, ballot, Refusal::Promised(promised), out);
         }
-        let slot = self.slots.entry(asked.slot.clone()).or_insert_with(|| Slot::empty(ballot));
+        let slot = self.slots.entry(asked.lease.clone()).or_insert_with(|| Slot::empty(ballot));
         slot.register.promised = ballot;
         let answer = Answer::Promise { ballot, accepted: slot.register.accepted.clone() };
         self.write(asked, answer, out);
@@ -238,13 +261,14 @@ impl Witness {
         if !configuration.has(&self.me) || !is_sane {
             return self.refuse(asked, ballot, Refusal::Stranger, out);
         }
-        let slot = self.slots.entry(asked.slot.clone()).or_insert_with(|| Slot::empty(ballot));
+        let slot = self.slots.entry(asked.lease.clone()).or_insert_with(|| Slot::empty(ballot));
         let register = &mut slot.register;
         let keeps = ballot == register.promised
             || ballot.counter > register.promised.counter
             || !self.rules.hold(Rule::KeepPromise);
         let last = register.accepted.as_ref().map(|accepted| accepted.key);
-        let is_late = last.is_some_and(|last| key < last) || Some(value.token) <= register.released;
+        let is_over = Some(value.token) <= register.released && self.rules.hold(Rule::ReleaseFinal);
+        let is_late = last.is_some_and(|last| key < last) || is_over;
         if !keeps || is_late {
             let refusal = Refusal::Promised(register.promised);
             return self.refuse(asked, ballot, refusal, out);
@@ -271,7 +295,7 @@ impl Witness {
         if let Some(refusal) = self.unfit(asked, ballot) {
             return self.refuse(asked, ballot, refusal, out);
         }
-        let Some(slot) = self.slots.get_mut(asked.slot) else {
+        let Some(slot) = self.slots.get_mut(asked.lease) else {
             return self.refuse(asked, ballot, Refusal::Unaccepted, out);
         };
         let promised = slot.register.promised;
@@ -280,7 +304,8 @@ impl Witness {
         }
         let accepted = slot.register.accepted.as_ref().filter(|accepted| accepted.key == key);
         let fits = |accepted: &&Accepted| {
-            Some(accepted.value.token) > slot.register.released
+            (Some(accepted.value.token) > slot.register.released
+                || !self.rules.hold(Rule::ReleaseFinal))
                 && ttl <= accepted.value.configuration.ttl
         };
         let Some(token) = accepted.filter(fits).map(|accepted| accepted.value.token) else {
@@ -292,7 +317,7 @@ impl Witness {
 
     /// W3. That it is over is written too, but nobody is unsafe if that is lost: it costs a wait.
     fn release(&mut self, asked: &Asked<'_>, token: Token, out: &mut Vec<Step>) {
-        let Some(slot) = self.slots.get_mut(asked.slot) else { return };
+        let Some(slot) = self.slots.get_mut(asked.lease) else { return };
         let is_his = |accepted: &Accepted| {
             accepted.key.ballot.holder.node == asked.from && accepted.value.token == token
         };
@@ -305,57 +330,76 @@ impl Witness {
 
     /// Why this witness has no word on the slot, or none on this ballot.
     fn unfit(&self, asked: &Asked<'_>, ballot: Ballot) -> Option<Refusal> {
-        let slot = self.slots.get(asked.slot);
+        let slot = self.slots.get(asked.lease);
         match (asked.home, slot) {
             (Home::Removed, _) => Some(Refusal::Removed),
             (Home::Unknown, None) => Some(Refusal::Unknown),
-            (Home::Wanted | Home::Unknown, _) => {
+            (home @ (Home::Wanted { .. } | Home::Unknown), slot) => {
                 let last = slot.map_or(0, |slot| slot.register.promised.counter);
-                (ballot.counter > last.saturating_add(LEAP_MAX)).then_some(Refusal::Leap)
+                is_leap(last.max(home.after()), ballot)
             }
         }
     }
 
     /// The answer while somebody else holds the slot.
     fn busy(&self, asked: &Asked<'_>, ballot: Ballot) -> Option<Answer> {
-        let (holder, token, remaining) = self.holder(asked.now, asked.slot)?;
-        let is_other = !ballot.holder.follows(&holder);
-        let configuration = self.configuration(asked.slot);
-        is_other.then_some(Answer::Busy { ballot, holder, token, remaining, configuration })
+        let held = self.holder(asked.now, asked.lease);
+        let held = held.filter(|(holder, ..)| !ballot.holder.follows(holder));
+        let held = held.or_else(|| self.former(asked));
+        let (holder, token, remaining) = held.filter(|_| self.rules.hold(Rule::GrantToOne))?;
+        let configuration = self.configuration(asked.lease);
+        Some(Answer::Busy { ballot, holder, token, remaining, configuration })
+    }
+
+    /// Who holds another lease of the same slot by this witness's word: whoever reset the slot may have been wrong.
+    fn former(&self, asked: &Asked<'_>) -> Option<(Holder, Token, Duration)> {
+        let slot = &asked.lease.slot;
+        let all = self.slots.range(LeaseId::first(slot.clone())..).map(|(lease, _)| lease);
+        let others = all.take_while(|it| it.slot == *slot).filter(|it| *it != asked.lease);
+        others.filter_map(|it| self.holder(asked.now, it)).max_by_key(|(.., remaining)| *remaining)
     }
 
     fn refuse(&mut self, asked: &Asked<'_>, ballot: Ballot, refusal: Refusal, out: &mut Vec<Step>) {
-        let configuration = self.configuration(asked.slot);
+        let configuration = self.configuration(asked.lease);
         self.say(asked, Answer::Refused { ballot, refusal, configuration }, out);
     }
 
     /// Answers. What the answer tells may be on its way to the disk still; then it waits for that.
     fn say(&mut self, asked: &Asked<'_>, answer: Answer, out: &mut Vec<Step>) {
-        let slot = self.slots.get(asked.slot);
+        let slot = self.slots.get(asked.lease);
         let waits = slot.is_some_and(|slot| slot.unflushed.is_some());
         if waits && self.rules.hold(Rule::FlushFirst) {
             return self.write(asked, answer, out);
         }
-        out.push(Step::Answer { to: asked.from, slot: asked.slot.clone(), answer });
+        out.push(Step::Answer { to: asked.from, lease: asked.lease.clone(), answer });
     }
 
     /// Answers when the register is on disk.
     fn write(&mut self, asked: &Asked<'_>, answer: Answer, out: &mut Vec<Step>) {
         self.last = self.last.saturating_add(1);
         let ticket = Ticket(self.last);
-        let Some(slot) = self.slots.get_mut(asked.slot) else { return };
-        slot.unflushed = Some(ticket);
+        let Some(slot) = self.slots.get_mut(asked.lease) else { return };
+        // It replaces an earlier one, which a full disk may have left out.
+        if let Some(former) = slot.unflushed.replace(ticket) {
+            self.writes.remove(&former);
+        }
+        self.writes.insert(ticket, asked.lease.clone());
         let mut then = vec![(asked.from, answer)];
         if !self.rules.hold(Rule::FlushFirst) {
             out.extend(then.drain(..).map(|(to, answer)| Step::Answer {
                 to,
-                slot: asked.slot.clone(),
+                lease: asked.lease.clone(),
                 answer,
             }));
         }
         let register = slot.register.clone();
-        out.push(Step::Persist { ticket, slot: asked.slot.clone(), register, then });
+        out.push(Step::Persist { ticket, lease: asked.lease.clone(), register, then });
     }
+}
+
+/// A counter that no honest node can have come to from the `last` one.
+fn is_leap(last: u64, ballot: Ballot) -> Option<Refusal> {
+    (ballot.counter > last.saturating_add(LEAP_MAX)).then_some(Refusal::Leap)
 }
 
 impl Slot {

@@ -3,11 +3,11 @@
 //! Operators here place one app on two sides of a split with services that are exclusive on one side only; what runs without a lease
 //! because of that is not looked at.
 
-use mesh_coordinator::lease::exclusive::Request;
+use mesh_coordinator::lease::exclusive::{Fence, Request};
 use mesh_coordinator::message::Message;
 
 use super::World;
-use crate::sim::host::Process;
+use crate::sim::host::{Container, Process};
 use crate::sim::queue::Key;
 
 const UNFENCED: &str = "H6: nothing starts before its guard knows the deadline";
@@ -16,6 +16,18 @@ const BACK: &str = "P3: tokens rise with every holder";
 const EARLY: &str = "D6: nobody lets go of what still runs";
 
 impl World {
+    /// H6: an agent asks for a start. Whatever becomes of the agent, the guard knows when that is over, and there is time left.
+    pub(crate) fn check_guarded(&mut self, host: usize, key: &Key) {
+        let it = &self.hosts[host];
+        let fence = it.containers.get(key).and_then(|container| container.fence);
+        let is_over = |fence: Fence| it.clock.reading(self.now).may_be_past(fence.stop);
+        let spec = self.definition(host, key);
+        let is_exclusive = spec.is_some_and(|spec| spec.guarantee.is_exclusive());
+        if is_exclusive && fence.is_none_or(is_over) {
+            self.fail(UNFENCED, format!("n{host} starts {key:?} until {fence:?}"));
+        }
+    }
+
     /// A container has begun: is it the only one of its slot?
     pub(crate) fn check_alone(&mut self, host: usize, key: &Key) {
         let Some(fence) = self.hosts[host].containers.get(key).and_then(|it| it.fence) else {
@@ -26,21 +38,7 @@ impl World {
             return;
         };
         self.coverage.leased += 1;
-        let other = self.hosts.iter().enumerate().find_map(|(other, it)| {
-            let runs = it.containers.iter().any(|(its, container)| {
-                let itself = other == host && its == key;
-                let runs = container.process == Process::Running && container.fence.is_some();
-                its.0 == key.0 && !itself && runs
-            });
-            runs.then_some(other)
-        });
-        if let Some(other) = other {
-            let token = fence.token;
-            self.fail(
-                TWO,
-                format!("n{host} begins {key:?} by token {token}, and n{other} runs it"),
-            );
-        }
+        self.check_still_alone(host, key);
         let now = (fence.token, host);
         let last = self.checks.tokens.insert(key.0.clone(), now).unwrap_or(now);
         if last.0 > now.0 || (last.0 == now.0 && last.1 != host) {
@@ -48,15 +46,40 @@ impl World {
         }
     }
 
+    /// A container runs by its lease: does no other one of its slot? Those of a sleeping host do nothing; and those that slept beyond their
+    /// lease are on their way out.
+    pub(crate) fn check_still_alone(&mut self, host: usize, key: &Key) {
+        let now = self.now;
+        let runs = |it: &&Container| {
+            it.process == Process::Running && it.fence.is_some() && it.late_until < now
+        };
+        let itself = self.hosts[host].containers.get(key).filter(runs);
+        let Some(fence) = itself.and_then(|it| it.fence) else { return };
+        let awake = self.hosts.iter().enumerate().filter(|(_, it)| it.asleep.is_none());
+        let mut others =
+            awake.flat_map(|(other, it)| it.containers.iter().map(move |it| (other, it)));
+        let other = others.find(|(other, (its, container))| {
+            let is_itself = *other == host && *its == key;
+            its.0 == key.0 && !is_itself && runs(container)
+        });
+        if let Some((other, _)) = other {
+            let token = fence.token;
+            let text = format!("n{host} runs {key:?} by token {token}, and n{other} runs it");
+            self.fail(TWO, text);
+        }
+    }
+
     /// Whoever releases a lease has nothing left that runs by it.
     pub(crate) fn check_let_go(&mut self, host: usize, message: &Message) {
-        let Message::Ask { slot, request: Request::Release { token } } = message else { return };
-        let runs = self.hosts[host]
-            .containers
-            .iter()
-            .any(|((its, _), container)| its == slot && container.process == Process::Running);
-        if runs {
-            self.fail(EARLY, format!("n{host} releases {token} of {slot:?}, which runs"));
+        let Message::Ask(requests) = message else { return };
+        for (lease, request) in requests {
+            let Request::Release { token } = request else { continue };
+            let runs = self.hosts[host].containers.iter().any(|((its, _), container)| {
+                *its == lease.slot && container.process == Process::Running
+            });
+            if runs {
+                self.fail(EARLY, format!("n{host} releases {token} of {lease:?}, which runs"));
+            }
         }
     }
 }

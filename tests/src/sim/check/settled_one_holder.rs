@@ -18,9 +18,9 @@ const RESTLESS: &str = "A-1: the holder is ready, current, and where it should b
 const STRANGER: &str = "C12: nothing runs that nobody wants";
 
 /// What is known of one slot.
-struct Slot<'a> {
-    id: SlotId,
-    spec: &'a ServiceSpec,
+pub(super) struct Slot<'a> {
+    pub(super) id: SlotId,
+    pub(super) spec: &'a ServiceSpec,
     current: Revision,
 }
 
@@ -53,7 +53,7 @@ impl World {
         }
     }
 
-    fn slots<'a>(&self, state: &'a State, part: &[usize]) -> Vec<Slot<'a>> {
+    pub(super) fn slots<'a>(&self, state: &'a State, part: &[usize]) -> Vec<Slot<'a>> {
         let mut slots = Vec::new();
         for (uid, app) in state.apps.iter().filter(|(_, app)| app.running) {
             for (name, spec) in &app.release.spec.services {
@@ -122,16 +122,17 @@ impl World {
     }
 
     /// Whether a majority of the witnesses of the slot can be asked, if it needs any.
-    fn can_be_leased(&self, state: &State, part: &[usize], slot: &Slot<'_>) -> bool {
+    pub(super) fn can_be_leased(&self, state: &State, part: &[usize], slot: &Slot<'_>) -> bool {
         let Some(app) = state.apps.get(&slot.id.app) else { return false };
         if !slot.spec.guarantee.is_exclusive() {
             return true;
         }
         // The last word on who the witnesses are, by the disks of all hosts.
-        let registers = self.hosts.iter().filter_map(|it| it.registers.get(&slot.id));
+        let (lease, roster) = app.lease(&slot.id);
+        let registers = self.hosts.iter().filter_map(|it| it.registers.get(&lease));
         let accepted = registers.filter_map(|register| register.accepted.as_ref());
         let configuration = accepted.max_by_key(|accepted| accepted.key).map_or_else(
-            || Configuration::first(first_witnesses(&slot.id, &app.release.roster), Duration::ZERO),
+            || Configuration::first(first_witnesses(&slot.id, roster), Duration::ZERO),
             |accepted| accepted.value.configuration.clone(),
         );
         let speaks = |witness: &&WitnessId| {
@@ -144,7 +145,7 @@ impl World {
     }
 
     /// Whether a node has room for one more slot.
-    fn can_hold(&self, state: &State, host: usize, slot: &Slot<'_>) -> bool {
+    pub(super) fn can_hold(&self, state: &State, host: usize, slot: &Slot<'_>) -> bool {
         let it = &self.hosts[host];
         let Some(node) = it.node() else { return false };
         if !suits(state, it.id, slot.spec) {

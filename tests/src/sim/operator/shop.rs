@@ -34,6 +34,19 @@ impl World {
             .collect()
     }
 
+    /// A service whose replicas never run twice.
+    pub(super) fn exclusive_services(
+        &mut self,
+        replicas: u32,
+        ttl: Duration,
+    ) -> BTreeMap<ServiceName, ServiceSpec> {
+        let mut services = self.plain_services(replicas);
+        for service in services.values_mut() {
+            service.guarantee = Guarantee::Exclusive { ttl };
+        }
+        services
+    }
+
     pub(super) fn plain_services(&mut self, replicas: u32) -> BTreeMap<ServiceName, ServiceSpec> {
         let mut spec = self.plain_service(0);
         spec.template.healthcheck = None;

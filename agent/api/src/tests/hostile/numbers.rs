@@ -118,7 +118,15 @@ fn records() -> (MeshId, AppUid, Vec<Entry>) {
 
 fn facts(capacity: Reservation) -> NodeFacts {
     let (name, version) = ("node".parse().unwrap(), "0".to_owned());
-    NodeFacts { name, capacity, version, restarting: false, clock_off_ms: 0, store: None }
+    NodeFacts {
+        name,
+        capacity,
+        version,
+        restarting: false,
+        clock_off_ms: 0,
+        store: None,
+        witness_only: false,
+    }
 }
 
 fn slot(app: AppUid, index: u32) -> SlotId {

@@ -134,6 +134,7 @@ fn stays(entry: &Entry, roll: &Roll) -> bool {
         | RecordKey::AppRemoval(_) => true,
         RecordKey::App(app)
         | RecordKey::Scale(app, _)
+        | RecordKey::SlotReset(app, ..)
         | RecordKey::Restart(app, _)
         | RecordKey::Run(app) => {
             let state = roll.state();

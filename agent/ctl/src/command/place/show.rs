@@ -19,7 +19,7 @@ pub(super) fn plan(plan: &Plan, overview: &Overview, ui: &mut Ui) -> Result<(), 
     ui.line(format!("{name} v{} on mesh {}", plan.version, overview.mesh_name))?;
     let mut table = table(&["SERVICE", "ACTION", "REPLICAS", "WHY", "FAILOVER"]);
     for step in &plan.steps {
-        table.add_row(row(step, overview.nodes.len()));
+        table.add_row(row(step, of::n_places(overview)));
     }
     ui.table(&table)?;
     if plan.starts {
@@ -32,7 +32,7 @@ fn labelled(warning: &str) -> String {
     if warning.starts_with("warning") { warning.to_owned() } else { format!("warning: {warning}") }
 }
 
-fn row(step: &Step, n_nodes: usize) -> Vec<Cell> {
+fn row(step: &Step, n_places: usize) -> Vec<Cell> {
     let mood = match step.action {
         Action::Create => Mood::Good,
         Action::Replace | Action::Scale | Action::Update => Mood::Busy,
@@ -46,7 +46,7 @@ fn row(step: &Step, n_nodes: usize) -> Vec<Cell> {
     };
     let failover = match step.bound {
         _ if step.action == Action::Remove => "-".to_owned(),
-        _ if n_nodes < 2 => "none: one node".to_owned(),
+        _ if n_places < 2 => "none: one node".to_owned(),
         Some(bound) => format!("within {}", of::seconds(bound)),
         None => "shown when placed".to_owned(),
     };
@@ -62,8 +62,8 @@ fn row(step: &Step, n_nodes: usize) -> Vec<Cell> {
 /// Prints the failover bound that the app gets, service by service where they differ.
 pub(super) fn bounds(overview: &Overview, plan: &Plan, ui: &mut Ui) -> Result<(), Failure> {
     let Some(app) = overview.apps.iter().find(|app| app.uid == plan.uid) else { return Ok(()) };
-    if overview.nodes.len() < 2 {
-        return ui.line("no failover: the mesh has one node");
+    if of::n_places(overview) < 2 {
+        return ui.line("no failover: the mesh has one node that holds replicas");
     }
     let meaning = |bound| {
         let bound = of::seconds(bound);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::SHAPES;
+use super::{SHAPES, lease};
 
 /// A field of a document.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) fn markdown() -> String {
          added: a script ignores those that it does not know. Errors are lines on standard error, never JSON; look at the \
          exit code.\n",
     );
-    for shape in SHAPES {
+    for shape in SHAPES.iter().chain(lease::SHAPES) {
         write_shape(shape, &mut text);
     }
     text

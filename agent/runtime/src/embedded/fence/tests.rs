@@ -7,8 +7,10 @@ use std::time::Duration;
 use mesh_coordinator::lease::exclusive::{Fence, Token};
 use mesh_coordinator::time::Reading;
 
-use super::{Renewal, forget, is_past, make, moment, read, renew};
+use super::{Renewal, end, forget, is_past, make, moment, read, renew};
 use crate::cgroup::Tree;
+use crate::shim::lease::State;
+use crate::shim::{Held, fences};
 
 const BOOT: u128 = 5 << 64 | 6;
 
@@ -51,6 +53,30 @@ fn renewals_are_written_in_turns_and_the_last_is_read() {
     assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
     forget(&path).expect("removed");
     forget(&path).expect("fine when it is not there");
+}
+
+#[test]
+fn the_end_is_written_once_for_all_and_renewals_leave_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("c.fence");
+    assert_eq!(end(&path, BOOT).expect("fine without a lease"), None);
+    made(&path, &fence(7, 100, 200));
+    let is_held = || {
+        let page = fs::read(&path).expect("read");
+        let mut guard = Held::begin(fences(&page), BOOT).expect("whole");
+        guard.take(&page);
+        guard.state(moment(at(0))) == State::Held
+    };
+    assert!(is_held());
+    assert_eq!(end(&path, BOOT + 1).expect("of another boot"), None);
+    assert!(is_held());
+    assert!(end(&path, BOOT).expect("written").is_some());
+    assert!(!is_held());
+    for round in 1..4 {
+        let renewed = renew(&path, &fence(7, 100 + round, 200 + round), BOOT, moment(at(0)));
+        assert_eq!(renewed.expect("written"), Renewal::Told);
+        assert!(!is_held(), "round {round}");
+    }
 }
 
 #[test]

@@ -6,18 +6,23 @@
 //! ```text
 //! at 0      a fence       nine numbers of 64 bits, little endian: a mark, the boot (two), the token,
 //! at 128    a fence       SIGTERM and SIGKILL by both clocks in nanoseconds (two each), a checksum
+//! at 208    the end       five numbers, once the agent has asked the run to stop: a mark, the boot (two), the token, a checksum
 //! at 256    the groups    the length of the text, its checksum, and the text: directories of the run's control groups
 //! ```
 //!
 //! A later fence goes where the earlier of the two is. One that is read while it is written, or whose writer died over it, has
-//! the wrong checksum, and the other one holds.
+//! the wrong checksum, and the other one holds. The end stays: nobody takes it back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::lease::State;
 use super::numbers;
 
 /// The whole file.
 pub(crate) const PAGE_LEN: usize = 4096;
 
-/// What is read at each wake: both fences.
+/// What is read at each wake: both fences and the end.
 pub(crate) const FENCES_LEN: usize = GROUPS_AT;
 
 const GROUPS_AT: usize = 256;
@@ -31,6 +36,11 @@ pub(crate) const SLOT_LEN: usize = 9 * 8;
 
 /// Another number when the layout is another: guards and agents of different builds meet here.
 const MARK: u64 = u64::from_le_bytes(*b"meshfen1");
+
+/// Where the end is.
+pub(crate) const END_AT: usize = 208;
+
+const END_MARK: u64 = u64::from_le_bytes(*b"meshend1");
 
 /// A guard wakes at least this often: the tenth part of what the shortest lease leaves for a kill.
 pub(crate) const WAKE_MS: u64 = 100;
@@ -102,6 +112,30 @@ impl Told {
             && self.stop.is_not_before(earlier.stop)
             && self.kill.is_not_before(earlier.kill)
     }
+
+    /// What is written when the agent asks the run by this lease to stop.
+    pub(crate) fn encode_end(&self) -> Vec<u8> {
+        let [high, low] = numbers::halves(self.boot);
+        numbers::seal(&[END_MARK, high, low, self.token])
+    }
+
+    /// Whether the agent has asked the run by this lease to stop.
+    fn is_ended_by(&self, page: &[u8]) -> bool {
+        let end = page.get(END_AT..).and_then(numbers::open);
+        let [high, low] = numbers::halves(self.boot);
+        end == Some([END_MARK, high, low, self.token])
+    }
+
+    /// How much of it has passed.
+    const fn passed(&self, now: Moment) -> u8 {
+        if now.may_be_past(self.kill) {
+            KILL_PASSED
+        } else if now.may_be_past(self.stop) {
+            STOP_PASSED
+        } else {
+            0
+        }
+    }
 }
 
 /// Both fences of a file, as far as they are whole.
@@ -152,12 +186,18 @@ pub(crate) enum Due {
     Stop,
 }
 
+/// The stop, and the kill: what has passed once has passed for good.
+const STOP_PASSED: u8 = 1;
+const KILL_PASSED: u8 = 2;
+
 /// What a guard holds on to: the latest fence of the lease by which its run began.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Held {
     told: Told,
     asked: bool,
-    over: bool,
+    ended: bool,
+    /// How much has passed, for all who hold on to the same lease. Nobody waits for another here.
+    passed: Arc<AtomicU8>,
 }
 
 impl Held {
@@ -171,34 +211,45 @@ impl Held {
             Some(second) if !first.renews(&second) && second.kill.boot < first.kill.boot => second,
             Some(_) | None => first,
         };
-        Some(Self { told, asked: false, over: false })
+        Some(Self { told, asked: false, ended: false, passed: Arc::default() })
     }
 
-    /// Takes what renews the lease; anything else changes nothing.
-    pub(crate) fn take(&mut self, fences: [Option<Told>; 2]) {
-        for told in fences.into_iter().flatten() {
+    /// Another who holds on to the same lease, and speaks of it while the guard acts: neither goes back behind what the other saw.
+    pub(crate) fn twin(&self) -> Self {
+        Self { told: self.told, asked: false, ended: self.ended, passed: Arc::clone(&self.passed) }
+    }
+
+    /// Takes what the file says: what renews the lease, and that it ends; anything else changes nothing.
+    pub(crate) fn take(&mut self, page: &[u8]) {
+        for told in fences(page).into_iter().flatten() {
             if told.renews(&self.told) {
                 self.told = told;
             }
         }
+        self.ended |= self.told.is_ended_by(page);
+    }
+
+    fn passed(&self, now: Moment) -> u8 {
+        let passed = self.told.passed(now);
+        self.passed.fetch_max(passed, Ordering::Relaxed).max(passed)
     }
 
     /// What is due.
-    pub(crate) const fn due(&mut self, now: Moment) -> Due {
-        if self.over || now.may_be_past(self.told.kill) {
-            self.over = true;
-            Due::Kill
-        } else if !self.asked && now.may_be_past(self.told.stop) {
-            self.asked = true;
-            Due::Stop
-        } else {
-            Due::Nothing
+    pub(crate) fn due(&mut self, now: Moment) -> Due {
+        match self.passed(now) {
+            0 => Due::Nothing,
+            STOP_PASSED if self.asked => Due::Nothing,
+            STOP_PASSED => {
+                self.asked = true;
+                Due::Stop
+            }
+            _ => Due::Kill,
         }
     }
 
     /// In how many milliseconds to look again.
     pub(crate) fn wake_ms(&self, now: Moment) -> u64 {
-        if self.over {
+        if self.passed.load(Ordering::Relaxed) >= KILL_PASSED {
             let late = now.boot.saturating_sub(self.told.kill.boot) / NANOS_PER_MS;
             return if late < STUCK_MS { KILL_MS } else { WAKE_MS };
         }
@@ -212,9 +263,13 @@ impl Held {
         self.told
     }
 
-    /// Whether the run has been asked to stop, or its time is over.
-    pub(crate) const fn is_ending(&self) -> bool {
-        self.asked || self.over
+    /// What the workload is told.
+    pub(crate) fn state(&self, now: Moment) -> State {
+        match self.passed(now) {
+            0 if !self.ended => State::Held,
+            0 | STOP_PASSED => State::Ending,
+            _ => State::Over,
+        }
     }
 }
 

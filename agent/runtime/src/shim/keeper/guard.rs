@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use super::fence::{self, Due, FENCES_LEN, Held, PAGE_LEN, Told};
-use super::{group, lease, sys};
+use super::lease::{Line, State};
+use super::{answer, group, lease, sys};
 
 /// Where the kernel tells which boot this is.
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -20,9 +22,11 @@ pub(crate) struct Guard {
     groups: Vec<PathBuf>,
     /// The directory of what the workload is told.
     lease: PathBuf,
+    /// Where the workload asks, until somebody answers there.
+    socket: Option<UnixListener>,
     held: Held,
-    /// What it was told last, and whether that it ends.
-    said: Option<(Told, bool)>,
+    /// What it was told last.
+    said: Option<(Told, State)>,
 }
 
 /// A run's file, as a guard reads it first.
@@ -50,7 +54,7 @@ impl Record {
 pub(crate) fn refresh(held: &mut Held, file: &File) {
     let mut fences = [0; FENCES_LEN];
     if file.read_exact_at(&mut fences, 0).is_ok() {
-        held.take(fence::fences(&fences));
+        held.take(&fences);
     }
 }
 
@@ -61,19 +65,35 @@ pub(crate) fn boot() -> io::Result<u128> {
 }
 
 impl Guard {
-    /// Begins to guard by a file, with the signal that asks to stop.
+    /// Begins to guard by a file, with the signal that asks to stop, the directory of what the workload is told, and the socket at
+    /// which it asks.
     ///
     /// # Errors
     /// When the file is damaged, or of another boot.
-    pub(crate) fn open(file: File, signal: i32, lease: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(
+        file: File,
+        signal: i32,
+        lease: PathBuf,
+        socket: UnixListener,
+    ) -> io::Result<Self> {
         let Record { groups, held } = Record::read(&file, boot()?)?;
-        Ok(Self { file, signal, groups, lease, held, said: None })
+        Ok(Self { file, signal, groups, lease, socket: Some(socket), held, said: None })
+    }
+
+    /// Lets the workload's questions be answered from now on.
+    ///
+    /// # Errors
+    /// When they cannot be; then the workload finds that nobody listens.
+    pub(crate) fn answer(&mut self) -> io::Result<()> {
+        let Some(socket) = self.socket.take() else { return Ok(()) };
+        answer::spawn(socket, self.file.try_clone()?, self.held.twin())
     }
 
     /// Whether there is time left to run in.
     pub(crate) fn is_open(&mut self) -> bool {
         refresh(&mut self.held, &self.file);
-        self.held.due(sys::now()) == Due::Nothing && !self.held.is_ending()
+        let now = sys::now();
+        self.held.due(now) == Due::Nothing && self.held.state(now) == State::Held
     }
 
     /// Does what is due, and returns in how many milliseconds to call again.
@@ -98,16 +118,17 @@ impl Guard {
 
     /// Tells the workload what is new.
     pub(crate) fn tell(&mut self) {
-        let news = (self.held.told(), self.held.is_ending());
-        if self.said != Some(news) && lease::tell(&self.lease, &news.0, news.1, sys::now()).is_ok()
-        {
-            self.said = Some(news);
+        let now = sys::now();
+        let (told, state) = (self.held.told(), self.held.state(now));
+        let is_news = self.said != Some((told, state));
+        if is_news && lease::tell(&self.lease, &Line { told, state, now }).is_ok() {
+            self.said = Some((told, state));
         }
     }
 
-    /// What goes on by this guard in another program of the same process: the file and the signal.
-    pub(crate) const fn parts(&self) -> (&File, i32) {
-        (&self.file, self.signal)
+    /// What goes on by this guard in another program of the same process: the file, the socket and the signal.
+    pub(crate) const fn parts(&self) -> (&File, Option<&UnixListener>, i32) {
+        (&self.file, self.socket.as_ref(), self.signal)
     }
 
     /// The directory of what the workload is told.

@@ -1,8 +1,9 @@
 //! What is written comes back, and only what renews a lease is taken.
 
+use super::super::lease::State;
 use super::{
-    Due, FENCES_LEN, Held, Moment, PAGE_LEN, SLOT_LEN, SLOTS_AT, Told, fences, groups, page,
-    parse_boot,
+    Due, END_AT, FENCES_LEN, GROUPS_AT, Held, Moment, PAGE_LEN, SLOT_LEN, SLOTS_AT, Told, fences,
+    groups, page, parse_boot,
 };
 
 const fn at(millis: u64) -> Moment {
@@ -11,6 +12,16 @@ const fn at(millis: u64) -> Moment {
 
 const fn told(token: u64, stop: u64, kill: u64) -> Told {
     Told { boot: 5 << 64 | 6, token, stop: at(stop), kill: at(kill) }
+}
+
+/// What a guard reads of a file with these fences.
+fn file(fences: [Option<Told>; 2]) -> Vec<u8> {
+    let mut page = vec![0; FENCES_LEN];
+    for (at, told) in SLOTS_AT.into_iter().zip(fences) {
+        let bytes = told.map(|told| told.encode()).unwrap_or_default();
+        page[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    page
 }
 
 fn held(told: Told) -> Held {
@@ -61,12 +72,12 @@ fn while_one_record_is_written_the_other_one_holds() {
     let mut guard = Held::begin(fences(&page), told(7, 0, 0).boot).expect("whole");
     let at = SLOTS_AT[1];
     page[at..at + 40].copy_from_slice(&told(7, 300, 400).encode()[..40]);
-    guard.take(fences(&page));
+    guard.take(&page);
     assert_eq!(guard.told(), told(7, 100, 200));
     page[at..at + SLOT_LEN].copy_from_slice(&told(7, 300, 400).encode());
-    guard.take(fences(&page));
+    guard.take(&page);
     page.fill(0);
-    guard.take(fences(&page));
+    guard.take(&page);
     assert_eq!(guard.told(), told(7, 300, 400), "and what was taken is kept");
 }
 
@@ -74,10 +85,10 @@ fn while_one_record_is_written_the_other_one_holds() {
 fn a_fence_of_another_boot_is_void() {
     let own = told(7, 100, 200);
     let other = Told { boot: 9, ..told(7, 300, 400) };
-    assert_eq!(Held::begin([Some(other), None], own.boot), None);
+    assert!(Held::begin([Some(other), None], own.boot).is_none());
     assert_eq!(Held::begin([Some(other), Some(own)], own.boot).expect("one").told(), own);
     let mut guard = held(own);
-    guard.take([Some(other), None]);
+    guard.take(&file([Some(other), None]));
     assert_eq!(guard.told(), own);
 }
 
@@ -94,11 +105,11 @@ fn only_what_renews_the_lease_is_taken() {
     ];
     for other in refused {
         let mut guard = held(first);
-        guard.take([Some(other), Some(first)]);
+        guard.take(&file([Some(other), Some(first)]));
         assert_eq!(guard.told(), first, "{other:?}");
     }
     let mut guard = held(first);
-    guard.take([Some(told(7, 300, 400)), Some(first)]);
+    guard.take(&file([Some(told(7, 300, 400)), Some(first)]));
     assert_eq!(guard.told(), told(7, 300, 400));
 }
 
@@ -118,13 +129,66 @@ fn a_guard_that_begins_late_takes_the_later_of_one_lease_and_the_sooner_of_two()
 fn stop_is_due_once_and_kill_for_ever() {
     let mut guard = held(told(7, 100, 200));
     assert_eq!(guard.due(at(99)), Due::Nothing);
-    assert!(!guard.is_ending());
+    assert_eq!(guard.state(at(99)), State::Held);
     assert_eq!(guard.due(at(100)), Due::Stop);
-    assert!(guard.is_ending());
     assert_eq!(guard.due(at(150)), Due::Nothing);
+    assert_eq!(guard.state(at(150)), State::Ending);
     assert_eq!(guard.due(at(200)), Due::Kill);
-    guard.take([Some(told(7, 1000, 2000)), None]);
+    guard.take(&file([Some(told(7, 1000, 2000)), None]));
     assert_eq!(guard.due(at(201)), Due::Kill, "what lapsed does not come back");
+    assert_eq!(guard.state(at(201)), State::Over);
+}
+
+#[test]
+fn a_renewal_that_is_read_after_the_stop_takes_nothing_back() {
+    let mut guard = held(told(7, 100, 200));
+    assert_eq!(guard.due(at(100)), Due::Stop);
+    guard.take(&file([Some(told(7, 1000, 2000)), None]));
+    assert_eq!(guard.due(at(300)), Due::Nothing, "but it has longer to end");
+    assert_eq!(guard.state(at(300)), State::Ending);
+}
+
+#[test]
+fn what_one_says_has_passed_the_other_acts_upon() {
+    let mut guard = held(told(7, 100, 200));
+    let teller = guard.twin();
+    assert_eq!(teller.state(at(100)), State::Ending);
+    guard.take(&file([Some(told(7, 1000, 2000)), None]));
+    assert_eq!(guard.due(at(101)), Due::Stop);
+    assert_eq!(guard.due(at(102)), Due::Nothing, "once");
+    assert_eq!(teller.state(at(250)), State::Over);
+    assert_eq!(guard.due(at(103)), Due::Kill);
+
+    let mut guard = held(told(7, 100, 200));
+    let mut teller = guard.twin();
+    teller.take(&file([Some(told(7, 1000, 2000)), None]));
+    assert_eq!(guard.due(at(100)), Due::Stop);
+    assert_eq!(teller.state(at(100)), State::Ending);
+}
+
+#[test]
+fn the_end_is_that_of_its_lease_and_whole_and_asks_nobody_to_stop() {
+    let first = told(7, 100, 200);
+    let with = |end: &[u8]| {
+        let mut page = file([Some(first), None]);
+        page[END_AT..END_AT + end.len()].copy_from_slice(end);
+        let mut guard = held(first);
+        guard.take(&page);
+        guard
+    };
+    let end = first.encode_end();
+    assert!(END_AT + end.len() <= GROUPS_AT && SLOTS_AT[1] + SLOT_LEN <= END_AT);
+    let mut guard = with(&end);
+    assert_eq!((guard.due(at(0)), guard.state(at(0))), (Due::Nothing, State::Ending));
+    guard.take(&file([Some(told(7, 300, 400)), None]));
+    assert_eq!(guard.state(at(0)), State::Ending, "and for good");
+    assert_eq!(guard.twin().state(at(0)), State::Ending);
+    assert_eq!(with(&told(8, 1, 2).encode_end()).state(at(0)), State::Held);
+    let other = Told { boot: 9, ..first };
+    assert_eq!(with(&other.encode_end()).state(at(0)), State::Held);
+    for cut in 0..end.len() {
+        assert_eq!(with(&end[..cut]).state(at(0)), State::Held, "cut after {cut} bytes");
+    }
 }
 
 #[test]
@@ -140,7 +204,7 @@ fn whichever_clock_is_ahead_decides() {
 #[test]
 fn a_renewal_that_came_in_time_counts_even_if_it_is_read_late() {
     let mut guard = held(told(7, 100, 200));
-    guard.take([Some(told(7, 1000, 2000)), None]);
+    guard.take(&file([Some(told(7, 1000, 2000)), None]));
     assert_eq!(guard.due(at(300)), Due::Nothing);
 }
 
