@@ -30,7 +30,11 @@ mod tests {
     }
 
     /// Runs `seeds` on all processors until `look` says that it has seen enough.
-    fn sweep(seeds: Range<u64>, rules: Rules, look: impl Fn(u64, Outcome) -> bool + Sync) {
+    fn sweep(
+        seeds: Range<u64>,
+        setup: impl Fn(u64) -> Setup + Sync,
+        look: impl Fn(u64, Outcome) -> bool + Sync,
+    ) {
         let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
@@ -41,7 +45,7 @@ mod tests {
                         if seed >= seeds.end {
                             return;
                         }
-                        if look(seed, run(Setup { seed, rules })) {
+                        if look(seed, run(setup(seed))) {
                             enough.store(true, Ordering::Relaxed);
                         }
                     }
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn one_seed() {
-        let outcome = run(Setup { seed: number("SIM_SEED").unwrap_or(0), rules: Rules::ALL });
+        let outcome = run(Setup::of(number("SIM_SEED").unwrap_or(0)));
         for line in &outcome.log {
             println!("{line}");
         }
@@ -67,8 +71,8 @@ mod tests {
         let failures_max = number("SIM_FAILURES").unwrap_or(20);
         let (coverage, failures) = (Mutex::new(Coverage::default()), Mutex::new(Vec::new()));
         let first = number("SIM_FIRST").unwrap_or(0);
-        sweep(first..first + seeds, Rules::ALL, |seed, outcome| {
-            let is_same = once || run(Setup { seed, rules: Rules::ALL }).trace == outcome.trace;
+        sweep(first..first + seeds, Setup::of, |seed, outcome| {
+            let is_same = once || run(Setup::of(seed)).trace == outcome.trace;
             let mut failures = failures.lock().unwrap();
             if !is_same {
                 failures.push((seed, "two runs of it differ".to_owned()));
@@ -192,9 +196,10 @@ mod tests {
     /// belongs there.
     fn caught(rule: Rule) -> Option<(u64, Violation)> {
         let first = Mutex::new(None);
-        sweep(0..MUTANT_SEEDS, Rules::without(rule), |seed, outcome| {
+        let mutant = |seed| Setup { seed, rules: Rules::without(rule), about: Some(rule) };
+        sweep(0..MUTANT_SEEDS, mutant, |seed, outcome| {
             // A seed that fails with all rules in force says nothing about this one.
-            let sound = || run(Setup { seed, rules: Rules::ALL }).violation.is_none();
+            let sound = || run(Setup { rules: Rules::ALL, ..mutant(seed) }).violation.is_none();
             let found = outcome.violation.filter(|_| sound()).map(|violation| (seed, violation));
             let is_found = found.is_some();
             if is_found {

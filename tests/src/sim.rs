@@ -42,7 +42,7 @@ mod world;
 
 use std::hash::Hasher as _;
 
-use mesh_coordinator::rules::Rules;
+use mesh_coordinator::rules::{Rule, Rules};
 
 pub use self::check::Violation;
 pub use self::coverage::Coverage;
@@ -55,6 +55,16 @@ pub struct Setup {
     pub seed: u64,
     /// The rules by which the nodes play.
     pub rules: Rules,
+    /// The rule for which there is to be occasion, where its occasions are rare on most days.
+    pub about: Option<Rule>,
+}
+
+impl Setup {
+    /// A day of which nothing is known, by all rules.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        Self { seed, rules: Rules::ALL, about: None }
+    }
 }
 
 /// What a run came to.
@@ -73,7 +83,7 @@ pub struct Outcome {
 /// Runs one seed to its end, or to the first violation.
 #[must_use]
 pub fn run(setup: Setup) -> Outcome {
-    let mut world = World::new(setup.seed, setup.rules);
+    let mut world = World::new(setup);
     world.run();
     Outcome {
         trace: world.trace.finish(),

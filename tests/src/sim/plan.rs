@@ -4,6 +4,7 @@
 //! run, what needs many quiet seconds never happens.
 
 use mesh_coordinator::prng::Prng;
+use mesh_coordinator::rules::Rule;
 
 use super::clock::{MILLI, SECOND, Time};
 
@@ -202,5 +203,18 @@ impl Plan {
             plan.acts.push(Act::PlaceTwice);
         }
         plan
+    }
+
+    /// Adds what makes a mesh without `rule` go wrong, if that is rare.
+    pub(crate) fn give_occasion(&mut self, rule: Rule) {
+        let faults: &[Fault] = if rule == Rule::GiveUp {
+            &[Fault::BadRuntime]
+        } else if rule == Rule::BothMajorities {
+            &[Fault::NewStore, Fault::PowerOff, Fault::Split, Fault::Cut, Fault::Isolate]
+        } else {
+            return;
+        };
+        self.faults = faults.to_vec();
+        self.exclusive |= rule == Rule::BothMajorities;
     }
 }

@@ -11,6 +11,7 @@ use mesh_coordinator::prng::Prng;
 use mesh_coordinator::rules::Rules;
 use mesh_coordinator::spec::{Bytes, Cpu, Labels, Reservation};
 
+use super::Setup;
 use super::check::Checks;
 use super::clock::{Clock, SECOND, Time};
 use super::coverage::Coverage;
@@ -55,10 +56,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, rules: Rules) -> Self {
-        let mut rng = Prng::new(seed);
-        let plan = Plan::draw(&mut rng);
-        Self::with_plan(seed, rules, plan)
+    pub(crate) fn new(setup: Setup) -> Self {
+        let mut plan = Plan::draw(&mut Prng::new(setup.seed));
+        if let Some(rule) = setup.about {
+            plan.give_occasion(rule);
+        }
+        Self::with_plan(setup.seed, setup.rules, plan)
     }
 
     /// A mesh whose hosts all know of each other, about to start.
