@@ -15,7 +15,9 @@ mod tests {
     use std::time::Duration;
 
     use mesh_coordinator::rules::{Rule, Rules};
-    use mesh_tests::sim::scenario::{CutOff, Scene, cut_off, failovers, survives_its_entry};
+    use mesh_tests::sim::scenario::{
+        CutOff, Scene, cloned, cut_off, failovers, survives_its_entry,
+    };
     use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
     /// So many seeds are run when nobody says otherwise.
@@ -189,6 +191,17 @@ mod tests {
             println!("without {rule:?}: seed {found:?}");
             assert!(found.is_some(), "nobody noticed the absence of {rule:?}");
         }
+    }
+
+    /// The copy is a later boot of the same node, so it waits like everybody; and neither of the two goes on as if it were alone.
+    #[test]
+    fn a_holder_whose_disk_is_copied_never_runs_twice_and_is_taken_over() {
+        for seed in 0..CUT_OFF_SEEDS {
+            let expected = CutOff { violation: None, is_taken_over: true };
+            assert_eq!(cloned(seed, Rules::ALL), expected, "seed {seed}");
+        }
+        let goes_on = |seed: &u64| !cloned(*seed, Rules::without(Rule::TwinsRefuse)).is_taken_over;
+        assert!((0..CUT_OFF_SEEDS).any(|seed| goes_on(&seed)), "nothing shows");
     }
 
     /// The first violation by a mesh that plays without `rule`. Rules that are not here have scripts of their own, beside the code:

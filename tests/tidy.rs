@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::path::{Path, PathBuf};
     use std::process::Command;
@@ -228,6 +228,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A rule that nobody misses is no rule, or has no test.
+    #[test]
+    fn somebody_notices_the_absence_of_each_rule() {
+        let core = root().join("coordinator-lib/src");
+        let rules = fs::read_to_string(core.join("rules.rs")).unwrap();
+        let body = rules.split_once("pub enum Rule {").unwrap().1.split_once('}').unwrap().0;
+        let names = body.lines().map(str::trim).filter(|line| !line.starts_with('/'));
+        let names = names.filter_map(|line| line.strip_suffix(','));
+        let is_of_tests = |path: &PathBuf| {
+            let path = path.strip_prefix(root()).unwrap().to_str().unwrap();
+            let is_script = path.starts_with("coordinator-lib") && path.contains("tests");
+            is_script || ["tests/model.rs", "tests/sim.rs", "tests/walk.rs"].contains(&path)
+        };
+        let tests: String =
+            files("rs").filter(is_of_tests).map(|path| fs::read_to_string(path).unwrap()).collect();
+        let words: BTreeSet<&str> = tests.split(|c: char| !c.is_alphanumeric()).collect();
+        let forgotten: Vec<&str> = names.filter(|name| !words.contains(name)).collect();
+        assert_eq!(forgotten, Vec::<&str>::new(), "no test leaves them out");
     }
 
     #[test]

@@ -88,6 +88,10 @@ pub struct Vote {
 }
 
 /// What a node has, and what it calls itself.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
     /// The node's name, for people that look before the catalogue has arrived.
@@ -104,6 +108,8 @@ pub struct NodeFacts {
     pub store: Option<StoreId>,
     /// Whether it only witnesses and votes, and never holds a replica: a small machine that makes two servers three.
     pub witness_only: bool,
+    /// Whether another agent lives under its identity, so that it neither holds nor witnesses what must not run twice.
+    pub has_twin: bool,
 }
 
 /// One thing a node says.

@@ -2,8 +2,8 @@
 
 use crate::catalogue::{Entry, SignedBytes};
 use crate::fact::{Claim, Vote};
-use crate::id::{Hash, Incarnation, Revision, SlotId};
-use crate::lease::exclusive::{Answer, LeaseId, Request, StoreId, Token};
+use crate::id::{Hash, Incarnation, NodeId, Revision, SlotId};
+use crate::lease::exclusive::{Answer, BootId, LeaseId, Request, StoreId, Token};
 
 /// Up to this many others everybody is told everything directly; beyond, only those whom it concerns (gossip tells the rest).
 /// 32 messages of some 200 bytes are one burst of a few packets.
@@ -71,6 +71,14 @@ pub enum Message {
         slot: SlotId,
         /// By which token it was held.
         token: Token,
+    },
+    /// Another agent lives under the identity of `node`, beside the one on this boot of its host. The node says so to all, and all pass it on
+    /// to whomever they take for the node.
+    Twin {
+        /// Whose identity.
+        node: NodeId,
+        /// The boot of the agent that found out.
+        boot: BootId,
     },
     /// A witness answers.
     Word {

@@ -11,6 +11,7 @@ mod leases;
 mod notes;
 mod records;
 mod show;
+mod twin;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -99,8 +100,12 @@ pub struct Node {
     leases_wake: Option<Instant>,
     /// What became of leases in this step, for people.
     notes: Vec<(SlotId, Severity, String)>,
+    /// What has befallen this node in this step, for people.
+    alarms: Vec<(Severity, String)>,
     /// The parked apps that people were told of.
     parked: BTreeSet<AppUid>,
+    /// When to tell all members next that another agent lives under this node's identity; `None` while this node did not find out itself.
+    twin_tell: Option<Instant>,
 }
 
 impl Node {
@@ -144,7 +149,9 @@ impl Node {
             mended: now,
             leases_wake: None,
             notes: Vec::new(),
+            alarms: Vec::new(),
             parked: BTreeSet::new(),
+            twin_tell: None,
             config,
         };
         node.meet_members(now);
@@ -232,6 +239,7 @@ impl Node {
             self.claims.next_deadline(),
             self.desk.next_deadline(),
             self.leases_wake,
+            self.twin_tell,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -264,6 +272,7 @@ impl Node {
         self.claims.extend(self.leases.take_extended(), &mut extensions);
         self.carry_out(now, wall, extensions, out);
         self.leases.send(out);
+        self.tell_of_twin(now, out);
         self.tell_notes(now, wall, out);
         self.note_parting(wall, out);
         self.publish_self(out);
@@ -339,6 +348,7 @@ impl Node {
                 out.push(Output::Publish(Fact::Node(self.config.facts.clone())));
                 false
             }
+            Input::Twin => self.find_twin(now, out),
             Input::Submit { ticket, entries } => {
                 self.on_submit(ticket, entries, out);
                 false
@@ -447,6 +457,7 @@ impl Node {
                 }
                 return false;
             }
+            Message::Twin { node, boot } => return self.on_twin(from, node, boot, out),
             Message::Free { slot, token } => {
                 self.leases.hurry(self.reading, &slot, token);
                 return false;

@@ -16,6 +16,10 @@ use crate::spec::{Labels, Protocol, Reservation, ServiceSpec};
 use crate::view::NodeStatus;
 
 /// A node as a place.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Its identity.
@@ -32,6 +36,8 @@ pub struct Place {
     pub drained: bool,
     /// Whether it only witnesses, by its own word.
     pub witness_only: bool,
+    /// Whether another agent lives under its identity, by its own word.
+    pub has_twin: bool,
     /// Whether it is believed to serve. A restarting agent cannot start anything at this moment, though what it holds counts; of
     /// a node that is down not even that does.
     pub status: NodeStatus,
@@ -52,6 +58,8 @@ pub enum Obstacle {
     Drained,
     /// It never holds a replica.
     WitnessOnly,
+    /// Another agent lives under its identity, and the slot must not run twice.
+    Twin,
     /// It does not satisfy a constraint.
     Constraint(String),
     /// It has not said what it has.
@@ -78,6 +86,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Down => f.write_str("it is down"),
             Self::Drained => f.write_str("it is drained"),
+            Self::Twin => f.write_str("another agent lives under its identity"),
             Self::WitnessOnly => f.write_str("it only witnesses, and holds no replicas"),
             Self::Constraint(constraint) => write!(f, "it does not satisfy {constraint}"),
             Self::UnknownCapacity => f.write_str("it has not said what it has"),
@@ -205,6 +214,9 @@ pub fn lasting_obstacles(slot: &SlotId, spec: &ServiceSpec, place: &Place) -> Ve
     }
     if place.witness_only {
         obstacles.push(Obstacle::WitnessOnly);
+    }
+    if place.has_twin && spec.guarantee.is_exclusive() {
+        obstacles.push(Obstacle::Twin);
     }
     let unmet =
         spec.deploy.constraints.iter().filter(|c| !c.admits(place.id, &place.name, &place.labels));

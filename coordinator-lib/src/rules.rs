@@ -77,6 +77,8 @@ pub enum Rule {
     FollowLease,
     /// L-release: a lease is released when nothing of its container is left.
     ReleaseLast,
+    /// L-twin: a node under whose identity another agent lives holds and witnesses nothing.
+    TwinsRefuse,
     /// L-witness: a lost witness is replaced.
     MendWitnesses,
     /// L-witness: nobody is proposed as a witness who may be silent, and by nobody who may be cut off.

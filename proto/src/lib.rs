@@ -17,6 +17,7 @@
     clippy::missing_errors_doc,
     clippy::must_use_candidate,
     clippy::return_self_not_must_use,
+    clippy::struct_excessive_bools,
     clippy::too_many_lines,
     clippy::use_self,
     clippy::wildcard_enum_match_arm,

@@ -142,6 +142,7 @@ impl Agent {
             clock_off_ms: 0,
             store: None,
             witness_only: false,
+            has_twin: false,
         };
         handle.publish(Fact::Node(facts)).await;
         for index in 0..n_facts {
@@ -191,7 +192,7 @@ async fn listen(mut events: Events, heard: watch::Sender<Heard>) {
             Event::Withdrawn { node, key, .. } => {
                 known.remove(&(node, key));
             }
-            Event::Up { .. } | Event::Down { .. } => {}
+            Event::Up { .. } | Event::Down { .. } | Event::Twin { .. } => {}
         }
         now.n_facts = known.len();
         heard.send_replace(now);

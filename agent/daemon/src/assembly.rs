@@ -344,6 +344,7 @@ fn node_config(seed: &Seed, capacity: Reservation) -> node::Config {
             clock_off_ms: 0,
             store: Some(store),
             witness_only: seed.witness_only,
+            has_twin: false,
         },
         seed: seed_bytes,
         store,

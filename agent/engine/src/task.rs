@@ -449,6 +449,7 @@ fn from_gossip(event: gossip::Event) -> Input {
         gossip::Event::Published { node, incarnation, fact } => {
             Input::Published { node, incarnation, fact }
         }
+        gossip::Event::Twin { .. } => Input::Twin,
         gossip::Event::Withdrawn { node, incarnation, key } => {
             Input::Withdrawn { node, incarnation, key }
         }

@@ -127,10 +127,10 @@ pub async fn start(
     let saved = keeper::address::load(&ports, &shared.addresses).await;
     let (commands, inbox) = mpsc::channel(COMMANDS_LEN);
     let (recheck, contact_interval) = (config.interval.saturating_mul(2), config.contact_interval);
-    let mut keeper = Keeper::new(config, ports.clone(), Arc::clone(&shared), road);
+    let (sender, events) = mpsc::channel(EVENTS_LEN);
+    let mut keeper = Keeper::new(config, ports.clone(), Arc::clone(&shared), road, sender.clone());
     let live = keeper.begin().await.map_err(|reason| StartError::Spawn { reason })?;
     let (lives, sources) = watch::channel(Source { live, settles: Instant::now() });
-    let (sender, events) = mpsc::channel(EVENTS_LEN);
     let (directory, facts) = (Arc::clone(&ports.directory), Arc::clone(&ports.facts));
     let diff = Diff::new(shared.node, directory, facts, ports.refusals.clone());
     tasks.spawn_vital("gossip-keeper", keeper.run(inbox, lives));

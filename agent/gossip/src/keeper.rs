@@ -14,6 +14,7 @@ use chitchat::transport::Transport;
 use mesh_coordinator::fact::{Fact, FactKey};
 use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_coordinator::prng::Prng;
+use mesh_ports::gossip::Event;
 use mesh_telemetry::Reason;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -88,10 +89,18 @@ pub(crate) struct Keeper {
     prng: Prng,
     /// Lives of this node's identity that are not its own.
     twins: BTreeSet<Incarnation>,
+    /// Where the engine is told of one.
+    events: mpsc::Sender<Event>,
 }
 
 impl Keeper {
-    pub(crate) fn new(config: Config, ports: Ports, shared: Arc<Shared>, road: Road) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        ports: Ports,
+        shared: Arc<Shared>,
+        road: Road,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
         let now = Instant::now();
         let timing = Timing {
             contact_at: now,
@@ -102,7 +111,7 @@ impl Keeper {
         };
         let prng = Prng::new(config.incarnation.0);
         let (own, twins) = (BTreeMap::new(), BTreeSet::new());
-        Self { config, ports, shared, road, own, chat: None, timing, prng, twins }
+        Self { config, ports, shared, road, own, chat: None, timing, prng, twins, events }
     }
 
     /// Starts an instance in the current life.
@@ -308,8 +317,13 @@ impl Keeper {
                 self.shared.addresses.tell(node, address, life);
             }
         }
-        if let Some(life) = self.road.link.as_ref().and_then(|link| link.rumour()) {
-            self.alarm(life);
+        let rumour = self.road.link.as_ref().and_then(|link| link.rumour());
+        // Somebody opened a packet of that life, which only this node's key can seal. Who has no room for the event hears it again.
+        if let Some(incarnation) = rumour
+            && !self.twins.contains(&incarnation)
+            && self.events.try_send(Event::Twin { incarnation }).is_ok()
+        {
+            self.alarm(incarnation);
         }
         if survey.lives.len() > NODES_MAX {
             warn!(

@@ -333,6 +333,8 @@ async fn a_second_agent_with_the_same_identity_raises_the_alarm() {
     until_all_meet(&mut agents).await;
     let mut clone = Agent::start(&world, 1).await;
     agents[0].until("its twin", |agent| agent.handle.counters().twins == 1).await;
+    let is_told = |agent: &Agent| agent.log.iter().any(|it| matches!(it, Event::Twin { .. }));
+    agents[0].until("that it is told", is_told).await;
     clone.until("its peers", |agent| agent.sees(2) && agent.sees(3)).await;
 }
 

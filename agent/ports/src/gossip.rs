@@ -37,6 +37,12 @@ pub enum Event {
         /// What.
         fact: Fact,
     },
+    /// Another agent lives under this node's own identity: a member opened what it sealed with this node's key, in a life that is later
+    /// than this one. Said once for each life. (The later one is not told: nobody passes on what the former one says.)
+    Twin {
+        /// In which life.
+        incarnation: Incarnation,
+    },
     /// A member took a fact back.
     Withdrawn {
         /// Who.

@@ -440,6 +440,7 @@ impl World<'_> {
             capacity: facts.map(|facts| facts.capacity),
             drained: node.drained,
             witness_only: facts.is_some_and(|facts| facts.witness_only),
+            has_twin: facts.is_some_and(|facts| facts.has_twin),
             status: self.membership.status(id)?,
             reserved: Reservation::default(),
             held: BTreeMap::new(),

@@ -100,6 +100,8 @@ pub(crate) struct Leases {
     lapsed: Vec<(SlotId, Token)>,
     /// Whether a lease was acquired or lost since somebody looked.
     is_news: bool,
+    /// Nothing is held by this node any more, whatever its witnesses say.
+    is_disowned: bool,
     /// How many apps of each name were removed, and when this node heard of the last one.
     ended: BTreeMap<AppName, (u64, Reading)>,
     /// When this node first had to do with a reset.
@@ -127,6 +129,7 @@ impl Leases {
             extended: BTreeSet::new(),
             lapsed: Vec::new(),
             is_news: false,
+            is_disowned: false,
             ended: BTreeMap::new(),
             reset: BTreeMap::new(),
             post: Post::default(),
@@ -140,7 +143,7 @@ impl Leases {
 
     /// The token by which a replica of `slot` may run on this node now.
     pub(crate) fn acquired(&self, reading: Reading, slot: &SlotId) -> Option<Token> {
-        self.slots.get(slot)?.lease.acquired(reading)
+        self.slots.get(slot).filter(|_| !self.is_disowned)?.lease.acquired(reading)
     }
 
     /// The token by which the slot is or was held until it is released.
@@ -161,7 +164,8 @@ impl Leases {
 
     /// Whether the lease of a former life of this agent may still be resumed.
     pub(crate) fn is_resuming(&self, reading: Reading, slot: &SlotId) -> bool {
-        let resumes = self.slots.get(slot).and_then(|held| held.resumes);
+        let held = self.slots.get(slot).filter(|_| !self.is_disowned);
+        let resumes = held.and_then(|held| held.resumes);
         resumes.is_some_and(|resume| !reading.may_be_past(resume.kill))
     }
 
@@ -350,6 +354,7 @@ impl Leases {
         reading: Reading,
     ) -> impl Iterator<Item = (&SlotId, &BTreeSet<WitnessId>)> {
         let held = self.slots.iter().filter(move |(_, it)| it.lease.acquired(reading).is_some());
+        let held = held.filter(|_| !self.is_disowned);
         let at_rest = held.filter(|(_, it)| it.lease.configuration().next.is_none());
         at_rest.map(|(slot, it)| (slot, &it.lease.configuration().current))
     }
@@ -413,6 +418,13 @@ impl Leases {
         let was_broken = self.witness.is_broken();
         self.witness.fail();
         !was_broken
+    }
+
+    /// From now on nothing may run by a lease of this node, and it vouches for nothing.
+    pub(crate) const fn disown(&mut self) {
+        self.is_disowned = true;
+        self.is_news = true;
+        self.witness.fail();
     }
 
     /// What the leases want done. What a lease asks of its own node's witness needs no message.

@@ -135,6 +135,8 @@ pub enum Input {
         /// What.
         entries: Vec<Entry>,
     },
+    /// Another agent lives under this node's identity, in a later life: somebody copied this node's disk, or its key.
+    Twin,
     /// The deadline has come.
     Wake,
     /// A node took a fact back.

@@ -101,7 +101,10 @@ impl Node {
 
     /// The nodes that are heard, as witnesses. Whoever is accused may be gone: what is believed of it moves later.
     fn live_witnesses(&self) -> BTreeSet<WitnessId> {
-        let witness = |node| Some(WitnessId { node, store: self.facts.get(&node)?.store? });
+        let witness = |node| {
+            let facts = self.facts.get(&node).filter(|facts| !facts.has_twin)?;
+            Some(WitnessId { node, store: facts.store? })
+        };
         let me = WitnessId { node: self.config.me, store: self.config.store };
         let is_silent =
             |node: &NodeId| self.membership.is_accused(*node) && self.rules.hold(Rule::AskLiving);
@@ -109,16 +112,19 @@ impl Node {
         alive.filter_map(witness).chain([me]).collect()
     }
 
-    /// Whether a witness will not answer any more, or has not for long: its node was removed, has another store, or is down.
+    /// Whether a witness will not answer any more, or has not for long: its node was removed, has another store or a twin,
+    /// or is down.
     fn is_lost(&self, now: Instant, witness: &WitnessId) -> bool {
         let node = witness.node;
         if node == self.config.me {
             return witness.store != self.config.store;
         }
-        let store = self.facts.get(&node).and_then(|facts| facts.store);
+        let facts = self.facts.get(&node);
+        let store = facts.and_then(|facts| facts.store);
         let is_silent = self.membership.status(node) == Some(NodeStatus::Down)
             && self.membership.last_heard(node).is_none_or(|at| now.since(at) >= LOST_AFTER);
         is_silent
+            || facts.is_some_and(|facts| facts.has_twin)
             || store.is_some_and(|store| store != witness.store)
             || !self.catalogue.state().nodes.contains_key(&node)
     }
@@ -151,9 +157,12 @@ impl Input {
     pub(super) const fn is_about_leases(&self) -> bool {
         matches!(
             self,
-            Self::Said { message: Message::Word { .. } | Message::Free { .. }, .. }
-                | Self::Wake
+            Self::Said {
+                message: Message::Word { .. } | Message::Free { .. } | Message::Twin { .. },
+                ..
+            } | Self::Wake
                 | Self::Found { .. }
+                | Self::Twin
                 | Self::Began
         )
     }

@@ -49,6 +49,9 @@ impl Node {
             self.remember(now, &slot, text.clone());
             self.tell(wall, severity, Subject::Slot(slot), text, out);
         }
+        for (severity, text) in std::mem::take(&mut self.alarms) {
+            self.tell(wall, severity, Subject::Node(self.config.me), text, out);
+        }
         self.tell_parked(wall, out);
     }
 

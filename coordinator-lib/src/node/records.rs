@@ -245,6 +245,7 @@ impl Node {
             Message::Announce(_)
             | Message::Ask(_)
             | Message::Free { .. }
+            | Message::Twin { .. }
             | Message::Word { .. }
             | Message::Vote(_)
             | Message::Unvote(_)

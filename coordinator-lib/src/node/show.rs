@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::twin::TWIN;
 use super::{Node, world};
 use crate::catalogue::{App, Body, RecordKey};
 use crate::fact::{Claim, Phase};
@@ -297,6 +298,7 @@ impl Node {
             )
         }));
         problems.extend(self.clock_problems());
+        problems.extend(self.twins().map(|node| format!("{}: {TWIN}", self.name_of(node))));
         problems.extend(self.namesakes());
         problems
     }

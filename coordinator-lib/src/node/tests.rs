@@ -70,6 +70,7 @@ fn config(sample: &Sample) -> Config {
             clock_off_ms: 0,
             store: None,
             witness_only: false,
+            has_twin: false,
         },
         seed: 1,
         store: StoreId(1),

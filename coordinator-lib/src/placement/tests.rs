@@ -6,8 +6,9 @@ use proptest::prelude::proptest;
 
 use super::{Obstacle, Place, lasting_obstacles, obstacles, rank};
 use crate::id::{AppUid, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::lease::exclusive::Timing;
 use crate::prng::Prng;
-use crate::spec::{Bytes, Cpu, Labels, Reservation, ServiceSpec, sample};
+use crate::spec::{Bytes, Cpu, Guarantee, Labels, Reservation, ServiceSpec, sample};
 use crate::view::NodeStatus;
 
 fn spec() -> ServiceSpec {
@@ -34,6 +35,7 @@ fn place(n: u8) -> Place {
         capacity: Some(Reservation { cpu: Cpu { millis: 1_000 }, memory: Bytes(1 << 30) }),
         drained: false,
         witness_only: false,
+        has_twin: false,
         status: NodeStatus::Alive,
         reserved: Reservation::default(),
         held: BTreeMap::new(),
@@ -97,6 +99,15 @@ fn who_cannot_hold_it_comes_last_with_the_reasons() {
     assert_eq!(ranked[0].node, places[0].id);
     assert!(ranked[0].obstacles.is_empty());
     assert!(ranked[1..].iter().all(|ranked| ranked.obstacles.len() == 1));
+}
+
+#[test]
+fn a_node_with_a_twin_suits_what_may_run_twice() {
+    let twin = Place { has_twin: true, ..place(1) };
+    assert_eq!(lasting_obstacles(&slot(0), &spec(), &twin), []);
+    let guarantee = Guarantee::Exclusive { ttl: Timing::DEFAULT_TTL };
+    let exclusive = ServiceSpec { guarantee, ..spec() };
+    assert_eq!(lasting_obstacles(&slot(0), &exclusive, &twin), [Obstacle::Twin]);
 }
 
 #[test]

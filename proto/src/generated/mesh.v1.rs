@@ -941,6 +941,9 @@ pub struct NodeFacts {
     /// Whether it only witnesses and votes, and never holds a replica.
     #[prost(bool, tag = "7")]
     pub witness_only: bool,
+    /// Whether another agent lives under its identity, so that it neither holds nor witnesses what must not run twice.
+    #[prost(bool, tag = "8")]
+    pub has_twin: bool,
 }
 /// An operator's request to one agent, which may reach it through another.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1657,6 +1660,16 @@ pub struct Free {
     /// By which it was held.
     #[prost(uint64, tag = "2")]
     pub token: u64,
+}
+/// Another agent lives under the identity of `node`, beside the one that found out. The node says so to all, and all pass it on to
+/// whomever they take for the node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Twin {
+    #[prost(bytes = "vec", tag = "1")]
+    pub node: ::prost::alloc::vec::Vec<u8>,
+    /// The boot of the host of the agent that found out, 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub boot: ::prost::alloc::vec::Vec<u8>,
 }
 /// A witness answers.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3590,7 +3603,7 @@ pub mod operator_server {
 pub struct Envelope {
     #[prost(
         oneof = "envelope::Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub message: ::core::option::Option<envelope::Message>,
 }
@@ -3628,6 +3641,8 @@ pub mod envelope {
         Word(super::Word),
         #[prost(message, tag = "15")]
         Free(super::Free),
+        #[prost(message, tag = "16")]
+        Twin(super::Twin),
     }
 }
 /// "Are you there?"

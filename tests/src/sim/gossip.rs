@@ -55,6 +55,13 @@ impl Gossip {
             told.resize_with(n_hosts, Told::default);
         }
     }
+
+    /// Nobody hears of `author` any more.
+    pub(crate) fn silence(&mut self, author: usize) {
+        for told in &mut self.told {
+            told[author].reachable = false;
+        }
+    }
 }
 
 impl World {

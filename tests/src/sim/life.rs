@@ -46,6 +46,7 @@ impl World {
                 clock_off_ms: 0,
                 store: Some(it.store),
                 witness_only: false,
+                has_twin: false,
             },
             seed: self.seed ^ (host as u64) << 32 ^ it.life,
             store: it.store,

@@ -1,5 +1,6 @@
 //! Scenes for tests that want one thing to happen, and not a whole day.
 
+mod cloned;
 mod cut_off;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use super::operator::Acked;
 use super::plan::{Act, Plan};
 use super::world::World;
 
+pub use self::cloned::cloned;
 pub use self::cut_off::{CutOff, Scene, cut_off};
 
 /// How often it is looked whether a lost replica is ready elsewhere: looking costs more than a large mesh itself.

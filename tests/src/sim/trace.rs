@@ -44,7 +44,7 @@ impl Trace {
         self.write_usize(host);
         std::mem::discriminant(input).hash(self);
         match input {
-            Input::Began | Input::Restarting | Input::Wake => {}
+            Input::Began | Input::Restarting | Input::Twin | Input::Wake => {}
             Input::Clock(finding) => {
                 (finding.off_ms, finding.doubt).hash(self);
             }
@@ -140,6 +140,7 @@ impl Trace {
         match message {
             Message::Announce(claim) => self.claim(claim),
             Message::Ask(requests) => requests.hash(self),
+            Message::Twin { node, boot } => (node, boot).hash(self),
             Message::Free { slot, token } => (slot, token).hash(self),
             Message::Word { store, answers } => (store, answers).hash(self),
             Message::Vote(vote) | Message::Unvote(vote) => {

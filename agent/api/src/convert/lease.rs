@@ -209,7 +209,7 @@ fn refusal(reason: i32, promised: Option<v1::LeaseBallot>) -> Result<Refusal, Ma
 fn holder_to_wire(holder: Holder) -> v1::LeaseHolder {
     v1::LeaseHolder {
         node: node_to_wire(holder.node),
-        boot: holder.boot.0.to_be_bytes().to_vec(),
+        boot: boot_to_wire(holder.boot),
         incarnation: holder.incarnation.0,
     }
 }
@@ -218,7 +218,7 @@ fn holder(field: &'static str, holder: Option<v1::LeaseHolder>) -> Result<Holder
     let holder = required(field, holder)?;
     Ok(Holder {
         node: node("holder.node", &holder.node)?,
-        boot: BootId(u128::from_be_bytes(array("holder.boot", &holder.boot)?)),
+        boot: boot("holder.boot", &holder.boot)?,
         incarnation: Incarnation(holder.incarnation),
     })
 }
@@ -330,4 +330,12 @@ fn positive<T: Default + PartialEq>(field: &'static str, number: T) -> Result<T,
     } else {
         Ok(number)
     }
+}
+
+pub(crate) fn boot_to_wire(boot: BootId) -> Vec<u8> {
+    boot.0.to_be_bytes().to_vec()
+}
+
+pub(crate) fn boot(field: &'static str, bytes: &[u8]) -> Result<BootId, Malformed> {
+    Ok(BootId(u128::from_be_bytes(array(field, bytes)?)))
 }

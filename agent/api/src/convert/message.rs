@@ -45,6 +45,9 @@ pub(crate) fn to_wire(message: &Message) -> Vec<v1::Envelope> {
         Message::Free { slot, token } => {
             Wire::Free(v1::Free { slot: Some(slot_to_wire(slot)), token: token.0 })
         }
+        Message::Twin { node, boot } => {
+            Wire::Twin(v1::Twin { node: node_to_wire(*node), boot: lease::boot_to_wire(*boot) })
+        }
         Message::Ask(requests) => Wire::Ask(lease::ask_to_wire(requests)),
         Message::Word { store, answers } => Wire::Word(lease::word_to_wire(*store, answers)),
     };
@@ -109,6 +112,10 @@ pub(crate) fn from_wire(
         Wire::Free(free) => Message::Free {
             slot: slot("free.slot", free.slot)?,
             token: lease::token("free.token", free.token)?,
+        },
+        Wire::Twin(twin) => Message::Twin {
+            node: node("twin.node", &twin.node)?,
+            boot: lease::boot("twin.boot", &twin.boot)?,
         },
         Wire::Ask(ask) => lease::ask(ask)?,
         Wire::Word(word) => lease::word(word)?,

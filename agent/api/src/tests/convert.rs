@@ -236,6 +236,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(buckets, hashes)| Message::Have { buckets, hashes }),
         vec(hash(), 0..10).prop_map(Message::Want),
         (slot(), token()).prop_map(|(slot, token)| Message::Free { slot, token }),
+        (node(), any::<u128>()).prop_map(|(node, boot)| Message::Twin { node, boot: BootId(boot) }),
         vec((lease(), request()), 0..4).prop_map(Message::Ask),
         (store(), vec((lease(), answer()), 0..4))
             .prop_map(|(store, answers)| Message::Word { store, answers }),

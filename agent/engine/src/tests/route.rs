@@ -37,6 +37,7 @@ fn facts() -> Fact {
         clock_off_ms: 0,
         store: None,
         witness_only: false,
+        has_twin: false,
     })
 }
 

@@ -205,6 +205,7 @@ impl Plan {
             clock_off_ms: 0,
             store: Some(StoreId(1)),
             witness_only: false,
+            has_twin: false,
         };
         let node = node::Config {
             mesh: self.author.mesh,

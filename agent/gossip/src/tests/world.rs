@@ -50,6 +50,7 @@ fn presence(n: u8) -> Fact {
         clock_off_ms: 0,
         store: None,
         witness_only: false,
+        has_twin: false,
     })
 }
 
@@ -296,7 +297,7 @@ impl Agent {
     }
 
     fn hear(&mut self, event: Event) {
-        assert_ne!(author(&event), node(self.n), "nobody hears of itself: {event:?}");
+        assert_ne!(author(&event), Some(node(self.n)), "nobody hears of itself: {event:?}");
         self.log.push(event.clone());
         match event {
             Event::Up { node, incarnation } => {
@@ -318,6 +319,7 @@ impl Agent {
                 let known = self.beliefs.get_mut(&node).unwrap().facts.remove(&key);
                 assert!(known.is_some(), "only what was published is withdrawn");
             }
+            Event::Twin { .. } => {}
         }
     }
 
@@ -358,12 +360,13 @@ impl Drop for Agent {
     }
 }
 
-fn author(event: &Event) -> NodeId {
+fn author(event: &Event) -> Option<NodeId> {
     match event {
+        Event::Twin { .. } => None,
         Event::Up { node, .. }
         | Event::Down { node, .. }
         | Event::Published { node, .. }
-        | Event::Withdrawn { node, .. } => *node,
+        | Event::Withdrawn { node, .. } => Some(*node),
     }
 }
 

@@ -70,6 +70,7 @@ fn facts() -> Vec<Fact> {
         clock_off_ms: -3_600_000,
         store: Some(StoreId(u128::MAX)),
         witness_only: false,
+        has_twin: false,
     };
     let rest = [
         Fact::Claim(claim("exit code 1".to_owned(), "web")),

@@ -143,6 +143,7 @@ fn write_node(facts: &NodeFacts) -> v1::NodeFacts {
         clock_off_ms: facts.clock_off_ms,
         store: facts.store.map(lease::write_store).unwrap_or_default(),
         witness_only: facts.witness_only,
+        has_twin: facts.has_twin,
     }
 }
 
@@ -158,5 +159,6 @@ fn read_node(facts: v1::NodeFacts) -> Result<NodeFacts, Fault> {
         clock_off_ms: facts.clock_off_ms,
         store: maybe_array("store", &facts.store)?.map(u128::from_be_bytes).map(StoreId),
         witness_only: facts.witness_only,
+        has_twin: facts.has_twin,
     })
 }

@@ -74,6 +74,7 @@ impl Script {
             clock_off_ms: 0,
             store: None,
             witness_only: false,
+            has_twin: false,
         };
         let services = BTreeMap::from([(service(), sample::service(NEW, replicas))]);
         let spec = AppSpec { name: "shop".parse().unwrap(), services };

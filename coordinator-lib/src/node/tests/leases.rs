@@ -9,9 +9,10 @@ use crate::catalogue::{Body, Entry, Member, Release};
 use crate::event::Severity;
 use crate::fact::{Fact, NodeFacts};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
-use crate::lease::exclusive::{StoreId, Timing, WitnessId};
+use crate::lease::exclusive::{BootId, StoreId, Timing, WitnessId};
 use crate::message::Message;
 use crate::node::{Input, Node, Output};
+use crate::rules::{Rule, Rules};
 use crate::spec::sample::service;
 use crate::spec::{AppSpec, Guarantee};
 use crate::time::Instant;
@@ -269,6 +270,27 @@ fn a_parked_app_is_told_by_the_first_node_that_is_heard() {
     }
 }
 
+/// It is no witness any more, and what runs by its leases ends: another agent may do both in its name.
+#[test]
+fn a_node_with_a_twin_neither_holds_nor_witnesses() {
+    let sample = Sample::new();
+    let (_, release) = exclusive(&sample, 1, [witness(KEY, 1)].into());
+    let holds = Rules::with_and_without(Rule::TwinsRefuse, |rules| {
+        let mut alone = Alone::before_it_begins(vec![release.clone()]);
+        alone.node = alone.node.with_rules(rules);
+        alone.hear(Input::Began);
+        alone.wait(Duration::from_secs(2));
+        assert_eq!(alone.node.claims().count(), 1);
+        alone.hear(Input::Twin);
+        alone.hear(Input::Twin);
+        alone.wait(Duration::from_secs(20));
+        let told = (alone.n_told("another agent lives"), alone.node.overview(alone.now).problems);
+        let vouches = alone.leases(&ALL)[0].testimony.unwrap().vouches;
+        (alone.node.claims().any(|claim| claim.phase.holds()), vouches, told.0, told.1.len())
+    });
+    assert_eq!(holds, [(false, false, 1, 1), (true, true, 0, 0)]);
+}
+
 /// What it wants for itself decides at once, before it has said anything.
 #[test]
 fn who_only_witnesses_holds_nothing_and_vouches_for_others() {
@@ -301,4 +323,46 @@ fn who_only_witnesses_holds_nothing_and_vouches_for_others() {
         let seen = nodes.iter().find(|node| node.id == from).unwrap();
         assert_eq!(seen.witness_only, witness_only);
     }
+}
+
+/// The later one is told by a member, since nobody passes on what the former one says.
+#[test]
+fn a_member_passes_the_news_of_a_twin_on_to_it() {
+    let sample = Sample::new();
+    let other = PublicKey([3; 32]);
+    let node = NodeId::of(&other);
+    let mut alone = Alone::new(vec![member(&sample, other, "other")]);
+    let mut out = Vec::new();
+    let news = Message::Twin { node, boot: BootId(7) };
+    let from_it = Input::Said { from: node, message: news.clone() };
+    alone.node.handle(at(alone.now), from_it, &mut out);
+    assert!(out.contains(&Output::Send { to: node, message: news }), "{out:?}");
+
+    let me = alone.node.id();
+    let own = |boot| Input::Said { from: node, message: Message::Twin { node: me, boot } };
+    alone.hear(own(config(&sample).boot));
+    assert_eq!(alone.n_told("another agent lives"), 0, "it is this one who found out");
+    alone.hear(own(BootId(7)));
+    assert_eq!(alone.n_told("another agent lives"), 1);
+}
+
+/// Messages may be lost.
+#[test]
+fn who_has_a_twin_tells_all_again_and_again() {
+    let sample = Sample::new();
+    let other = PublicKey([3; 32]);
+    let node = NodeId::of(&other);
+    let mut alone = Alone::new(vec![member(&sample, other, "other")]);
+    let heard = || Input::Heard { node, incarnation: Incarnation(1) };
+    alone.hear(heard());
+    let mut n_said = 0;
+    for input in [Input::Twin, heard(), heard()] {
+        let mut out = Vec::new();
+        alone.node.handle(at(alone.now), input, &mut out);
+        let is_news =
+            |it: &&Output| matches!(it, Output::Send { message: Message::Twin { .. }, .. });
+        n_said += out.iter().filter(is_news).count();
+        alone.now = alone.now + Duration::from_secs(3);
+    }
+    assert_eq!(n_said, 2);
 }

@@ -41,6 +41,7 @@ impl World {
                 }
             }
             Message::Free { .. }
+            | Message::Twin { .. }
             | Message::Announce(_)
             | Message::Vote(_)
             | Message::Unvote(_)

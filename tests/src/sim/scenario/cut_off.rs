@@ -62,7 +62,7 @@ pub fn cut_off(seed: u64, scene: Scene, rules: Rules) -> CutOff {
 
 impl World {
     /// The host that runs something by a lease.
-    fn runner(&self) -> Option<usize> {
+    pub(super) fn runner(&self) -> Option<usize> {
         self.hosts.iter().position(|host| {
             let mut containers = host.containers.values();
             containers.any(|it| it.process == Process::Running && it.fence.is_some())

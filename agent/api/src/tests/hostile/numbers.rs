@@ -126,6 +126,7 @@ fn facts(capacity: Reservation) -> NodeFacts {
         clock_off_ms: 0,
         store: None,
         witness_only: false,
+        has_twin: false,
     }
 }
 
