@@ -67,6 +67,12 @@ pub enum Observed {
     },
     /// It was stopped as asked; no process of it is left.
     Stopped,
+    /// It was killed, and some of it is still there: it waits in the kernel, where no signal reaches. The end of it follows when that
+    /// is over.
+    Stuck {
+        /// What is left, and what was done about it, one line.
+        reason: String,
+    },
     /// It was removed.
     Removed,
 }
@@ -98,6 +104,8 @@ pub struct Workload {
     last_check: String,
     /// Its definition is not known, or not yet.
     stray: bool,
+    /// Something of it survives being killed.
+    stuck: bool,
 }
 
 impl Workload {
@@ -113,6 +121,7 @@ impl Workload {
             detail: String::new(),
             last_check: String::new(),
             stray: false,
+            stuck: false,
         }
     }
 
@@ -138,6 +147,7 @@ impl Workload {
             detail: String::new(),
             last_check: String::new(),
             stray: true,
+            stuck: false,
         }
     }
 
@@ -221,6 +231,12 @@ impl Workload {
         matches!(self.stage, Stage::Stopping | Stage::Removing | Stage::Gone)
     }
 
+    /// Whether something of it survives being killed.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
     /// How often it was started again.
     #[must_use]
     pub fn restarts(&self) -> u32 {
@@ -283,6 +299,15 @@ impl Workload {
 
     /// Takes note of what happened.
     pub fn handle(&mut self, now: Instant, observed: Observed, out: &mut Vec<Do>) {
+        self.stuck = match &observed {
+            Observed::Stuck { .. } => true,
+            Observed::Probed { .. } => self.stuck,
+            Observed::Started
+            | Observed::StartFailed { .. }
+            | Observed::Ended { .. }
+            | Observed::Stopped
+            | Observed::Removed => false,
+        };
         match (observed, &self.stage) {
             (Observed::Started, Stage::Starting) => {
                 self.stage = Stage::Running { since: now };
@@ -314,6 +339,15 @@ impl Workload {
                 self.stage = Stage::Broken;
             }
             (Observed::Removed, Stage::Removing) => self.stage = Stage::Gone,
+            (Observed::Stuck { reason }, Stage::Running { .. }) => {
+                // It serves nobody, and what it is to do next comes with its end.
+                self.detail = reason;
+                self.stage = Stage::Starting;
+            }
+            (
+                Observed::Stuck { reason },
+                Stage::Starting | Stage::Halting | Stage::Stopping | Stage::Removing,
+            ) => self.detail = reason,
             _ => {}
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn container(error: &ContainerError) -> Status {
         ContainerError::NotRunning(_) | ContainerError::Fence { .. } => {
             Status::failed_precondition(error.to_string())
         }
-        ContainerError::Host { .. } => host(error),
+        ContainerError::Host { .. } | ContainerError::Stuck { .. } => host(error),
     }
 }
 

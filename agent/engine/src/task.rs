@@ -205,7 +205,7 @@ impl<W: World> Task<W> {
                 Some(written) = done.recv() => self.take_written(written),
                 () = tokio::time::sleep_until(wake) => vec![Input::Wake],
                 Some(report) = reports.recv() => vec![self.take_report(report)],
-                Some(ended) = inboxes.runtime.recv() => self.take_ended(&ended).into_iter().collect(),
+                Some(event) = inboxes.runtime.recv() => self.take_runtime(event).into_iter().collect(),
                 Some(event) = inboxes.gossip.recv() => vec![from_gossip(event)],
                 Some(text) = self.news.recv() => {
                     self.tell_news(vec![text]);
@@ -366,11 +366,16 @@ impl<W: World> Task<W> {
         Input::Observed { slot, revision, observed }
     }
 
-    fn take_ended(&mut self, ended: &Ended) -> Option<Input> {
-        let (slot, revision) = self.replicas.owner(&ended.id)?;
-        let code = ended.exit.as_ref().map(|exit| exit.code);
-        let oom = ended.exit.as_ref().is_some_and(|exit| exit.oom);
-        let observed = Observed::Ended { code, oom };
+    fn take_runtime(&mut self, event: runtime::Event) -> Option<Input> {
+        let (id, observed) = match event {
+            runtime::Event::Ended(Ended { id, exit }) => {
+                let code = exit.as_ref().map(|exit| exit.code);
+                let oom = exit.as_ref().is_some_and(|exit| exit.oom);
+                (id, Observed::Ended { code, oom })
+            }
+            runtime::Event::Stuck { id, reason } => (id, Observed::Stuck { reason }),
+        };
+        let (slot, revision) = self.replicas.owner(&id)?;
         Some(Input::Observed { slot, revision, observed })
     }
 

@@ -17,7 +17,7 @@ use mesh_ports::runtime::{
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::fetch::Fetcher;
 
@@ -119,21 +119,23 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
         mut inbox: mpsc::Receiver<Job>,
         (hurry, fence): (CancellationToken, watch::Receiver<Option<Fence>>),
     ) {
-        let id = &replica.id;
         while let Some(job) = inbox.recv().await {
             let is_last = matches!(job, Job::Remove);
-            let is_leased = fence.borrow().is_some();
             let (observed, address) = match job {
-                Job::Start(container) => self.start(*container, &hurry, &fence).await,
+                Job::Start(container) => {
+                    let started = self.start(*container, &hurry, &fence).await;
+                    if matches!(started.0, Observed::StartFailed { .. }) {
+                        self.see_gone(&replica, &fence).await;
+                    }
+                    started
+                }
                 Job::Stop { signal, grace } => {
-                    self.stop(id, signal, grace, is_leased).await;
+                    self.stop(&replica, (signal, grace), &fence).await;
                     (Observed::Stopped, None)
                 }
                 Job::Remove => {
-                    if is_leased {
-                        self.stop(id, StopSignal::TERM, Duration::ZERO, is_leased).await;
-                    }
-                    (self.remove(id).await, None)
+                    self.see_gone(&replica, &fence).await;
+                    (self.remove(&replica.id).await, None)
                 }
             };
             if self.reports.send(replica.report(observed, address)).await.is_err() || is_last {
@@ -171,17 +173,48 @@ impl<R: Runtime, I: Images, B: Blobs> Tools<R, I, B> {
         }
     }
 
+    /// Whatever becomes of a slot that runs by a lease, nothing of what was there may be left first.
+    async fn see_gone(&self, replica: &Replica, fence: &watch::Receiver<Option<Fence>>) {
+        if fence.borrow().is_some() {
+            self.stop(replica, (StopSignal::TERM, Duration::ZERO), fence).await;
+        }
+    }
+
     /// Stops it. What runs by a lease counts as stopped only when no process of it is left, however long that takes: another node starts
     /// it then. Anything else the removal tries again.
-    async fn stop(&self, id: &ContainerId, signal: StopSignal, grace: Duration, is_leased: bool) {
+    async fn stop(
+        &self,
+        replica: &Replica,
+        (signal, grace): (StopSignal, Duration),
+        fence: &watch::Receiver<Option<Fence>>,
+    ) {
+        let (id, token) = (&replica.id, fence.borrow().map(|fence| fence.token));
+        let mut told = None;
         while let Err(error) = self.runtime.stop(id, signal, grace).await {
-            warn!(container = %id, error = %mesh_telemetry::Chain(&error), "stopping did not go as it should");
             let is_gone =
                 matches!(error, ContainerError::Unknown(_) | ContainerError::NotRunning(_));
-            if is_gone || !is_leased {
+            match (&error, token) {
+                (ContainerError::Stuck { .. }, Some(token)) => {
+                    let reason = error.to_string();
+                    if told.as_ref() != Some(&reason) {
+                        warn!(container = %id, %token, reason, "processes survive being killed");
+                        let observed = Observed::Stuck { reason: reason.clone() };
+                        // A closed channel means that the agent stops.
+                        drop(self.reports.send(replica.report(observed, None)).await);
+                        told = Some(reason);
+                    }
+                }
+                (_, None | Some(_)) => {
+                    warn!(container = %id, error = %mesh_telemetry::Chain(&error), "stopping did not go as it should");
+                }
+            }
+            if is_gone || token.is_none() {
                 return;
             }
             tokio::time::sleep(AGAIN).await;
+        }
+        if told.is_some() {
+            info!(container = %id, "what survived being killed is gone");
         }
     }
 

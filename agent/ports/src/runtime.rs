@@ -100,13 +100,27 @@ pub struct Found {
     pub fence: Option<Fence>,
 }
 
-/// What happened to a container without being asked.
+/// The end of a container that nobody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// Which container.
     pub id: ContainerId,
     /// How; `None` when that is unknown.
     pub exit: Option<Exit>,
+}
+
+/// What happened to a container without being asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It ended. Of what runs by a lease nothing is left.
+    Ended(Ended),
+    /// It runs by a lease and was killed, but some of it is still there; [`Event::Ended`] follows when nothing is.
+    Stuck {
+        /// Which container.
+        id: ContainerId,
+        /// What is left of it, for people.
+        reason: String,
+    },
 }
 
 /// Why a container did not start.
@@ -185,6 +199,17 @@ pub enum ContainerError {
         /// What the host said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It runs by a lease and was killed, but some of it waits in the kernel, where no signal reaches. *It ends when that wait is over;
+    /// until then its files stay, and its lease is not to be released.*
+    #[error("{left} survives SIGKILL; {network}")]
+    Stuck {
+        /// Which container.
+        id: ContainerId,
+        /// Which processes, in which state, and what they wait in, for people.
+        left: String,
+        /// Whether its network was taken away, for people.
+        network: String,
     },
 }
 
@@ -314,6 +339,9 @@ pub trait Runtime: Send + Sync + 'static {
         fence: Fence,
     ) -> impl Future<Output = Result<(), ContainerError>> + Send;
     /// Asks it to stop, kills it after `grace`, and returns when no process of it is left.
+    ///
+    /// # Errors
+    /// [`ContainerError::Stuck`] when it runs by a lease and survives being killed; whenever there may be anything left of it, an error.
     fn stop(
         &self,
         id: &ContainerId,
@@ -347,7 +375,7 @@ pub trait Runtime: Send + Sync + 'static {
 }
 
 /// Where ends of containers arrive. One receiver: the engine.
-pub type Events = mpsc::Receiver<Ended>;
+pub type Events = mpsc::Receiver<Event>;
 
 /// An image on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]

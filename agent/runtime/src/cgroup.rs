@@ -38,9 +38,10 @@ pub(crate) const SHIMS: &str = "shims";
 /// freezes containers does not reach it.
 pub(crate) const GUARD: &str = "-guard";
 
-/// How often, and how long apart, a group is looked at until it is empty: 10 s in all, more than the kernel ever needs to end
-/// processes that are not stuck in it.
-const KILL_ROUNDS: u32 = 1000;
+/// How long a group may take to be empty: more than the kernel ever needs to end processes that are not stuck in it.
+pub(crate) const KILL_MAX: Duration = Duration::from_secs(10);
+
+/// The pause between two looks at it.
 const KILL_PAUSE: Duration = Duration::from_millis(10);
 
 /// The hierarchies of this host.
@@ -254,9 +255,10 @@ impl Group {
     /// Kills every process in it and returns when none is left. Blocks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when some are left after ten seconds.
-    pub(crate) fn kill(&self) -> io::Result<()> {
-        for round in 0..KILL_ROUNDS {
+    /// [`io::ErrorKind::TimedOut`] when some are left after `max`.
+    pub(crate) fn kill(&self, max: Duration) -> io::Result<()> {
+        let rounds = max.as_millis() / KILL_PAUSE.as_millis();
+        for round in 0..rounds {
             let pids = self.processes();
             if pids.is_empty() {
                 return Ok(());
@@ -397,7 +399,7 @@ fn looks_empty(dir: &Path) -> bool {
 mod tests {
     //! Reading the kernel's files.
 
-    use super::{Tree, keyed};
+    use super::{KILL_MAX, Tree, keyed};
 
     #[test]
     fn a_key_is_not_found_inside_a_longer_one() {
@@ -412,6 +414,6 @@ mod tests {
         let group = tree.group("/no-such-group-here");
         assert!(group.processes().is_empty());
         assert!(!group.was_out_of_memory());
-        assert!(group.kill().is_ok() && group.remove().is_ok());
+        assert!(group.kill(KILL_MAX).is_ok() && group.remove().is_ok());
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! * **start** writes the plan, starts the shim ([`crate::shim`]) and waits for its one line.
 //! * **an end** is seen by the shim's pidfd. A shim that ended without saying how was killed; whatever it left is killed too.
-//! * **stop** signals the first process, waits, and kills the cgroup.
+//! * **stop** signals the first process, waits, and kills the cgroup. What runs by a lease and survives that is cut off, see
+//!   [`clear`].
 //! * **extend** writes into a file that the shim and the host guard read; both go by it whether the agent is there or not.
 //! * **exec** and **probe** are another process each, held on a leash.
 
@@ -25,7 +26,7 @@ use mesh_coordinator::spec::{HealthTest, Reservation, StopSignal};
 use mesh_ports::clock::LeaseClock as _;
 use mesh_ports::network::ContainerNetwork;
 use mesh_ports::runtime::{
-    Container, ContainerError, ContainerId, Ended, Events, Exec, ExecStreams, Found, Health,
+    Container, ContainerError, ContainerId, Event, Events, Exec, ExecStreams, Found, Health,
     ImageError, LogLine, LogQuery, Running, Runtime, StartError, Usage,
 };
 use mesh_telemetry::{Chain, Tasks};
@@ -41,6 +42,7 @@ use crate::process::boot_id;
 use crate::record::LogLimits;
 
 mod adopt;
+mod clear;
 mod end;
 mod exec;
 mod fence;
@@ -144,7 +146,7 @@ struct Inner<N> {
     network: N,
     images: Arc<dyn Images>,
     tasks: Tasks,
-    events: mpsc::Sender<Ended>,
+    events: mpsc::Sender<Event>,
     tree: Tree,
     /// `config.cgroup_parent` below the place where we may make groups.
     cgroup_parent: String,

@@ -49,6 +49,7 @@ pub(crate) use self::keeper::guard::boot;
 pub(crate) use self::keeper::host::{BEAT, EXTENSION};
 pub(crate) use self::keeper::lease;
 pub(crate) use self::keeper::sys::now;
+pub(crate) use self::keeper::{cut, left};
 pub(crate) use self::keeper::{dropped, path as log_path};
 pub(crate) use self::program::install;
 pub(crate) use self::rootfs::unmount;

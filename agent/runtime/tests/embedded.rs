@@ -15,3 +15,7 @@ mod guard;
 mod life;
 #[cfg(test)]
 mod question;
+#[cfg(test)]
+mod stuck;
+#[cfg(test)]
+mod volume;

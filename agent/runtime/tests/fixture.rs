@@ -16,8 +16,8 @@ use mesh_coordinator::id::{AppUid, Revision, SlotId, SlotIndex};
 use mesh_coordinator::spec::{ImageRef, Limits, RestartPolicy, StopSignal, Template};
 use mesh_ports::network::{AttachError, ContainerNetwork, HostPort};
 use mesh_ports::runtime::{
-    Container, ContainerId, Ended, Events, Exit, Found, ImageError, LogQuery, Output, Runtime,
-    State, Tag,
+    Container, ContainerId, Ended, Event, Events, Exit, Found, ImageError, LogQuery, Output,
+    Runtime, State, Tag,
 };
 use mesh_runtime::embedded::{Config, Driver, Images};
 use mesh_runtime::image::{self, Rootfs};
@@ -264,10 +264,18 @@ impl Node {
 
     /// The next end, which must be this container's.
     pub(crate) async fn end_of(&mut self, id: &ContainerId) -> Ended {
-        let ended = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("in time");
-        let ended = ended.expect("the driver lives");
-        assert_eq!(&ended.id, id);
-        ended
+        match self.next_event().await {
+            Event::Ended(ended) if &ended.id == id => ended,
+            other @ (Event::Ended(_) | Event::Stuck { .. }) => {
+                panic!("not the end of {id}: {other:?}")
+            }
+        }
+    }
+
+    /// What the driver tells next.
+    pub(crate) async fn next_event(&mut self) -> Event {
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("in time");
+        event.expect("the driver lives")
     }
 
     /// All that a container has written, by stream.

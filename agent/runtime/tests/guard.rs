@@ -16,14 +16,14 @@ use crate::fixture::{Node, PATIENCE, on_a_node, on_a_node_with, processes_with};
 const STUBBORN: &[&str] = &["ignore", "15", "out", "up", "loop"];
 
 /// The number of the guard, which must be alone.
-fn guard(config: &Config) -> i32 {
+pub(crate) fn guard(config: &Config) -> i32 {
     let dir = config.run.join(".fences").to_string_lossy().into_owned();
     let found = processes_with(&dir);
     let [line] = found.as_slice() else { panic!("not one guard: {found:?}") };
     line.split(' ').next().and_then(|word| word.parse().ok()).expect("a number")
 }
 
-fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("sent");
 }
 

@@ -61,6 +61,9 @@ fn main() -> ExitCode {
             "cling" => cling(),
             "tty" => tty(),
             "resized" => resized(&next()),
+            "listen" => listen(next().parse().unwrap_or(0)),
+            "await" => await_file(&next()),
+            "append" => append(&next()),
             "lines" => lines(next().parse().unwrap_or(0)),
             unknown => say(&mut io::stderr(), &format!("unknown verb {unknown}")),
         }
@@ -243,6 +246,31 @@ fn lines(count: u32) {
     let mut out = io::stdout().lock();
     for number in 0..count {
         let (Ok(()) | Err(_)) = writeln!(out, "line {number} {}", "x".repeat(80));
+    }
+}
+
+/// Takes connections from now on: the kernel does, as long as this process is there.
+fn listen(port: u16) {
+    match TcpListener::bind(("0.0.0.0", port)) {
+        Ok(listener) => {
+            let _open = listener.into_raw_fd();
+        }
+        Err(error) => say(&mut io::stderr(), &error.to_string()),
+    }
+}
+
+fn await_file(path: &str) {
+    while fs::metadata(path).is_err() {
+        wait("5");
+    }
+}
+
+/// Writes without end.
+fn append(path: &str) {
+    loop {
+        let file = fs::File::options().append(true).open(path);
+        let (Ok(()) | Err(_)) = file.and_then(|mut file| file.write_all(b"x"));
+        wait("5");
     }
 }
 

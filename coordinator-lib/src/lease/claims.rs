@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::book::{Book, Held};
 use super::exclusive::Fence;
 use super::leases::Leases;
-use super::mine::{Hold, Mine};
+use super::mine::{Hold, Mine, bounded};
 use super::need::Standing;
 use crate::catalogue::State;
 use crate::event::Severity;
@@ -33,6 +33,9 @@ pub(crate) const STARTS_MAX: usize = 4;
 const SEQS_PER_LIFE: u64 = 1 << 20;
 /// How long a released replica still answers, so that everybody has heard of the release directly and forwards to it no more.
 const DRAIN: Duration = Duration::from_millis(800);
+
+/// What is said of a replica that survives being killed, behind what is known of it.
+const STUCK: &str = "this node keeps the slot until that is over: mend the disk or mount that it waits for, or reboot the host";
 
 /// What the claims see of the world.
 #[derive(Debug, Clone, Copy)]
@@ -200,8 +203,20 @@ impl Claims {
         let failed = matches!(observed, Observed::StartFailed { .. });
         let ended = matches!(observed, Observed::Ended { .. }) && !was_leaving;
         let was_healthy = mine.workload.unhealthy_since().is_none();
+        let was_stuck = mine.workload.is_stuck();
+        if let Observed::Stuck { reason } = &observed {
+            // Also of a claim that has failed: nobody gets the slot from this node until that is over.
+            mine.claim.detail = bounded(reason);
+            let token = mine.claim.token.map(|token| format!(" (token {token})"));
+            let text = format!("{reason}{}; {STUCK}", token.unwrap_or_default());
+            out.push(Effect::Note(slot.clone(), Some(Severity::Error), text));
+        }
         let mut jobs = Vec::new();
         mine.workload.handle(now, observed, &mut jobs);
+        if was_stuck && !mine.workload.is_stuck() {
+            let text = "nothing is left of what survived SIGKILL".to_owned();
+            out.push(Effect::Note(slot.clone(), Some(Severity::Info), text));
+        }
         let detail = mine.workload.detail();
         let text = match (failed && !was_leaving, ended) {
             (true, _) => Some(format!("cannot start: {detail}")),

@@ -65,6 +65,31 @@ fn a_good_run_forgives_what_was_before() {
 }
 
 #[test]
+fn what_survives_being_killed_serves_nobody_and_ends_with_its_end() {
+    let stuck = || Observed::Stuck { reason: "it hangs".to_owned() };
+    let mut workload = Workload::new(&template(RestartPolicy::Always));
+    run(&mut workload, at(0));
+    let mut out = Vec::new();
+    workload.handle(at(1), stuck(), &mut out);
+    assert!(workload.is_stuck() && !workload.is_ready());
+    assert_eq!(workload.detail(), "it hangs");
+    workload.handle(at(2), Observed::Probed { failure: None }, &mut out);
+    assert!(workload.is_stuck() && !workload.is_ready(), "a check that was under way says nothing");
+    workload.handle(at(3), FAILED, &mut out);
+    assert!(!workload.is_stuck());
+    let again = workload.next_deadline().expect("it is tried again");
+    run(&mut workload, again);
+
+    workload.stop(&mut out);
+    workload.handle(again, stuck(), &mut out);
+    assert!(workload.is_stuck() && workload.is_leaving() && !workload.is_gone());
+    assert_eq!(out, [Do::Stop]);
+    workload.handle(again, Observed::Stopped, &mut out);
+    workload.handle(again, Observed::Removed, &mut out);
+    assert!(workload.is_gone() && !workload.is_stuck());
+}
+
+#[test]
 fn policies_decide_by_the_exit_code() {
     let on_failure = |attempts_max| RestartPolicy::OnFailure { attempts_max };
     for (policy, code, in_a_row, wanted) in [
@@ -108,6 +133,7 @@ fn anything() -> impl Strategy<Value = Option<Observed>> {
         Just(Some(Observed::StartFailed { reason: String::new(), transient: true })),
         Just(Some(Observed::Stopped)),
         Just(Some(Observed::Removed)),
+        Just(Some(Observed::Stuck { reason: String::new() })),
     ]
 }
 
@@ -134,7 +160,13 @@ proptest! {
                 }
             }
             if let Some(event) = event {
-                let ends = !matches!(event, Observed::Probed { .. } | Observed::Removed | Observed::Stopped);
+                let ends = !matches!(
+                    event,
+                    Observed::Probed { .. }
+                        | Observed::Removed
+                        | Observed::Stopped
+                        | Observed::Stuck { .. }
+                );
                 workload.handle(now, event, &mut Vec::new());
                 starting &= !ends;
             }

@@ -116,7 +116,7 @@ impl Trace {
             Observed::Probed { failure } => failure.hash(self),
             Observed::Ended { code, oom } => (code, oom).hash(self),
             Observed::StartFailed { transient, .. } => transient.hash(self),
-            Observed::Started | Observed::Stopped | Observed::Removed => {}
+            Observed::Started | Observed::Stopped | Observed::Stuck { .. } | Observed::Removed => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The life of containers on this node.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,14 +11,18 @@ use mesh_coordinator::id::Incarnation;
 use mesh_coordinator::lease::exclusive::{Fence, Token};
 use mesh_coordinator::message::Message;
 use mesh_coordinator::time::{Reading, WallTime};
+use mesh_coordinator::workload::Observed;
 use mesh_ports::control::Control;
 use mesh_ports::network::Backend;
-use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, Running, State, Tag};
+use mesh_ports::runtime::{ContainerId, Ended, Event, Exit, Found, Running, State, Tag};
 use mesh_ports::{gossip, peer};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::fakes::Start;
 use super::world::{Author, Bench, IMAGE, Plan, check, revision, service};
+use crate::fetch::Fetcher;
+use crate::worker::{Job, Replica, Tools};
 
 const fn exit(code: i32) -> Exit {
     Exit { code, signal: None, oom: false, ended: WallTime(0) }
@@ -48,7 +53,7 @@ async fn a_container_that_ends_is_started_again() {
     let mut bench = Plan::new().start();
     bench.place(service(1)).await;
     let id = bench.last_started().id;
-    bench.ended.send(Ended { id: id.clone(), exit: Some(exit(3)) }).await.unwrap();
+    bench.ended.send(Event::Ended(Ended { id: id.clone(), exit: Some(exit(3)) })).await.unwrap();
     bench.done("claim Ready", 2).await;
     assert_eq!((bench.last_started().id, bench.log.count("start")), (id, 2));
     let mut events = bench.handle.events(2, false).await;
@@ -63,7 +68,7 @@ async fn the_end_of_a_stranger_changes_nothing() {
     let mut bench = Plan::new().start();
     bench.place(service(1)).await;
     let id = ContainerId("stranger".to_owned());
-    bench.ended.send(Ended { id, exit: None }).await.unwrap();
+    bench.ended.send(Event::Ended(Ended { id, exit: None })).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((bench.log.count("start"), bench.log.count("claim Ready")), (1, 1));
     bench.stop().await;
@@ -80,9 +85,73 @@ async fn what_runs_by_a_lease_is_gone_only_when_no_process_of_it_is_left() {
     bench.parts.runtime.survive.store(true, Ordering::SeqCst);
     bench.done("stop of-old", 5).await;
     assert_eq!((bench.log.count("remove of-old"), bench.log.count("start")), (0, 0));
+    let overview = bench.handle.overview().await.unwrap();
+    let claim = &overview.apps[0].services[0].slots[0].claims[0];
+    assert_eq!(claim.phase, Phase::Released);
+    let reason = "process 5 (db) in state D survives SIGKILL; its network is cut";
+    assert_eq!(claim.detail, reason);
     bench.parts.runtime.survive.store(false, Ordering::SeqCst);
     bench.done("remove of-old", 1).await;
+    let texts = events(&bench).await;
+    let told = |wanted: &str| texts.iter().filter(|text| text.starts_with(wanted)).count();
+    assert_eq!((told(reason), told("nothing is left of what survived")), (1, 1), "{texts:?}");
     bench.stop().await;
+}
+
+/// The slot may be given away for it.
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_by_a_lease_is_told_when_nothing_of_it_is_left() {
+    let mut bench = Plan::new().start();
+    bench.place(service(1)).await;
+    let container = bench.last_started();
+    let parts = &bench.parts;
+    parts.runtime.starts.lock().unwrap().extend([Start::Fails]);
+    parts.runtime.survive.store(true, Ordering::SeqCst);
+    let (images, blobs) = (Arc::clone(&parts.images), Arc::clone(&parts.blobs));
+    let fetcher = Fetcher::new(images, blobs, parts.refusals.clone(), mpsc::channel(1).0);
+    let (reports, mut reported) = mpsc::channel(8);
+    let runtime = Arc::clone(&parts.runtime);
+    let tools = Tools { runtime, fetcher: Arc::new(fetcher), reports };
+    let Tag { slot, revision, .. } = container.tag.clone();
+    let replica = Replica { id: container.id.clone(), slot, revision };
+    let fence = Fence { token: Token(3), stop: Reading::default(), kill: Reading::default() };
+    let (_told, fence) = watch::channel(Some(fence));
+    let (worker, life) = tools.worker(replica, fence);
+    bench.tasks.spawn("replica", life);
+    assert!(worker.push(Job::Start(Box::new(container))));
+    let first = reported.recv().await.unwrap().observed;
+    assert!(matches!(first, Observed::Stuck { .. }), "{first:?}");
+    bench.done("stop", 5).await;
+    assert!(reported.try_recv().is_err());
+    bench.parts.runtime.survive.store(false, Ordering::SeqCst);
+    let next = reported.recv().await.unwrap().observed;
+    assert!(matches!(next, Observed::StartFailed { .. }), "{next:?}");
+    drop(worker);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_survives_and_was_not_asked_to_end_serves_nobody_until_it_has_ended() {
+    let mut bench = Plan::new().start();
+    bench.place(service(1)).await;
+    let id = bench.last_started().id;
+    let reason = "process 5 (db) in state D survives SIGKILL".to_owned();
+    bench.ended.send(Event::Stuck { id: id.clone(), reason }).await.unwrap();
+    bench.done("claim Starting", 2).await;
+    assert!(bench.backends().is_empty());
+    assert_eq!(bench.log.count("start"), 1);
+    bench.ended.send(Event::Ended(Ended { id, exit: None })).await.unwrap();
+    bench.done("claim Ready", 2).await;
+    assert_eq!(bench.log.count("start"), 2);
+    bench.stop().await;
+}
+
+async fn events(bench: &Bench) -> Vec<String> {
+    let (mut events, mut texts) = (bench.handle.events(100, false).await, Vec::new());
+    while let Some(event) = events.recv().await {
+        texts.push(event.text);
+    }
+    texts
 }
 
 #[tokio::test(start_paused = true)]

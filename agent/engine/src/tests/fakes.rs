@@ -167,8 +167,9 @@ impl Runtime for FakeRuntime {
         let stops_in = *self.stops_in.lock().unwrap();
         tokio::time::sleep(stops_in).await;
         if self.survive.load(Ordering::SeqCst) {
-            let source = Box::from("1 processes are left");
-            return Err(ContainerError::Host { attempt: format!("stop {id}"), source });
+            let [left, network] =
+                ["process 5 (db) in state D", "its network is cut"].map(str::to_owned);
+            return Err(ContainerError::Stuck { id: id.clone(), left, network });
         }
         Ok(())
     }

@@ -295,7 +295,7 @@ pub(super) struct Bench {
     pub(super) tasks: Tasks,
     pub(super) handle: Handle,
     pub(super) parts: Parts<Fake>,
-    pub(super) ended: mpsc::Sender<runtime::Ended>,
+    pub(super) ended: mpsc::Sender<runtime::Event>,
     pub(super) gossip: mpsc::Sender<gossip::Event>,
     pub(super) peers: mpsc::Sender<peer::Event>,
 }

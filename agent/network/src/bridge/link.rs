@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use mesh_coordinator::id::Hash;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::proto::Connection;
 use rtnetlink::{
     Error, Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder,
@@ -78,6 +78,8 @@ pub(super) struct Link {
     pub(super) bridge: Option<u32>,
     /// For whom it was made.
     pub(super) alias: Option<String>,
+    /// Whether there is somebody at the other end: of a pair, whether that end is up.
+    pub(super) has_carrier: bool,
     is_bridge: bool,
 }
 
@@ -88,6 +90,7 @@ impl Link {
             name: String::new(),
             bridge: None,
             alias: None,
+            has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
             is_bridge: false,
         };
         for attribute in &message.attributes {

@@ -117,7 +117,9 @@ impl State {
 
     async fn is_connected(&self, wanted: &Wanted, port: &str) -> Result<bool, StepError> {
         let found = link::session(async |handle| link::find(handle, port).await).await?;
-        let on_bridge = found.is_some_and(|link| link.bridge == Some(self.bridge));
+        // Without a carrier it was cut off, since it did not end when it had to: what is started now is connected anew.
+        let on_bridge =
+            found.is_some_and(|link| link.bridge == Some(self.bridge) && link.has_carrier);
         Ok(on_bridge && namespace::is_mounted(&wanted.namespace))
     }
 

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use mesh_coordinator::lease::exclusive::Fence;
 use mesh_ports::network::ContainerNetwork;
-use mesh_ports::runtime::{ContainerId, Ended, Exit, Found, State as Seen, Tag};
+use mesh_ports::runtime::{
+    ContainerError, ContainerId, Ended, Event, Exit, Found, State as Seen, Tag,
+};
 use mesh_telemetry::Chain;
 use tracing::{info, warn};
 
+use super::clear::clear;
 use super::place::{Status, name_fault, read_dir};
 use super::{Driver, OpenError, blocking, end, fence, guard};
 use crate::record::State;
@@ -23,6 +26,9 @@ const SHIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How long it may take after that: nobody waits for this container, and a disk may be slow.
 const SHIM_END_MAX: Duration = Duration::from_secs(60);
+
+/// The pause between two attempts to end what is left of a run by a lease.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes over what runs, ends what was lost, and removes what a crash left half made.
 pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), OpenError> {
@@ -41,7 +47,7 @@ pub(super) async fn all<N: ContainerNetwork>(driver: &Driver<N>) -> Result<(), O
                 is_guarded |= driver.place(&id).fence.exists();
                 watch(driver, &id, &state);
             }
-            Ok(Status::Lost) => end_lost(driver, &id).await,
+            Ok(Status::Lost) => try_end_lost(driver, &id).await,
             Ok(Status::Absent) => remove_remains(driver, &id).await,
             Ok(Status::Ended(_)) => tidy(driver, &id).await,
             Err(error) => {
@@ -97,11 +103,26 @@ async fn remove_remains<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerI
 }
 
 /// Kills what a shim left that ended without a word.
-pub(super) async fn end_lost<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+///
+/// # Errors
+/// When something of it is left.
+pub(super) async fn end_lost<N: ContainerNetwork>(
+    driver: &Driver<N>,
+    id: &ContainerId,
+) -> Result<(), ContainerError> {
     warn!(container = %id, "the shim was killed; ending what is left of its container");
+    clear(driver, id).await?;
     let group = driver.group(id);
-    let ended = blocking(move || group.kill().and_then(|()| group.remove())).await;
-    if let Err(error) = ended {
+    if let Err(error) = blocking(move || group.remove()).await {
+        // Nothing is in it, and the container's removal tries again.
+        warn!(container = %id, error = %Chain(&error), "the cgroup cannot be removed");
+    }
+    Ok(())
+}
+
+/// The same for whoever can do no more about it.
+async fn try_end_lost<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+    if let Err(error) = end_lost(driver, id).await {
         warn!(container = %id, error = %Chain(&error), "the cgroup cannot be emptied");
     }
 }
@@ -122,7 +143,7 @@ pub(super) async fn list<N: ContainerNetwork>(driver: &Driver<N>) -> Vec<Found> 
             Status::Running(state) => Seen::Running(state.running()),
             Status::Ended(exit) => Seen::Ended(exit),
             Status::Lost => {
-                end_lost(driver, &id).await;
+                try_end_lost(driver, &id).await;
                 Seen::Ended(None)
             }
         };
@@ -180,12 +201,33 @@ async fn over(id: &ContainerId, state: &State) {
 
 async fn tell<N: ContainerNetwork>(driver: &Driver<N>, id: ContainerId, asked: &Arc<AtomicBool>) {
     let exit = exit_of(driver, &id).await;
+    if driver.place(&id).fence.exists() {
+        see_off(driver, &id, asked).await;
+    }
     if asked.load(Ordering::SeqCst) {
         return;
     }
     info!(container = %id, code = exit.as_ref().map(|exit| exit.code), "ended");
     // Nobody listens any more when the agent stops.
-    let (Ok(()) | Err(_)) = driver.inner.events.send(Ended { id, exit }).await;
+    let (Ok(()) | Err(_)) = driver.inner.events.send(Event::Ended(Ended { id, exit })).await;
+}
+
+/// Waits until nothing is left of what runs by a lease: its end says that it may be run elsewhere.
+async fn see_off<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId, asked: &AtomicBool) {
+    let mut told = String::new();
+    while let Err(error) = clear(driver, id).await {
+        if asked.load(Ordering::SeqCst) {
+            return;
+        }
+        let reason = Chain(&error).to_string();
+        if reason != told {
+            warn!(container = %id, reason, "processes survive being killed");
+            told.clone_from(&reason);
+            let event = Event::Stuck { id: id.clone(), reason };
+            let (Ok(()) | Err(_)) = driver.inner.events.send(event).await;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// How a run ended whose shim has ended; what was lost is ended for good.
@@ -196,7 +238,7 @@ pub(super) async fn exit_of<N: ContainerNetwork>(
     match driver.status(id).await {
         Ok(Status::Ended(exit)) => exit,
         Ok(Status::Lost) => {
-            end_lost(driver, id).await;
+            try_end_lost(driver, id).await;
             None
         }
         Ok(Status::Absent | Status::Running(_)) | Err(_) => None,

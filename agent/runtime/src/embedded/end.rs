@@ -1,7 +1,6 @@
 //! Stopping and removing.
 
 use std::fs;
-use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -11,8 +10,10 @@ use mesh_ports::runtime::{ContainerError, ContainerId};
 use mesh_telemetry::Chain;
 use tracing::{info, warn};
 
+use super::clear::clear;
 use super::place::{Status, name_fault};
 use super::{Driver, adopt, blocking, fence, guard, host};
+use crate::cgroup::KILL_MAX;
 use crate::record::State;
 use crate::sys;
 
@@ -31,12 +32,13 @@ pub(super) async fn stop<N: ContainerNetwork>(
 }
 
 /// Ends what a shim has started that did not answer in time: its start counts as failed, so nobody would know that it runs. Whoever
-/// calls it holds the container's operation.
-pub(super) async fn unanswered<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) {
+/// calls it holds the container's operation. Returns whether nothing of it is left.
+pub(super) async fn unanswered<N: ContainerNetwork>(driver: &Driver<N>, id: &ContainerId) -> bool {
     match end(driver, id, libc::SIGKILL, Duration::ZERO).await {
-        Ok(()) | Err(ContainerError::Unknown(_)) => {}
+        Ok(()) | Err(ContainerError::Unknown(_)) => true,
         Err(error) => {
             warn!(container = %id, error = %Chain(&error), "what a failed start left cannot be ended");
+            false
         }
     }
 }
@@ -49,11 +51,9 @@ async fn end<N: ContainerNetwork>(
 ) -> Result<(), ContainerError> {
     match status_of(driver, id).await? {
         Status::Absent => Err(ContainerError::Unknown(id.clone())),
-        Status::Ended(_) => Ok(()),
-        Status::Lost => {
-            adopt::end_lost(driver, id).await;
-            Ok(())
-        }
+        // Its shim writes that down even when something is left.
+        Status::Ended(_) => clear(driver, id).await,
+        Status::Lost => adopt::end_lost(driver, id).await,
         Status::Running(state) => {
             driver.slot(id).ask();
             end_run(driver, id, &state, signal, grace).await
@@ -96,26 +96,13 @@ async fn end_run<N: ContainerNetwork>(
         if !grace.is_zero() {
             warn!(container = %id, signal, ?grace, "it did not stop within its grace; killing it");
         }
-        let group = driver.group(id);
-        blocking(move || group.kill())
-            .await
-            .map_err(|error| host(format!("kill the container {id}"), error))?;
+        clear(driver, id).await?;
         see_shim_off(id, state, SHIM_END_MAX).await;
     }
     let exit = adopt::exit_of(driver, id).await;
-    let left = driver.group(id);
-    let left = blocking(move || Ok(left.processes().len())).await;
-    match left {
-        Ok(0) => {
-            info!(container = %id, code = exit.map(|exit| exit.code), "stopped");
-            Ok(())
-        }
-        Ok(left) => {
-            let reason = io::Error::other(format!("{left} processes are left"));
-            Err(host(format!("stop the container {id}"), reason))
-        }
-        Err(error) => Err(host(format!("stop the container {id}"), error)),
-    }
+    clear(driver, id).await?;
+    info!(container = %id, code = exit.map(|exit| exit.code), "stopped");
+    Ok(())
 }
 
 /// Whoever stopped a shim (`kill -STOP`) stopped what waits for the container's end.
@@ -153,8 +140,8 @@ pub(super) async fn remove<N: ContainerNetwork>(
             slot.ask();
             end_run(driver, id, &state, libc::SIGKILL, Duration::ZERO).await?;
         }
-        Status::Lost => adopt::end_lost(driver, id).await,
-        Status::Ended(_) => {}
+        Status::Lost => adopt::end_lost(driver, id).await?,
+        Status::Ended(_) => clear(driver, id).await?,
     }
     remove_files(driver, id).await?;
     info!(container = %id, "removed");
@@ -172,7 +159,7 @@ pub(super) async fn remove_files<N: ContainerNetwork>(
     let (place, group) = (driver.place(id), driver.group(id));
     driver.inner.network.detach(&id.0, &place.network()).await;
     blocking(move || {
-        group.kill()?;
+        group.kill(KILL_MAX)?;
         group.remove()?;
         place.remove()
     })

@@ -49,14 +49,17 @@ pub(super) fn is_past(fence: &Fence, now: Reading) -> bool {
 }
 
 /// Makes the file of a run that is about to begin: whole, or not at all.
-pub(super) fn make(path: &Path, fence: &Fence, group: &Group, boot: u128) -> io::Result<()> {
+pub(super) fn make(place: &Place, fence: &Fence, group: &Group, boot: u128) -> io::Result<()> {
     let text = |path: &Path| path.to_str().map(str::to_owned);
     let groups: Option<Vec<String>> = group.guarded().into_iter().map(text).collect();
-    let page = groups.and_then(|groups| shim::page(&told(fence, boot), &groups.join("\n")));
+    let network = place.network();
+    let texts = groups.zip(network.to_str());
+    let page = texts
+        .and_then(|(groups, network)| shim::page(&told(fence, boot), &groups.join("\n"), network));
     let page = page.ok_or_else(|| io::Error::other("the names of its groups are too long"))?;
-    let temporary = path.with_extension("new");
+    let temporary = place.fence.with_extension("new");
     fs::write(&temporary, page)?;
-    fs::rename(temporary, path)
+    fs::rename(temporary, &place.fence)
 }
 
 /// What the guard of a run was told last; `None` when there is none, or of another boot.

@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tracing::{info, warn};
 
+use super::clear::clear;
 use super::place::{Place, Status, name_fault};
 use super::{Driver, adopt, blocking, end, fence, guard};
 use crate::env;
@@ -54,11 +55,17 @@ pub(super) async fn start<N: ContainerNetwork>(
         match status.map_err(|error| fault(format!("look at the container {id}"), error))? {
             Status::Running(state) => return again(driver, container, &state).await,
             Status::Lost => {
-                adopt::end_lost(driver, id).await;
+                adopt::end_lost(driver, id).await.map_err(|error| unfinished(id, error))?;
                 false
             }
             Status::Absent => true,
-            Status::Ended(_) => false,
+            Status::Ended(_) => {
+                // What had a lease and survives may be cut off, and must not be connected again.
+                if driver.place(id).fence.exists() {
+                    clear(driver, id).await.map_err(|error| unfinished(id, error))?;
+                }
+                false
+            }
         };
     // Whoever starts it again knows that the run before has ended: its watcher has nothing more to tell.
     slot.ask();
@@ -69,14 +76,19 @@ pub(super) async fn start<N: ContainerNetwork>(
             adopt::watch(driver, id, state);
         }
         Err(_) => {
-            end::unanswered(driver, id).await;
-            forget_fence(driver, id).await;
+            if end::unanswered(driver, id).await {
+                forget_fence(driver, id).await;
+            }
             if is_new {
                 undo(driver, id).await;
             }
         }
     }
     started.map(|state| state.running())
+}
+
+fn unfinished(id: &ContainerId, error: ContainerError) -> StartError {
+    fault(format!("end what an earlier run of {id} left"), error)
 }
 
 /// What is running already is what was wanted, if it runs by the same lease.
@@ -108,10 +120,10 @@ async fn fence<N: ContainerNetwork>(
     };
     let (dir, group, boot) =
         (fence::dir(&driver.inner.config.run), driver.group(id), driver.boot());
-    let attempt = || format!("guard the container {id}");
+    let (attempt, own) = (|| format!("guard the container {id}"), place.clone());
     blocking(move || {
         make_private(&dir)?;
-        fence::make(&path, &fence, &group, boot)
+        fence::make(&own, &fence, &group, boot)
     })
     .await
     .map_err(|error| fault(attempt(), error))?;

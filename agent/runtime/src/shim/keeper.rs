@@ -38,6 +38,8 @@ use self::sys::PollFd;
 pub(crate) mod answer;
 #[cfg_attr(keeper, path = "keeper/beat.rs")]
 pub(crate) mod beat;
+#[cfg_attr(keeper, path = "keeper/cut.rs")]
+pub(crate) mod cut;
 #[cfg_attr(keeper, path = "keeper/fence.rs")]
 pub(crate) mod fence;
 #[cfg_attr(keeper, path = "keeper/group.rs")]
@@ -48,6 +50,8 @@ pub(crate) mod guard;
 pub(crate) mod host;
 #[cfg_attr(keeper, path = "keeper/lease.rs")]
 pub(crate) mod lease;
+#[cfg_attr(keeper, path = "keeper/left.rs")]
+pub(crate) mod left;
 #[cfg_attr(keeper, path = "keeper/numbers.rs")]
 mod numbers;
 #[cfg_attr(keeper, path = "keeper/sys.rs")]

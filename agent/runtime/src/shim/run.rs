@@ -21,7 +21,7 @@ use super::inside::Root;
 use super::keeper::guard::Guard;
 use super::{bundle, rootfs, socket, user};
 use crate::capacity;
-use crate::cgroup::{Group, SHIMS, Tree};
+use crate::cgroup::{Group, KILL_MAX, SHIMS, Tree};
 use crate::process::{Process, boot_id};
 use crate::record::{self, Answer, OCI_ID, Plan, State, VERSION, file};
 use crate::seccomp::Filters;
@@ -70,7 +70,7 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
     let group = tree.group(&plan.cgroup);
     // What a shim left that was killed before it could say what it had started.
     group
-        .kill()
+        .kill(KILL_MAX)
         .and_then(|()| group.remove())
         .map_err(|error| Fault::host("end what an earlier run left", error))?;
     let mut guard = guard(plan)?;
@@ -90,7 +90,7 @@ pub(super) fn start(dir: &Path, plan: &Plan) -> Result<Run, Fault> {
     });
     if started.is_err() {
         // What started it is told; that something is left would be told by the next start.
-        let (Ok(()) | Err(_)) = group.kill();
+        let (Ok(()) | Err(_)) = group.kill(KILL_MAX);
         let (Ok(()) | Err(_)) = group.remove();
     }
     let (state, stdout, stderr) = started?;

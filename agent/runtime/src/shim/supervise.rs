@@ -14,7 +14,7 @@ use super::keeper::guard::Guard;
 use super::keeper::{self, KEEP, KEEP_FENCE, KEEP_IN, KEEP_LEASE, Limits, Log, Sources};
 use super::program;
 use super::run::Run;
-use crate::cgroup::{Group, Tree};
+use crate::cgroup::{Group, KILL_MAX, Tree};
 use crate::record::{self, Plan, State, StoredExit, VERSION, file};
 use crate::sys;
 
@@ -95,7 +95,7 @@ fn finish(dir: &Path, plan: &Plan, state: &State) -> io::Result<()> {
     let oom = group.was_out_of_memory();
     tell_of_refusals(dir, plan, &group);
     // Nothing is left but what somebody moved in from outside; the exit is only told when the group is empty.
-    let emptied = group.kill().and_then(|()| group.remove());
+    let emptied = group.kill(KILL_MAX).and_then(|()| group.remove());
     // Small, and made again by the next start.
     let (Ok(()) | Err(_)) = fs::remove_dir_all(plan.run.join(file::OCI));
     let (code, signal) = status;

@@ -32,6 +32,27 @@ fn attaching_again_keeps_the_address_and_a_port_in_use_is_refused() {
 }
 
 #[test]
+fn what_was_cut_off_is_connected_anew_under_its_address() {
+    on_a_host(|| async {
+        let host = Host::new().await;
+        let bridge = host.bridge().await;
+        let with_port = [port(8080, 80, Protocol::Tcp)];
+        let a = host.attach(&bridge, "a", &with_port).await;
+        host.in_namespace("a", |handle| async move {
+            let down = rtnetlink::LinkUnspec::new_with_name("eth0").down().build();
+            handle.link().set(down).execute().await.unwrap();
+        });
+        bridge.refresh().await.unwrap();
+        let cut = host.listen("a", 80);
+        assert!(!host.inside("outside", || connects((HOST, 8080), DOES_NOT)), "it stays cut off");
+        assert_eq!(host.attach(&bridge, "a", &with_port).await, a);
+        drop(cut);
+        let _server = host.listen("a", 80);
+        assert!(host.inside("outside", || connects((HOST, 8080), ARRIVES)));
+    });
+}
+
+#[test]
 fn many_at_once_get_an_address_each_until_none_is_left() {
     on_a_host(|| async {
         let host = Host::new().await;

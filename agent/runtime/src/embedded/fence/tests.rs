@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_coordinator::lease::exclusive::{Fence, Token};
 use mesh_coordinator::time::Reading;
 
-use super::{Renewal, end, forget, is_past, make, moment, read, renew};
+use super::{Place, Renewal, end, forget, is_past, make, moment, read, renew};
 use crate::cgroup::Tree;
 use crate::shim::lease::State;
 use crate::shim::{Held, fences};
@@ -24,7 +24,9 @@ fn fence(token: u64, stop: u64, kill: u64) -> Fence {
 
 fn made(path: &Path, first: &Fence) {
     let group = Tree::discover().expect("a host with cgroups").group("/mesh/x/c");
-    make(path, first, &group, BOOT).expect("made");
+    let dir = path.parent().expect("it is in one").to_path_buf();
+    let place = Place { dir: dir.clone(), run: dir, fence: path.to_path_buf() };
+    make(&place, first, &group, BOOT).expect("made");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! at 128    a fence       SIGTERM and SIGKILL by both clocks in nanoseconds (two each), a checksum
 //! at 208    the end       five numbers, once the agent has asked the run to stop: a mark, the boot (two), the token, a checksum
 //! at 256    the groups    the length of the text, its checksum, and the text: directories of the run's control groups
+//! then      the network   the same: the name of its namespace, empty where it is not known
 //! ```
 //!
 //! A later fence goes where the earlier of the two is. One that is read while it is written, or whose writer died over it, has
@@ -26,7 +27,9 @@ pub(crate) const PAGE_LEN: usize = 4096;
 pub(crate) const FENCES_LEN: usize = GROUPS_AT;
 
 const GROUPS_AT: usize = 256;
-const TEXT_AT: usize = GROUPS_AT + 16;
+
+/// Before each text: its length and its checksum.
+const HEAD_LEN: usize = 16;
 
 /// Where the two fences are.
 pub(crate) const SLOTS_AT: [usize; 2] = [0, 128];
@@ -70,6 +73,11 @@ impl Moment {
     pub(crate) fn millis_until(self, deadline: Self) -> u64 {
         let boot = deadline.boot.saturating_sub(self.boot);
         boot.min(deadline.raw.saturating_sub(self.raw)) / NANOS_PER_MS
+    }
+
+    /// How many milliseconds have passed since then, rounded down.
+    pub(crate) const fn millis_since(self, earlier: Self) -> u64 {
+        self.boot.saturating_sub(earlier.boot) / NANOS_PER_MS
     }
 
     /// Whether it is earlier by neither clock.
@@ -143,30 +151,42 @@ pub(crate) fn fences(page: &[u8]) -> [Option<Told>; 2] {
     SLOTS_AT.map(|at| page.get(at..).and_then(Told::decode))
 }
 
-/// A new file. `None` when the groups have no room in it.
-pub(crate) fn page(told: &Told, groups: &str) -> Option<Vec<u8>> {
+/// A new file. `None` when the texts have no room in it.
+pub(crate) fn page(told: &Told, groups: &str, network: &str) -> Option<Vec<u8>> {
     let mut page = vec![0; PAGE_LEN];
     page.get_mut(..SLOT_LEN)?.copy_from_slice(&told.encode());
-    let len = u64::try_from(groups.len()).ok()?;
-    let sum = numbers::checksum(groups.as_bytes());
-    page.get_mut(GROUPS_AT..GROUPS_AT + 8)?.copy_from_slice(&len.to_le_bytes());
-    page.get_mut(GROUPS_AT + 8..TEXT_AT)?.copy_from_slice(&sum.to_le_bytes());
-    page.get_mut(TEXT_AT..)?.get_mut(..groups.len())?.copy_from_slice(groups.as_bytes());
+    let mut rest = page.get_mut(GROUPS_AT..)?;
+    for text in [groups, network] {
+        let (head, body) = rest.split_at_mut_checked(HEAD_LEN)?;
+        let (len, sum) = head.split_at_mut_checked(8)?;
+        len.copy_from_slice(&u64::try_from(text.len()).ok()?.to_le_bytes());
+        sum.copy_from_slice(&numbers::checksum(text.as_bytes()).to_le_bytes());
+        let (place, behind) = body.split_at_mut_checked(text.len())?;
+        place.copy_from_slice(text.as_bytes());
+        rest = behind;
+    }
     Some(page)
 }
 
 /// The directories of the control groups, of a whole file.
 pub(crate) fn groups(page: &[u8]) -> Option<&str> {
-    let number = |at: usize| {
-        let bytes = page.get(at..at + 8)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let len = usize::try_from(number(GROUPS_AT)?).ok()?;
-    let text = page.get(TEXT_AT..)?.get(..len)?;
-    if numbers::checksum(text) != number(GROUPS_AT + 8)? {
-        return None;
-    }
-    std::str::from_utf8(text).ok()
+    Some(text(page.get(GROUPS_AT..)?)?.0)
+}
+
+/// The name of the network namespace; `None` when it is not known, as in the file of an agent that does not tell it.
+pub(crate) fn network(page: &[u8]) -> Option<&str> {
+    let (_, rest) = text(page.get(GROUPS_AT..)?)?;
+    Some(text(rest)?.0).filter(|name| !name.is_empty())
+}
+
+/// A text, and what is behind it.
+fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(HEAD_LEN)?;
+    let (len, sum) = head.split_at_checked(8)?;
+    let number = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
+    let (text, rest) = rest.split_at_checked(usize::try_from(number(len)?).ok()?)?;
+    let is_whole = numbers::checksum(text) == number(sum)?;
+    Some((std::str::from_utf8(text).ok().filter(|_| is_whole)?, rest))
 }
 
 /// A boot's name, as the kernel writes it.

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use super::cut::{Cut, Place};
 use super::fence::{self, Due, FENCES_LEN, Held, PAGE_LEN, Told};
 use super::lease::{Line, State};
 use super::{answer, group, lease, sys};
@@ -19,7 +20,9 @@ pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub(crate) struct Guard {
     file: File,
     signal: i32,
-    groups: Vec<PathBuf>,
+    place: Place,
+    /// What becomes of it if it survives being killed.
+    cut: Cut,
     /// The directory of what the workload is told.
     lease: PathBuf,
     /// Where the workload asks, until somebody answers there.
@@ -32,7 +35,7 @@ pub(crate) struct Guard {
 /// A run's file, as a guard reads it first.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) groups: Vec<PathBuf>,
+    pub(crate) place: Place,
     pub(crate) held: Held,
 }
 
@@ -46,7 +49,9 @@ impl Record {
         file.read_exact_at(&mut page, 0)?;
         let groups = fence::groups(&page).zip(Held::begin(fence::fences(&page), boot));
         let (groups, held) = groups.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        Ok(Self { groups: groups.lines().map(PathBuf::from).collect(), held })
+        let groups = groups.lines().map(PathBuf::from).collect();
+        let network = fence::network(&page).map(PathBuf::from);
+        Ok(Self { place: Place { groups, network }, held })
     }
 }
 
@@ -76,8 +81,9 @@ impl Guard {
         lease: PathBuf,
         socket: UnixListener,
     ) -> io::Result<Self> {
-        let Record { groups, held } = Record::read(&file, boot()?)?;
-        Ok(Self { file, signal, groups, lease, socket: Some(socket), held, said: None })
+        let Record { place, held } = Record::read(&file, boot()?)?;
+        let (cut, socket) = (Cut::default(), Some(socket));
+        Ok(Self { file, signal, place, cut, lease, socket, held, said: None })
     }
 
     /// Lets the workload's questions be answered from now on.
@@ -99,7 +105,8 @@ impl Guard {
     /// Does what is due, and returns in how many milliseconds to call again.
     pub(crate) fn watch(&mut self, init: &OwnedFd) -> i32 {
         refresh(&mut self.held, &self.file);
-        match self.held.due(sys::now()) {
+        let now = sys::now();
+        match self.held.due(now) {
             Due::Nothing => {}
             // One that has just ended cannot be asked any more.
             Due::Stop => {
@@ -107,7 +114,9 @@ impl Guard {
             }
             Due::Kill => {
                 sys::pidfd_kill(init.as_fd());
-                group::kill(&self.groups);
+                group::kill(&self.place.groups);
+                // The guard of the host tells of it: this one's own log may be on the disk that stands still.
+                self.cut.killed(&self.place, now);
             }
         }
         // Last: a file system that stands still must not keep what is due from being done.

@@ -3,7 +3,7 @@
 //! A shim can be stopped, or wait for a disk, or be frozen with its group; it can be killed, and a program that has changed its
 //! user since its start outlives that. So one process per agent goes by the same files as the shims, and does nothing else: it
 //! wakes at least every 100 ms, looks at each file in its directory, and where the time is over kills what is in the groups until
-//! they are empty. At each wake it says that it is there ([`Beat`]). It needs no agent, writes no file but its heartbeat, and keeps
+//! they are empty. What is not empty soon is cut off from its network ([`cut`](super::cut)), and told of. At each wake it says that it is there ([`Beat`]). It needs no agent, writes no file but its heartbeat, and keeps
 //! its memory where no disk is needed for it.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,10 @@ use std::os::unix::fs::{DirEntryExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::beat::Beat;
+use super::cut::{Cut, Place};
 use super::fence::{Due, Held, Moment, STUCK_MS, WAKE_MS};
 use super::guard::{Record, boot, refresh};
-use super::{group, sys};
+use super::{group, left, sys};
 
 /// The end of the name of a run's file.
 pub(crate) const EXTENSION: &str = "fence";
@@ -44,10 +45,6 @@ pub(crate) fn stand(dir: &Path) -> io::Result<()> {
     }
 }
 
-const fn millis_since(earlier: Moment, now: Moment) -> u64 {
-    now.boot.saturating_sub(earlier.boot) / 1_000_000
-}
-
 #[derive(Debug)]
 struct Guard {
     dir: PathBuf,
@@ -63,10 +60,11 @@ struct Guard {
 struct Run {
     file: File,
     inode: u64,
-    groups: Vec<PathBuf>,
+    place: Place,
     held: Held,
-    /// When it was killed first, while something of it is left.
-    killed: Option<Moment>,
+    /// What becomes of it if it survives being killed.
+    cut: Cut,
+    /// Whether that was told, while something of it is left.
     reported: bool,
     named: bool,
 }
@@ -113,20 +111,19 @@ impl Guard {
                 continue;
             }
             if run.is_empty() {
-                run.killed = None;
+                run.see_off(name);
                 continue;
             }
             // A container that has just been started again has the same groups, and another file under the name.
             if run.named && !run.is_called(&self.dir.join(name)) {
                 continue;
             }
-            group::kill(&run.groups);
+            group::kill(&run.place.groups);
             self.busy = now;
             wake = wake.min(run.held.wake_ms(now));
-            let killed = *run.killed.get_or_insert(now);
-            if millis_since(killed, now) >= STUCK_MS && !run.reported {
+            if run.cut.killed(&run.place, now) >= STUCK_MS && !run.reported {
                 run.reported = true;
-                report(name, &run.groups);
+                run.report(name);
             }
         }
         wake
@@ -134,7 +131,7 @@ impl Guard {
 
     /// Says that it is awake.
     fn tell(&mut self, now: Moment) {
-        let stuck = self.runs.values().filter(|run| run.killed.is_some() && run.reported).count();
+        let stuck = self.runs.values().filter(|run| run.reported).count();
         let n_stuck = u64::try_from(stuck).unwrap_or(u64::MAX);
         let beat = Beat { boot: self.boot, at: now, n_stuck }.encode();
         if self.beat.is_none() {
@@ -149,7 +146,7 @@ impl Guard {
     }
 
     const fn is_idle(&self, now: Moment) -> bool {
-        millis_since(self.busy, now) >= IDLE_MS
+        now.millis_since(self.busy) >= IDLE_MS
     }
 
     /// Goes, if nobody needs it: whoever finds no heartbeat starts another guard, and whoever has found one before that has made
@@ -169,30 +166,46 @@ impl Run {
     fn open(path: &Path, boot: u128) -> io::Result<Self> {
         let file = File::open(path)?;
         let inode = file.metadata()?.ino();
-        let Record { groups, held } = Record::read(&file, boot)?;
-        Ok(Self { file, inode, groups, held, killed: None, reported: false, named: true })
+        let Record { place, held } = Record::read(&file, boot)?;
+        Ok(Self { file, inode, place, held, cut: Cut::default(), reported: false, named: true })
     }
 
     fn is_empty(&self) -> bool {
-        group::processes(&self.groups).is_ok_and(|pids| pids.is_empty())
+        group::processes(&self.place.groups).is_ok_and(|pids| pids.is_empty())
     }
 
     fn is_called(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|found| found.ino() == self.inode)
     }
+
+    /// Says what of it survives being killed.
+    fn report(&self, name: &OsString) {
+        let (name, token) = (container(name), self.held.told().token);
+        let pids = group::processes(&self.place.groups).unwrap_or_default();
+        let mut log = io::stderr();
+        // Whoever looks for it later finds the same in the agent's log, if there is an agent.
+        let (Ok(()) | Err(_)) = left::each(&pids).into_iter().try_for_each(|process| {
+            writeln!(
+                log,
+                "{process} of {name} (token {token}) survives SIGKILL; {}",
+                self.cut.words()
+            )
+        });
+    }
+
+    /// Says that nothing of it is left any more, if it was told that something is.
+    fn see_off(&mut self, name: &OsString) {
+        self.cut = Cut::default();
+        if std::mem::take(&mut self.reported) {
+            let (Ok(()) | Err(_)) =
+                writeln!(io::stderr(), "nothing is left of {} any more", container(name));
+        }
+    }
 }
 
-/// Says which processes survive being killed: nobody can end them but whoever finds out what they wait for.
-fn report(name: &OsString, groups: &[PathBuf]) {
-    let name = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
-    for pid in group::processes(groups).unwrap_or_default() {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.get(..1)).unwrap_or("?");
-        let (Ok(()) | Err(_)) = writeln!(
-            io::stderr(),
-            "process {pid} of {name} (state {state}) is there {STUCK_MS} ms after it was killed"
-        );
-    }
+/// Whose file has this name.
+fn container(name: &OsString) -> String {
+    Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

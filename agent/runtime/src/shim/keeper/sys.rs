@@ -1,7 +1,7 @@
 //! The system calls of a guard that the standard library does not have, one small function each.
 #![expect(unsafe_code, reason = "calls into the C library that std links anyway")]
 
-use std::ffi::{c_int, c_long, c_uint, c_ulong};
+use std::ffi::{c_int, c_long, c_short, c_uint, c_ulong};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -28,7 +28,26 @@ unsafe extern "C" {
     fn c_kill(pid: c_int, signal: c_int) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn mlockall(flags: c_int) -> c_int;
+    fn setns(fd: c_int, kind: c_int) -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
 }
+
+/// What the kernel is asked about an interface, and told of it: its name, its flags, and room for what else there is to tell.
+#[repr(C)]
+struct Interface {
+    name: [u8; INTERFACE_LEN],
+    flags: c_short,
+    rest: [u8; 22],
+}
+
+/// The longest name of an interface, with the zero at its end.
+const INTERFACE_LEN: usize = 16;
+
+const SIOCGIFFLAGS: c_ulong = 0x8913;
+const SIOCSIFFLAGS: c_ulong = 0x8914;
+const IFF_UP: c_short = 1;
+
+const CLONE_NEWNET: c_int = 0x4000_0000;
 
 const CLOCK_MONOTONIC_RAW: c_int = 4;
 const CLOCK_BOOTTIME: c_int = 7;
@@ -99,4 +118,31 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()>
 pub(crate) fn lock_memory() {
     // SAFETY: changes nothing that the program could see. Without the right to it the program does the same, perhaps later.
     unsafe { mlockall(MCL_CURRENT | MCL_FUTURE) };
+}
+
+/// Takes the calling thread, and no other, into the network of a namespace.
+pub(crate) fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is touched.
+    let done = unsafe { setns(namespace.as_raw_fd(), CLONE_NEWNET) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets an interface of the namespace down in which `socket` was made; fine when it is.
+pub(crate) fn set_down(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let mut interface = Interface { name: [0; INTERFACE_LEN], flags: 0, rest: [0; 22] };
+    let room = interface.name.get_mut(..name.len()).filter(|room| room.len() < INTERFACE_LEN);
+    room.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?
+        .copy_from_slice(name.as_bytes());
+    let mut ask = |request| {
+        // SAFETY: the structure is as large as the kernel's, which reads and writes no more than that, and outlives the call.
+        let done =
+            unsafe { ioctl(socket.as_raw_fd(), request, std::ptr::from_mut(&mut interface)) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        interface.flags &= !IFF_UP;
+        Ok(())
+    };
+    ask(SIOCGIFFLAGS)?;
+    ask(SIOCSIFFLAGS)
 }

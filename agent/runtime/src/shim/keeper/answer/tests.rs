@@ -71,8 +71,8 @@ fn whoever_connects_hears_what_the_file_says_by_then() {
     let path = dir.path().join("fence");
     let endless = u64::MAX / 1_000_000;
     let first = told(7, endless - 1, endless);
-    std::fs::write(&path, page(&first, "").expect("room")).expect("written");
-    let held = Held::begin(fences(&page(&first, "").expect("room")), 5).expect("of this boot");
+    std::fs::write(&path, page(&first, "", "").expect("room")).expect("written");
+    let held = Held::begin(fences(&page(&first, "", "").expect("room")), 5).expect("of this boot");
     let socket = dir.path().join("socket");
     let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
     spawn(listener, File::open(&path).expect("opened"), held).expect("a thread");
@@ -87,7 +87,7 @@ fn whoever_connects_hears_what_the_file_says_by_then() {
     let (Ok(_) | Err(_)) = talker.write(b"?");
     drop(UnixStream::connect(&socket).expect("somebody listens"));
     assert!(ask().contains("\"state\":\"held\""));
-    let mut ended = page(&first, "").expect("room");
+    let mut ended = page(&first, "", "").expect("room");
     let end = first.encode_end();
     let place = super::super::fence::END_AT;
     ended[place..place + end.len()].copy_from_slice(&end);

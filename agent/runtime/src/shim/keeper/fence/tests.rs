@@ -3,7 +3,7 @@
 use super::super::lease::State;
 use super::{
     Due, END_AT, FENCES_LEN, GROUPS_AT, Held, Moment, PAGE_LEN, SLOT_LEN, SLOTS_AT, Told, fences,
-    groups, page, parse_boot,
+    groups, network, page, parse_boot,
 };
 
 const fn at(millis: u64) -> Moment {
@@ -32,11 +32,15 @@ fn held(told: Told) -> Held {
 fn a_page_says_what_was_put_in() {
     let text = "/sys/fs/cgroup/freezer/mesh/c\n/sys/fs/cgroup/pids/mesh/c";
     let first = Told { boot: u128::MAX - 1, token: u64::MAX, ..told(7, 1, 2) };
-    let page = page(&first, text).expect("room");
+    let page = page(&first, text, "/run/mesh/c/netns").expect("room");
     assert_eq!(page.len(), PAGE_LEN);
     assert_eq!(fences(&page[..FENCES_LEN]), [Some(first), None]);
-    assert_eq!(groups(&page), Some(text));
-    assert_eq!(super::page(&first, &"x".repeat(PAGE_LEN)), None, "no room");
+    assert_eq!((groups(&page), network(&page)), (Some(text), Some("/run/mesh/c/netns")));
+    let long = "x".repeat(PAGE_LEN);
+    assert_eq!(super::page(&first, &long, ""), None, "no room");
+    assert_eq!(super::page(&first, text, &long), None, "no room");
+    let nameless = super::page(&first, text, "").expect("room");
+    assert_eq!((groups(&nameless), network(&nameless)), (Some(text), None));
 }
 
 #[test]
@@ -57,8 +61,13 @@ fn every_torn_record_is_noticed() {
 }
 
 #[test]
-fn groups_that_are_damaged_are_noticed() {
-    let mut page = page(&told(7, 1, 2), "/sys/fs/cgroup/mesh/c").expect("room");
+fn texts_that_are_damaged_are_noticed() {
+    let mut page = page(&told(7, 1, 2), "/sys/fs/cgroup/mesh/c", "/run/c").expect("room");
+    page[256 + 16 + 21 + 16] ^= 1;
+    assert_eq!((groups(&page), network(&page)), (Some("/sys/fs/cgroup/mesh/c"), None));
+    page[256 + 16 + 21..].fill(0);
+    let known = (Some("/sys/fs/cgroup/mesh/c"), None);
+    assert_eq!((groups(&page), network(&page)), known, "as an older agent leaves it");
     page[300 - 20] ^= 1;
     assert_eq!(groups(&page), None);
     page[256..264].copy_from_slice(&u64::MAX.to_le_bytes());
@@ -68,7 +77,7 @@ fn groups_that_are_damaged_are_noticed() {
 
 #[test]
 fn while_one_record_is_written_the_other_one_holds() {
-    let mut page = page(&told(7, 100, 200), "").expect("room");
+    let mut page = page(&told(7, 100, 200), "", "").expect("room");
     let mut guard = Held::begin(fences(&page), told(7, 0, 0).boot).expect("whole");
     let at = SLOTS_AT[1];
     page[at..at + 40].copy_from_slice(&told(7, 300, 400).encode()[..40]);

@@ -45,7 +45,7 @@ impl World {
         fs::create_dir_all(&group).expect("made");
         fs::write(group.join("cgroup.procs"), NOBODY).expect("written");
         fs::write(group.join("cgroup.kill"), "").expect("written");
-        let page = page(fence, group.to_str().expect("text")).expect("room");
+        let page = page(fence, group.to_str().expect("text"), "").expect("room");
         let temporary = self.path(id).with_extension("new");
         fs::write(&temporary, page).expect("written");
         fs::rename(temporary, self.path(id)).expect("renamed");
