@@ -10,6 +10,7 @@ mod containers;
 mod everyday;
 mod exclusive;
 mod faults;
+mod hung;
 mod keys;
 mod members;
 pub(crate) mod nemesis;

@@ -41,6 +41,7 @@ pub use self::alone::{Alone, Seen};
 pub(crate) use self::clean::dir_of;
 pub use self::clean::{clean, left_behind, of_dead_makers};
 pub use self::ctl::{Answer, Claim, Follower, Person};
+pub use self::disk::Disk;
 pub use self::first::FirstAnswer;
 pub use self::host::Host;
 pub use self::http::Page;

@@ -29,6 +29,7 @@ use self::check::{Gap, seconds};
 use self::hunt::{Hunt, Outcome};
 use self::options::{Options, Wish};
 use self::plan::Plan;
+pub(crate) use self::service::push_image;
 use crate::e2e::{self, Machine};
 use crate::lab::{self, Lab};
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::apps::App;
+use super::hung::hung;
 use super::{Group, Story, note};
 use crate::lab::{Alone, Lab, PATIENCE, Seen, pause, until};
 
@@ -24,6 +25,7 @@ pub(super) const GROUP: Group = Group {
         Story { name: "an exclusive service survives its agent", run: restarted },
         Story { name: "an exclusive service is handed over", run: planned },
         Story { name: "an exclusive service whose witnesses are lost is reset", run: lost },
+        Story { name: "an exclusive service that cannot be killed is cut off", run: hung },
         Story { name: "two that run at one moment are found", run: crate::nemesis::control },
         Story { name: "nothing runs twice on a bad day, by the word of the programs", run: hunted },
     ],

@@ -22,6 +22,7 @@ pub(crate) fn dir_of(name: &str) -> PathBuf {
 pub fn clean(name: &str) {
     let dir = dir_of(name);
     super::clock::restore_of(&dir);
+    super::disk::thaw_below(&dir);
     let nodes = nodes_of(&dir);
     let (Ok(()) | Err(_)) = process::kill_until_none(|| {
         let mut pids = process::working_in(&dir);

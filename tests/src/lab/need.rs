@@ -13,7 +13,13 @@ pub fn missing(for_stories: bool) -> Vec<String> {
         missing.push("root (run it with sudo)".to_owned());
     }
     let programs = [("ip", "iproute2"), ("nsenter", "util-linux"), ("timeout", "coreutils")];
-    let stories = [("nft", "nftables"), ("curl", "curl"), ("script", "bsdutils")];
+    let stories = [
+        ("nft", "nftables"),
+        ("curl", "curl"),
+        ("script", "bsdutils"),
+        ("mkfs.ext4", "e2fsprogs"),
+        ("fsfreeze", "util-linux"),
+    ];
     let stories = stories.into_iter().filter(|_| for_stories);
     for (program, package) in programs.into_iter().chain(stories) {
         if !is_installed(program) {

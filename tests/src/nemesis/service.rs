@@ -35,8 +35,8 @@ pub(crate) fn slots() -> Vec<String> {
     SLOTS.iter().map(|(service, index)| format!("{service}/{index}")).collect()
 }
 
-/// Gives the mesh the image, and places the app.
-pub(crate) fn place(lab: &Lab) -> Result<()> {
+/// Gives the mesh the image.
+pub(crate) fn push_image(lab: &Lab) -> Result<()> {
     let archive = lab.dir().join("desk/ticker.tar");
     let program = format!("{}=/ticker", lab.programs().path("mesh-ticker").display());
     let packed = Command::new(lab.programs().path("pack-image"))
@@ -46,7 +46,12 @@ pub(crate) fn place(lab: &Lab) -> Result<()> {
         .output()
         .context("cannot run pack-image")?;
     ensure!(packed.status.success(), "pack-image: {}", String::from_utf8_lossy(&packed.stderr));
-    lab.ctl(&["image", "push", &archive.to_string_lossy()])?.done()?;
+    lab.ctl(&["image", "push", &archive.to_string_lossy()])?.done().map(drop)
+}
+
+/// Gives the mesh the image, and places the app.
+pub(crate) fn place(lab: &Lab) -> Result<()> {
+    push_image(lab)?;
     let dir = lab.dir().join("desk").join(APP);
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("compose.yaml"), manifest())?;

@@ -3,8 +3,8 @@
 //! A shim can be stopped, or wait for a disk, or be frozen with its group; it can be killed, and a program that has changed its
 //! user since its start outlives that. So one process per agent goes by the same files as the shims, and does nothing else: it
 //! wakes at least every 100 ms, looks at each file in its directory, and where the time is over kills what is in the groups until
-//! they are empty. What is not empty soon is cut off from its network ([`cut`](super::cut)), and told of. At each wake it says that it is there ([`Beat`]). It needs no agent, writes no file but its heartbeat, and keeps
-//! its memory where no disk is needed for it.
+//! they are empty. What is not empty soon is cut off from its network ([`cut`](super::cut)), and told of. At each wake it says that it
+//! is there ([`Beat`]). It needs no agent, writes no file but its heartbeat, and keeps its memory where no disk is needed for it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
