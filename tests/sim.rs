@@ -16,7 +16,7 @@ mod tests {
 
     use mesh_coordinator::rules::{Rule, Rules};
     use mesh_tests::sim::scenario::{
-        CutOff, Scene, cloned, cut_off, failovers, survives_its_entry,
+        CutOff, Frozen, Scene, cloned, cut_off, failovers, frozen, survives_its_entry,
     };
     use mesh_tests::sim::{Coverage, Outcome, Setup, Violation, run};
 
@@ -202,6 +202,19 @@ mod tests {
         }
         let goes_on = |seed: &u64| !cloned(*seed, Rules::without(Rule::TwinsRefuse)).is_taken_over;
         assert!((0..CUT_OFF_SEEDS).any(|seed| goes_on(&seed)), "nothing shows");
+    }
+
+    /// Nothing keeps it from running beside the other for a moment. Then it stops, and meanwhile nobody who knows of the other uses it.
+    #[test]
+    fn a_holder_whose_clocks_stood_still_stops_when_it_hears_of_a_later_token() {
+        for seed in 0..CUT_OFF_SEEDS {
+            let expected = Frozen { violation: None, n_runners: (2, 1), is_misled: false };
+            assert_eq!(frozen(seed, Rules::ALL), expected, "seed {seed}");
+        }
+        let without = |seed| frozen(seed, Rules::without(Rule::YieldToLater));
+        let outcomes: Vec<Frozen> = (0..CUT_OFF_SEEDS).map(without).collect();
+        assert!(outcomes.iter().any(|outcome| outcome.n_runners.1 == 2), "nothing shows");
+        assert!(outcomes.iter().any(|outcome| outcome.is_misled), "nothing shows");
     }
 
     /// The first violation by a mesh that plays without `rule`. Rules that are not here have scripts of their own, beside the code:

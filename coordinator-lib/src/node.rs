@@ -10,6 +10,7 @@ mod io;
 mod leases;
 mod notes;
 mod records;
+mod serve;
 mod show;
 mod twin;
 

@@ -75,6 +75,8 @@ pub enum Rule {
     BothMajorities,
     /// L-stop: a claim whose lease is over stops.
     FollowLease,
+    /// L-later: whoever hears of a later token stops.
+    YieldToLater,
     /// L-release: a lease is released when nothing of its container is left.
     ReleaseLast,
     /// L-twin: a node under whose identity another agent lives holds and witnesses nothing.

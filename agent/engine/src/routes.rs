@@ -9,7 +9,6 @@ use mesh_coordinator::id::{AppUid, NodeId, SlotId};
 use mesh_coordinator::name::ServiceName;
 use mesh_coordinator::node::Node;
 use mesh_coordinator::spec::{Protocol, PublishMode};
-use mesh_coordinator::view::NodeStatus;
 use mesh_ports::network::{Backend, Route};
 
 use crate::replicas::Replicas;
@@ -47,15 +46,11 @@ fn route(app: AppUid, service: &ServiceName, published: u16, target: u16) -> Rou
 }
 
 fn ready(node: &Node) -> Ready<'_> {
-    let local = node.claims().map(|claim| (None, claim));
-    let remote = node.known_claims().map(|(holder, claim)| (Some(holder), claim));
     let mut ready = Ready::new();
-    for (holder, claim) in local.chain(remote) {
-        let alive = holder.is_none_or(|holder| is_alive(node, holder));
-        if claim.phase == Phase::Ready && alive {
-            let service = (claim.slot.app, &claim.slot.service);
-            ready.entry(service).or_default().push((holder, claim));
-        }
+    for (holder, claim) in node.serving() {
+        let service = (claim.slot.app, &claim.slot.service);
+        let other = (holder != node.id()).then_some(holder);
+        ready.entry(service).or_default().push((other, claim));
     }
     ready
 }
@@ -89,8 +84,4 @@ pub(crate) fn local_backend(
     claims.sort_by_key(ready_first);
     let address = claims.into_iter().find_map(|claim| replicas.address(slot, claim.revision))?;
     Some(SocketAddr::from((address, target)))
-}
-
-fn is_alive(node: &Node, holder: NodeId) -> bool {
-    node.status(holder) == Some(NodeStatus::Alive)
 }

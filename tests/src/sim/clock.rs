@@ -20,6 +20,8 @@ pub(crate) struct Clock {
     pub(crate) raw_ppm: i64,
     /// How long the host has slept. Only the time since boot counts that.
     pub(crate) slept: Time,
+    /// How long all its clocks stood still, as those of a virtual machine do that is paused.
+    pub(crate) stood: Time,
     /// What the steady clock showed when the run began.
     pub(crate) start: u64,
     /// How far the wall clock is off, in milliseconds; steps at will.
@@ -32,12 +34,12 @@ const EPOCH_MS: i64 = 1_790_000_000_000;
 
 impl Clock {
     pub(crate) fn local(&self, at: Time) -> Instant {
-        Instant::from_start(self.shown(at.saturating_sub(self.slept), self.drift_ppm))
+        Instant::from_start(self.shown(at.saturating_sub(self.slept + self.stood), self.drift_ppm))
     }
 
     /// The first moment of true time at which the steady clock shows `local`.
     pub(crate) fn global(&self, local: Instant) -> Time {
-        self.elapsed(local.since_start(), self.drift_ppm) + self.slept
+        self.elapsed(local.since_start(), self.drift_ppm) + self.slept + self.stood
     }
 
     fn shown(&self, at: Time, ppm: i64) -> Duration {
@@ -54,14 +56,15 @@ impl Clock {
 
     /// What the lease clocks show. They err differently, as slewing makes them.
     pub(crate) fn reading(&self, at: Time) -> Reading {
-        let raw = self.shown(at.saturating_sub(self.slept), self.raw_ppm);
-        Reading::new(self.shown(at, self.drift_ppm), raw)
+        let boot = at.saturating_sub(self.stood);
+        let raw = self.shown(boot.saturating_sub(self.slept), self.raw_ppm);
+        Reading::new(self.shown(boot, self.drift_ppm), raw)
     }
 
     /// The first moment of true time at which either lease clock may show `deadline`.
     pub(crate) fn global_reading(&self, deadline: Reading) -> Time {
         let raw = self.elapsed(deadline.raw(), self.raw_ppm) + self.slept;
-        self.elapsed(deadline.boot(), self.drift_ppm).min(raw)
+        self.elapsed(deadline.boot(), self.drift_ppm).min(raw) + self.stood
     }
 
     /// What all clocks show.

@@ -141,6 +141,8 @@ pub(crate) struct Host {
     pub(crate) disk_bad: bool,
     /// Since when it sleeps, and what waits for its waking.
     pub(crate) asleep: Option<Time>,
+    /// Whether its clocks sleep too.
+    pub(crate) is_frozen: bool,
     pub(crate) postponed: Vec<Event>,
     /// What last befell it, and when.
     pub(crate) struck: Option<(Fault, Time)>,

@@ -2,6 +2,7 @@
 
 mod cloned;
 mod cut_off;
+mod frozen;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::world::World;
 
 pub use self::cloned::cloned;
 pub use self::cut_off::{CutOff, Scene, cut_off};
+pub use self::frozen::{Frozen, frozen};
 
 /// How often it is looked whether a lost replica is ready elsewhere: looking costs more than a large mesh itself.
 const LOOK_EVERY: Time = 5 * MILLI;

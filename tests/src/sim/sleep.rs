@@ -1,4 +1,4 @@
-//! Hosts that sleep: what happens on them waits, and of their clocks only the time since boot goes on.
+//! Hosts that sleep: what happens on them waits, and of their clocks only the time since boot goes on. And those whose clocks stand still.
 
 use super::World;
 use super::clock::{MILLI, Time};
@@ -45,6 +45,17 @@ impl World {
         self.excuse_all(host);
     }
 
+    /// A host that is a virtual machine is paused for `wait`, and its clocks with it. What runs there may run twice afterwards, until its
+    /// agent has heard of a later holder: for so long (`news`) nobody looks.
+    pub(crate) fn freeze(&mut self, host: usize, wait: Time, news: Time) {
+        self.suspend(host, wait);
+        let it = &mut self.hosts[host];
+        it.is_frozen = true;
+        for container in it.containers.values_mut() {
+            container.late_until = self.now + wait + news;
+        }
+    }
+
     /// Keeps what would happen on a sleeping host; gives back what happens.
     pub(crate) fn awaken_later(&mut self, event: Event) -> Option<Event> {
         let host = event.place().filter(|host| self.hosts[*host].asleep.is_some());
@@ -58,7 +69,10 @@ impl World {
         let now = self.now;
         let it = &mut self.hosts[host];
         let Some(since) = it.asleep.take() else { return };
-        it.clock.slept += now - since;
+        match std::mem::take(&mut it.is_frozen) {
+            true => it.clock.stood += now - since,
+            false => it.clock.slept += now - since,
+        }
         // In the order in which it would have happened.
         for event in std::mem::take(&mut it.postponed) {
             self.queue.at(now, event);

@@ -49,8 +49,8 @@ impl Claims {
         fence.is_none_or(|fence| !world.reading.may_be_past(fence.stop))
     }
 
-    /// H5, H8: a claim whose lease is over ends, unless a former life of this agent held it and it may be resumed. Returns true when it
-    /// was let go.
+    /// H5, H8, L-later: a claim whose lease is over ends, unless a former life of this agent held it and it may be resumed. Returns true
+    /// when it was let go.
     pub(super) fn lapses(
         &mut self,
         world: &World<'_>,
@@ -58,6 +58,10 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) -> bool {
         let Some(mine) = self.mine.get(key) else { return false };
+        if world.rules.hold(Rule::YieldToLater) && self.is_outlived(world, mine) {
+            self.leave(world.now, key, Duration::ZERO, "another holds it by a later token", out);
+            return true;
+        }
         if Self::may_run(world, mine) || !world.rules.hold(Rule::FollowLease) {
             return false;
         }
@@ -68,6 +72,17 @@ impl Claims {
         }
         self.leave(world.now, key, Duration::ZERO, "its lease is over", out);
         true
+    }
+
+    /// L-later: whether somebody holds the slot by a later token. So the lease of this one is over, even if clocks that stood still (those
+    /// of a virtual machine that was paused) say otherwise.
+    fn is_outlived(&self, world: &World<'_>, mine: &Mine) -> bool {
+        mine.claim.token.is_some()
+            && self.book.of(&mine.claim.slot).any(|(node, held)| {
+                held.claim.token > mine.claim.token
+                    && held.claim.phase.holds()
+                    && world.stands(node, held)
+            })
     }
 
     /// Seeks the lease of a slot that nobody holds, takes it up when it is there, and hands over one that should be elsewhere. Returns

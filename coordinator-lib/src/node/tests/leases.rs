@@ -7,9 +7,9 @@ use super::{KEY, at, config};
 use crate::catalogue::sample::{ROOT, Sample};
 use crate::catalogue::{Body, Entry, Member, Release};
 use crate::event::Severity;
-use crate::fact::{Fact, NodeFacts};
+use crate::fact::{Claim, Fact, NodeFacts, Phase};
 use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
-use crate::lease::exclusive::{BootId, StoreId, Timing, WitnessId};
+use crate::lease::exclusive::{BootId, StoreId, Timing, Token, WitnessId};
 use crate::message::Message;
 use crate::node::{Input, Node, Output};
 use crate::rules::{Rule, Rules};
@@ -365,4 +365,32 @@ fn who_has_a_twin_tells_all_again_and_again() {
         alone.now = alone.now + Duration::from_secs(3);
     }
     assert_eq!(n_said, 2);
+}
+
+/// Its own lease is over then, whatever its clocks say; and meanwhile nothing is sent to its own.
+#[test]
+fn who_hears_of_a_later_token_stops_and_sends_connections_there() {
+    let sample = Sample::new();
+    let (_, release) = exclusive(&sample, 1, [witness(KEY, 1)].into());
+    let other = PublicKey([3; 32]);
+    let (node, incarnation) = (NodeId::of(&other), Incarnation(1));
+    let [yields, goes_on] = Rules::with_and_without(Rule::YieldToLater, |rules| {
+        let records = vec![release.clone(), member(&sample, other, "other")];
+        let mut alone = Alone::before_it_begins(records);
+        alone.node = alone.node.with_rules(rules);
+        alone.hear(Input::Began);
+        alone.wait(Duration::from_secs(10));
+        alone.hear(Input::Heard { node, incarnation });
+        let own = alone.node.claims().next().unwrap().clone();
+        let serving = |alone: &Alone| alone.node.serving().map(|it| it.0).collect::<Vec<_>>();
+        assert_eq!(serving(&alone), [alone.node.id()]);
+        let token = own.token.map(|token| Token(token.0 + 1));
+        for (phase, seq) in [(Phase::Starting, 1), (Phase::Ready, 2)] {
+            let fact = Fact::Claim(Claim { token, phase, seq, ..own.clone() });
+            alone.hear(Input::Published { node, incarnation, fact });
+        }
+        (alone.node.claims().any(|claim| claim.phase.holds()), serving(&alone), alone.node.id())
+    });
+    assert_eq!((yields.0, yields.1), (false, vec![node]));
+    assert_eq!((goes_on.0, goes_on.1), (true, vec![goes_on.2, node]));
 }
