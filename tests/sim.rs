@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_large_mesh_takes_over_as_quickly_as_a_small_one() {
         for seed in 0..3 {
-            let outcome = failovers(seed, 40, 3);
+            let outcome = failovers(seed, 40, 3, None);
             assert_eq!(outcome.violation, None);
             let slowest = outcome.times.last().copied().unwrap_or_default();
             assert!(

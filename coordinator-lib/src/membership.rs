@@ -21,13 +21,15 @@
 //! * M6 Where no observer has an opinion, gossip's own detector counts.
 
 mod peer;
+mod watchers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::peer::{Ballot, Peer};
+use self::watchers::Watchers;
 use crate::fact::{Suspicion, Vote};
-use crate::id::{Hash, Incarnation, NodeId};
+use crate::id::{Incarnation, NodeId};
 use crate::rules::{Rule, Rules};
 use crate::time::Instant;
 use crate::view::NodeStatus;
@@ -73,6 +75,13 @@ pub(crate) struct Membership {
     me: NodeId,
     rules: Rules,
     peers: BTreeMap<NodeId, Peer>,
+    /// The members of whom time or what others say may change what is believed. Of all others everything stays as it is until something is
+    /// heard of them, so nobody looks at them: in a large mesh they are nearly all.
+    restless: BTreeSet<NodeId>,
+    /// The members that were not down when it was worked out last who watches whom.
+    standing: BTreeSet<NodeId>,
+    /// The members that are believed to be down.
+    down: BTreeSet<NodeId>,
     /// When the clock was last looked at; deadlines up to then are done with.
     looked: Instant,
     /// Until then patience is doubled (M4).
@@ -87,15 +96,7 @@ pub(crate) struct Membership {
 /// The nodes that watch `node`: the first [`OBSERVERS`] of the others in rendezvous order, so that everybody knows them.
 #[must_use]
 pub fn observers_of(node: NodeId, members: &BTreeSet<NodeId>) -> Vec<NodeId> {
-    let mut ranked: Vec<(u64, NodeId)> = members
-        .iter()
-        .filter(|member| **member != node)
-        .map(|member| {
-            (Hash::of(&[b"mesh observer", node.as_bytes(), member.as_bytes()]).head(), *member)
-        })
-        .collect();
-    ranked.sort_unstable();
-    ranked.into_iter().take(OBSERVERS).map(|(_, member)| member).collect()
+    Watchers::of(node, members).observers().collect()
 }
 
 impl Membership {
@@ -104,6 +105,9 @@ impl Membership {
             me,
             rules: Rules::ALL,
             peers: BTreeMap::new(),
+            restless: BTreeSet::new(),
+            standing: BTreeSet::new(),
+            down: BTreeSet::new(),
             looked: Instant::ZERO,
             doubtful_until: Instant::ZERO,
             nonce: 0,
@@ -125,6 +129,8 @@ impl Membership {
     pub(crate) fn set_members(&mut self, now: Instant, members: &BTreeSet<NodeId>) {
         let before = self.peers.len();
         self.peers.retain(|node, _| members.contains(node));
+        self.restless.retain(|node| members.contains(node));
+        self.down.retain(|node| members.contains(node));
         let mut changed = self.peers.len() != before;
         for node in members.iter().filter(|node| **node != self.me) {
             if !self.peers.contains_key(node) {
@@ -155,10 +161,15 @@ impl Membership {
             .chain([self.me])
             .collect();
         let me = self.me;
+        let gone = self.standing.difference(&standing).copied().collect();
+        let come = standing.difference(&self.standing).copied().collect();
         for (node, peer) in &mut self.peers {
             let before = peer.observers.contains(&me);
-            peer.observers = observers_of(*node, &standing);
+            peer.rewatch(*node, &standing, &gone, &come);
             let after = peer.observers.contains(&me);
+            if after != before {
+                self.restless.insert(*node);
+            }
             if before && !after {
                 peer.probe = None;
                 self.pending.extend(peer.take_vote(me).map(Act::Unvote));
@@ -166,16 +177,18 @@ impl Membership {
                 peer.since = now;
             }
         }
+        self.standing = standing;
         self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// The nodes that this node watches.
     pub(crate) fn watched(&self) -> BTreeSet<NodeId> {
-        self.peers
-            .iter()
-            .filter(|(_, peer)| peer.observers.contains(&self.me))
-            .map(|(node, _)| *node)
-            .collect()
+        let watched = self.restless().filter(|(_, peer)| peer.observers.contains(&self.me));
+        watched.map(|(node, _)| node).collect()
+    }
+
+    fn restless(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.restless.iter().filter_map(|node| Some((*node, self.peers.get(node)?)))
     }
 
     /// The other observers of `node`.
@@ -220,6 +233,16 @@ impl Membership {
         self.peers.iter().map(|(node, peer)| (*node, peer.status))
     }
 
+    /// The members that are believed to be down.
+    pub(crate) const fn down(&self) -> &BTreeSet<NodeId> {
+        &self.down
+    }
+
+    /// How many other members there are.
+    pub(crate) fn n_peers(&self) -> usize {
+        self.peers.len()
+    }
+
     /// The other members that are believed to live.
     pub(crate) fn alive(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.peers().filter(|(_, status)| *status == NodeStatus::Alive).map(|(node, _)| node)
@@ -242,6 +265,7 @@ impl Membership {
         out: &mut Vec<Act>,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        self.restless.insert(node);
         out.extend(peer.renew(now, incarnation, self.me, self.rules).map(Act::Unvote));
         peer.heard = Some(now);
         peer.refused = None;
@@ -256,6 +280,7 @@ impl Membership {
     /// A connection was refused or reset.
     pub(crate) fn on_refused(&mut self, now: Instant, node: NodeId, out: &mut Vec<Act>) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        self.restless.insert(node);
         if peer.refused.is_none() {
             peer.refused = Some(now);
         }
@@ -270,6 +295,7 @@ impl Membership {
     /// lost.
     pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote, by_gossip: bool) {
         let Some(peer) = self.peers.get_mut(&vote.node) else { return };
+        self.restless.insert(vote.node);
         let refuted = peer.refutes(now, vote.incarnation, self.rules);
         if vote.suspicion == Suspicion::Refused && peer.refused.is_none() && !refuted {
             peer.refused = Some(now);
@@ -284,6 +310,7 @@ impl Membership {
     /// A vote was taken back.
     pub(crate) fn on_unvote(&mut self, now: Instant, voter: NodeId, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        self.restless.insert(node);
         if peer.votes.remove(&voter).is_some() {
             if !peer.votes.values().any(|vote| vote.suspicion == Suspicion::Refused) {
                 peer.refused = None;
@@ -305,6 +332,7 @@ impl Membership {
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
+        self.restless.insert(node);
         out.extend(peer.renew(now, incarnation, self.me, self.rules).map(Act::Unvote));
         if peer.gossip_up != Some(up) {
             peer.gossip_up = Some(up);
@@ -316,6 +344,7 @@ impl Membership {
     /// The node said whether it is about to restart.
     pub(crate) fn on_restarting(&mut self, now: Instant, node: NodeId, restarting: bool) {
         if let Some(peer) = self.peers.get_mut(&node) {
+            self.restless.insert(node);
             peer.announced = restarting;
             self.judge(now);
         }
@@ -324,13 +353,12 @@ impl Membership {
     /// Looks at the clock: who is silent, which votes are old.
     pub(crate) fn on_time(&mut self, now: Instant, out: &mut Vec<Act>) {
         self.doubt(now);
-        for peer in self.peers.values_mut() {
-            peer.votes.retain(|_, vote| vote.until.is_none_or(|until| until > now));
-        }
         let me = self.me;
         let mut silent = Vec::new();
         let patience = self.patience(now);
-        for (node, peer) in &mut self.peers {
+        for node in &self.restless {
+            let Some(peer) = self.peers.get_mut(node) else { continue };
+            peer.votes.retain(|_, vote| vote.until.is_none_or(|until| until > now));
             if !peer.observers.contains(&me)
                 || peer.my_vote.is_some()
                 || peer.is_heard(now, patience)
@@ -358,7 +386,7 @@ impl Membership {
     /// When [`Membership::on_time`] wants to be called next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let deadlines =
-            self.peers.values().flat_map(|peer| peer.deadlines(self.me, self.doubtful_until));
+            self.restless().flat_map(|(_, peer)| peer.deadlines(self.me, self.doubtful_until));
         deadlines.flatten().filter(|deadline| *deadline > self.looked).min()
     }
 
@@ -376,7 +404,9 @@ impl Membership {
         }
         self.doubtful_until = now + VOTE_PERIOD;
         if late >= SILENCE {
-            for peer in self.peers.values_mut().filter(|peer| peer.status != NodeStatus::Down) {
+            let standing = self.peers.iter_mut().filter(|(_, it)| it.status != NodeStatus::Down);
+            for (node, peer) in standing {
+                self.restless.insert(*node);
                 peer.heard = peer.heard.map(|_| now);
                 peer.since = now;
                 peer.probe = None;
@@ -402,7 +432,8 @@ impl Membership {
     }
 
     fn repeat_votes(&mut self, now: Instant, out: &mut Vec<Act>) {
-        for peer in self.peers.values_mut() {
+        for node in &self.restless {
+            let Some(peer) = self.peers.get_mut(node) else { continue };
             let Some(vote) = peer.my_vote else { continue };
             if now.since(peer.voted) >= VOTE_PERIOD {
                 peer.voted = now;
@@ -411,30 +442,51 @@ impl Membership {
         }
     }
 
-    /// Forms this node's opinion of everybody.
+    /// Forms this node's opinion of everybody of whom it may have changed.
     fn judge(&mut self, now: Instant) {
-        let reachable: BTreeSet<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| {
-                peer.status != NodeStatus::Down && peer.may_judge(now, self.me, self.rules)
-            })
-            .map(|(node, _)| *node)
-            .chain([self.me])
-            .collect();
+        let (me, rules) = (self.me, self.rules);
+        let reachable = self.reachable(now);
         let mut changed = false;
         let mut fallen = false;
-        for peer in self.peers.values_mut() {
-            let status = peer.judge(now, self.me, &reachable, self.rules);
-            fallen |= (status == NodeStatus::Down) != (peer.status == NodeStatus::Down);
+        let mut restful = Vec::new();
+        for node in &self.restless {
+            let Some(peer) = self.peers.get_mut(node) else { continue };
+            let status = peer.judge(now, me, &reachable, rules);
+            let (was_down, is_down) = (peer.status == NodeStatus::Down, status == NodeStatus::Down);
+            if is_down && !was_down {
+                self.down.insert(*node);
+            } else if was_down && !is_down {
+                self.down.remove(node);
+            }
+            fallen |= is_down != was_down;
             changed |= status != peer.status;
             peer.status = status;
+            if peer.is_restful(now, me) {
+                restful.push(*node);
+            }
+        }
+        for node in restful {
+            self.restless.remove(&node);
         }
         if fallen {
             self.reassign(now);
         } else if changed {
             self.epoch = self.epoch.wrapping_add(1);
         }
+    }
+
+    /// The observers whose votes count at this moment, of those about whom there are any.
+    fn reachable(&self, now: Instant) -> BTreeSet<NodeId> {
+        let accused = self.restless().filter(|(_, peer)| !peer.votes.is_empty());
+        let jurors: BTreeSet<NodeId> =
+            accused.flat_map(|(_, peer)| peer.observers.iter().copied()).collect();
+        let may_judge = |node: &NodeId| {
+            *node == self.me
+                || self.peers.get(node).is_some_and(|peer| {
+                    peer.status != NodeStatus::Down && peer.may_judge(now, self.me, self.rules)
+                })
+        };
+        jurors.into_iter().filter(may_judge).collect()
     }
 }
 

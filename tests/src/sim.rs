@@ -38,6 +38,7 @@ mod runtime;
 pub mod scenario;
 mod sleep;
 mod trace;
+mod traffic;
 mod world;
 
 use std::hash::Hasher as _;
@@ -46,6 +47,7 @@ use mesh_coordinator::rules::{Rule, Rules};
 
 pub use self::check::Violation;
 pub use self::coverage::Coverage;
+pub use self::traffic::{Gauge, Traffic};
 use self::world::World;
 
 /// What a run is made of.

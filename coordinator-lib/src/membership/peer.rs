@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::watchers::Watchers;
 use super::{
     ALONE_SILENCE, ANNOUNCED_GRACE, GOSSIP_MISSED, PROBE_TIMEOUT, RESTART_GRACE, SILENCE,
     VOTE_PERIOD,
@@ -46,6 +47,8 @@ pub(super) struct Peer {
     /// Who thinks what of it, this node included.
     pub(super) votes: BTreeMap<NodeId, Ballot>,
     pub(super) observers: Vec<NodeId>,
+    /// From which these follow; `None` before that was worked out first.
+    watchers: Option<Watchers>,
     pub(super) status: NodeStatus,
 }
 
@@ -64,8 +67,33 @@ impl Peer {
             voted: Instant::ZERO,
             votes: BTreeMap::new(),
             observers: Vec::new(),
+            watchers: None,
             status: NodeStatus::Unknown,
         }
+    }
+
+    /// Others have gone and come: who watches it now?
+    pub(super) fn rewatch(
+        &mut self,
+        node: NodeId,
+        standing: &BTreeSet<NodeId>,
+        gone: &BTreeSet<NodeId>,
+        come: &BTreeSet<NodeId>,
+    ) {
+        match &mut self.watchers {
+            Some(watchers) => watchers.change(node, standing, gone, come),
+            None => self.watchers = Some(Watchers::of(node, standing)),
+        }
+        self.observers = self.watchers.iter().flat_map(Watchers::observers).collect();
+    }
+
+    /// Whether neither time nor the word of others about others changes what is believed of it: this node does not watch it, nobody votes
+    /// about it, and what was heard of it directly is too old to matter.
+    pub(super) fn is_restful(&self, now: Instant, me: NodeId) -> bool {
+        self.votes.is_empty()
+            && self.refused.is_none()
+            && !self.observers.contains(&me)
+            && self.heard.is_none_or(|heard| now.since(heard) >= ALONE_SILENCE)
     }
 
     /// A higher incarnation refutes what was said of the lower one (M5). Returns the vote of `me`, this node, about that, which is

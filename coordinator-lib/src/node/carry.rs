@@ -41,10 +41,11 @@ impl Node {
     /// Who is told of a vote directly: everybody in a small mesh, else the other observers and those who would take over, for they
     /// must know at once.
     fn jury(&self, now: Instant, accused: NodeId) -> BTreeSet<NodeId> {
-        let peers = self.membership.peers().map(|(node, _)| node);
-        let everybody: BTreeSet<NodeId> = peers.filter(|node| *node != accused).collect();
-        if everybody.len() <= TELL_ALL_MAX {
-            return everybody;
+        let others = self.membership.peers().map(|(node, _)| node).filter(|it| *it != accused);
+        // One more is asked for, so that it shows whether these are all.
+        let some: BTreeSet<NodeId> = others.take(TELL_ALL_MAX.saturating_add(1)).collect();
+        if some.len() <= TELL_ALL_MAX {
+            return some;
         }
         let heirs = self.claims.heirs(&world!(self, now, true), accused);
         let alive = |node: &NodeId| self.membership.status(*node) == Some(NodeStatus::Alive);
@@ -101,12 +102,13 @@ impl Node {
 
     /// Who is told of a claim directly: everybody in a small mesh, else those who might take the slot too, or claim it.
     fn audience(&self, claim: &Claim) -> BTreeSet<NodeId> {
-        let alive: BTreeSet<NodeId> = self.membership.alive().collect();
-        if alive.len() <= TELL_ALL_MAX {
-            return alive;
+        let some: BTreeSet<NodeId> =
+            self.membership.alive().take(TELL_ALL_MAX.saturating_add(1)).collect();
+        if some.len() <= TELL_ALL_MAX {
+            return some;
         }
-        let concerned = self.claims.audience(claim);
-        alive.intersection(&concerned).copied().collect()
+        let alive = |node: &NodeId| self.membership.status(*node) == Some(NodeStatus::Alive);
+        self.claims.audience(claim).into_iter().filter(alive).collect()
     }
 
     pub(super) fn remember(&mut self, now: Instant, slot: &SlotId, text: String) {

@@ -1,6 +1,5 @@
 //! When not to act: before enough of the mesh was heard (C1), and right after a blow (C9).
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Node, Output};
@@ -29,20 +28,21 @@ impl Node {
     /// C1: whether enough of the mesh was heard to know what is held already.
     pub(super) fn warm_up(&mut self, now: Instant) {
         let Some(began) = self.began.filter(|_| !self.warm) else { return };
-        let peers: Vec<(NodeId, NodeStatus)> = self.membership.peers().collect();
-        let alive: Vec<NodeId> = self.membership.alive().collect();
-        let n_synced =
-            alive.iter().filter(|node| self.desk.exchange.synced().contains(node)).count();
-        let greeted = alive.iter().all(|node| self.claims.book.is_complete(*node))
-            && n_synced >= alive.len().min(3);
-        let all_down = peers.iter().all(|(_, status)| *status == NodeStatus::Down);
+        let n_peers = self.membership.n_peers();
+        // Whoever was not greeted by all of a large mesh finds that out early.
+        let greeted = self.membership.alive().all(|node| self.claims.book.is_complete(node));
+        let n_alive = if greeted { self.membership.alive().count() } else { 0 };
+        let is_alive = |node: &&NodeId| self.membership.status(**node) == Some(NodeStatus::Alive);
+        let n_synced = self.desk.exchange.synced().iter().filter(is_alive).count();
+        let greeted = greeted && n_synced >= n_alive.min(3);
+        let all_down = self.membership.down().len() == n_peers;
         let deadline = match self.first_heard {
-            _ if peers.is_empty() => began,
+            _ if n_peers == 0 => began,
             None => began + WARM_ALONE,
-            Some(_) if greeted && alive.len() == peers.len() => began,
+            Some(_) if greeted && n_alive == n_peers => began,
             // They were heard and are gone: there is nobody left to listen to.
             Some(_) if all_down => began,
-            Some(heard) if greeted && !alive.is_empty() => heard + WARM_LISTEN,
+            Some(heard) if greeted && n_alive > 0 => heard + WARM_LISTEN,
             Some(_) => began + WARM_MAX,
         };
         self.warm = deadline <= now || !self.rules.hold(Rule::WarmUp);
@@ -56,7 +56,7 @@ impl Node {
         while self.deaths.front().is_some_and(|at| now.since(*at) >= BLOW.max(SETTLE)) {
             self.deaths.pop_front();
         }
-        let n_members = self.membership.peers().count().saturating_add(1);
+        let n_members = self.membership.n_peers().saturating_add(1);
         let blow =
             self.deaths.len() >= BLOW_NODES_MIN && self.deaths.len() * BLOW_SHARE > n_members;
         let until = self.deaths.back().filter(|_| blow).map(|last| *last + SETTLE);
@@ -68,12 +68,10 @@ impl Node {
     }
 
     pub(super) fn note_deaths(&mut self, now: Instant, wall: WallTime, out: &mut Vec<Output>) {
-        let down: BTreeSet<NodeId> = self
-            .membership
-            .peers()
-            .filter(|(_, status)| *status == NodeStatus::Down)
-            .map(|(node, _)| node)
-            .collect();
+        if self.membership.down() == &self.down {
+            return;
+        }
+        let down = self.membership.down().clone();
         for node in down.difference(&self.down) {
             self.deaths.push_back(now);
             let ago = self.membership.heard_ago(now, *node).map_or(0, |ago| ago.as_millis());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_coordinator::fact::{Fact, FactKey};
-use mesh_coordinator::id::Incarnation;
+use mesh_coordinator::id::{Incarnation, NodeId};
 use mesh_coordinator::node::Input;
 
 use super::World;
@@ -13,11 +13,65 @@ use super::queue::Event;
 /// How long after a heal chitchat makes the first step towards nodes that it has forgotten, at most.
 const CONTACT: Time = 5 * SECOND;
 
+/// One fact of an author.
+#[derive(Debug, Clone)]
+struct Said {
+    /// From which version on the key is there.
+    born: u64,
+    /// The version of what it says now.
+    version: u64,
+    fact: Fact,
+}
+
+/// When a key was there: from one version on, until before another; without that, until the author's life ended.
+#[derive(Debug, Clone, Copy)]
+struct Stay {
+    born: u64,
+    gone: Option<u64>,
+}
+
+impl Stay {
+    /// Whether a reader who was told of everything up to `told` knows the key, and not that it has gone.
+    fn is_known_at(&self, told: u64) -> bool {
+        self.born <= told && self.gone.is_none_or(|gone| told < gone)
+    }
+}
+
+/// When keys were there that are taken back.
+type Stays = BTreeMap<FactKey, Vec<Stay>>;
+
 /// What a node publishes in its present life.
+///
+/// Readers keep one number each and not what they were told: there are as many readers as nodes, for each author.
 #[derive(Debug, Clone, Default)]
 struct Space {
     version: u64,
-    facts: BTreeMap<FactKey, (u64, Fact)>,
+    facts: BTreeMap<FactKey, Said>,
+    stays: Stays,
+}
+
+impl Space {
+    fn publish(&mut self, fact: Fact) {
+        self.version += 1;
+        let (key, version) = (fact.key(), self.version);
+        let born = self.facts.get(&key).map_or(version, |said| said.born);
+        self.facts.insert(key, Said { born, version, fact });
+    }
+
+    fn withdraw(&mut self, key: FactKey) {
+        let Some(said) = self.facts.remove(&key) else { return };
+        self.version += 1;
+        let stay = Stay { born: said.born, gone: Some(self.version) };
+        self.stays.entry(key).or_default().push(stay);
+    }
+
+    /// The life is over: what is left of it is when its keys were there.
+    fn end(mut self) -> Stays {
+        for (key, said) in self.facts {
+            self.stays.entry(key).or_default().push(Stay { born: said.born, gone: None });
+        }
+        self.stays
+    }
 }
 
 /// What a reader was told of an author.
@@ -29,9 +83,9 @@ struct Space {
 struct Told {
     up: bool,
     life: u64,
-    /// The life of which `keys` were told.
+    /// The life of which it was told, and up to which version of that; zero when of nothing.
     told_life: u64,
-    keys: BTreeMap<FactKey, u64>,
+    told: u64,
     /// News are on their way.
     pending: bool,
     reachable: bool,
@@ -43,6 +97,8 @@ struct Told {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gossip {
     spaces: Vec<Space>,
+    /// Of each author, what is left of its former lives.
+    former: Vec<BTreeMap<u64, Stays>>,
     /// By reader, then by author.
     told: Vec<Vec<Told>>,
 }
@@ -50,6 +106,7 @@ pub(crate) struct Gossip {
 impl Gossip {
     pub(crate) fn grow(&mut self, n_hosts: usize) {
         self.spaces.resize_with(n_hosts, Space::default);
+        self.former.resize_with(n_hosts, BTreeMap::new);
         self.told.resize_with(n_hosts, Vec::new);
         for told in &mut self.told {
             told.resize_with(n_hosts, Told::default);
@@ -69,9 +126,7 @@ impl World {
         if let FactKey::Claim(..) = fact.key() {
             self.checks.claimed.insert(author, self.now);
         }
-        let space = &mut self.gossip.spaces[author];
-        space.version += 1;
-        space.facts.insert(fact.key(), (space.version, fact));
+        self.gossip.spaces[author].publish(fact);
         self.gossip_spread(author);
     }
 
@@ -79,13 +134,14 @@ impl World {
         if let FactKey::Claim(..) = key {
             self.checks.claimed.insert(author, self.now);
         }
-        self.gossip.spaces[author].facts.remove(&key);
+        self.gossip.spaces[author].withdraw(key);
         self.gossip_spread(author);
     }
 
     /// A new life begins: nothing is published, nothing was heard.
     pub(crate) fn gossip_begin(&mut self, host: usize) {
-        self.gossip.spaces[host] = Space::default();
+        let ended = std::mem::take(&mut self.gossip.spaces[host]).end();
+        self.gossip.former[host].insert(self.hosts[host].life - 1, ended);
         for told in &mut self.gossip.told[host] {
             let (pending, lost) = (told.pending, told.lost + 1);
             *told = Told { pending, lost, ..Told::default() };
@@ -121,8 +177,9 @@ impl World {
         if !member {
             return;
         }
-        for input in self.gossip.told[reader][author].news(node, life, &self.gossip.spaces[author])
-        {
+        let Gossip { spaces, former, told } = &mut self.gossip;
+        let news = told[reader][author].news((node, life), &spaces[author], &former[author]);
+        for input in news {
             self.input(reader, input);
         }
     }
@@ -148,7 +205,7 @@ impl World {
                 self.gossip_soon(author, reader, 0);
             } else if !member {
                 told.up = false;
-                told.keys.clear();
+                told.told = 0;
             }
         }
     }
@@ -183,7 +240,11 @@ impl World {
     fn gossip_groups(&self) -> Vec<Option<usize>> {
         let n_hosts = self.hosts.len();
         let awake: Vec<bool> = self.hosts.iter().map(super::host::Host::is_awake).collect();
-        let known = |a: usize| (0..n_hosts).all(|b| !awake[b] || a == b || self.admits(a, b));
+        // Nobody but hosts of the mesh is ever admitted.
+        let known = |a: usize| {
+            self.hosts[a].admits.len() == n_hosts
+                || (0..n_hosts).all(|b| !awake[b] || a == b || self.admits(a, b))
+        };
         if self.net.is_whole() && (0..n_hosts).all(|a| !awake[a] || known(a)) {
             return awake.into_iter().map(|awake| awake.then_some(0)).collect();
         }
@@ -209,7 +270,12 @@ impl World {
 
 impl Told {
     /// What differs from what was told: new facts first, then what is gone.
-    fn news(&mut self, node: mesh_coordinator::id::NodeId, life: u64, space: &Space) -> Vec<Input> {
+    fn news(
+        &mut self,
+        (node, life): (NodeId, u64),
+        space: &Space,
+        former: &BTreeMap<u64, Stays>,
+    ) -> Vec<Input> {
         let mut news = Vec::new();
         if life > self.life {
             self.life = life;
@@ -221,16 +287,21 @@ impl Told {
             self.up = true;
             news.push(Input::GossipUp { node, incarnation });
         }
-        let before = std::mem::take(&mut self.keys);
-        for (key, (version, fact)) in &space.facts {
-            if again || before.get(key) != Some(version) {
-                news.push(Input::Published { node, incarnation, fact: fact.clone() });
-            }
-            self.keys.insert(*key, *version);
-        }
-        let told_life = Incarnation(std::mem::replace(&mut self.told_life, life));
-        let gone = before.into_keys().filter(|key| !self.keys.contains_key(key));
-        news.extend(gone.map(|key| Input::Withdrawn { node, incarnation: told_life, key }));
+        let told_life = std::mem::replace(&mut self.told_life, life);
+        let told = std::mem::replace(&mut self.told, space.version);
+        let known = if told_life == life { told } else { 0 };
+        let fresh = space.facts.values().filter(|said| again || said.version > known);
+        news.extend(fresh.map(|said| Input::Published {
+            node,
+            incarnation,
+            fact: said.fact.clone(),
+        }));
+        let stays = if told_life == life { Some(&space.stays) } else { former.get(&told_life) };
+        let gone = stays.into_iter().flatten().filter(|(key, stays)| {
+            stays.iter().any(|stay| stay.is_known_at(told)) && !space.facts.contains_key(*key)
+        });
+        let incarnation = Incarnation(told_life);
+        news.extend(gone.map(|(key, _)| Input::Withdrawn { node, incarnation, key: *key }));
         news
     }
 }

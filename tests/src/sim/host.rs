@@ -94,6 +94,13 @@ pub(crate) struct Worker {
     pub(crate) starting: bool,
 }
 
+impl Worker {
+    /// Starts that were asked for and are not over.
+    pub(crate) fn n_starts(&self) -> usize {
+        self.jobs.iter().chain(&self.current).filter(|job| **job == Do::Start).count()
+    }
+}
+
 /// One life of an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {

@@ -11,7 +11,7 @@ use mesh_coordinator::workload::Do;
 
 use super::World;
 use super::clock::Time;
-use super::host::{Agent, Process};
+use super::host::{Agent, Process, Worker};
 use super::queue::{Event, Key};
 
 /// What a socket holds while nobody reads it.
@@ -106,6 +106,7 @@ impl World {
         self.awaken(host);
         let Some(agent) = self.hosts[host].agent.take() else { return };
         self.coverage.kills += 1;
+        self.tally.started(host, agent.workers.values().map(Worker::n_starts).sum());
         // A start that has reached the runtime may end well without anybody looking.
         for key in agent.workers.into_keys() {
             let serial = self.rng.next_u64();

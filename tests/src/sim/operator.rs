@@ -3,6 +3,7 @@
 mod shop;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mesh_coordinator::catalogue::{
     Body, Catalogue, Drain, Entry, Genesis, KeptRecord, Member, NodeLabels, Operator as Grant,
@@ -12,11 +13,12 @@ use mesh_coordinator::id::{AppUid, Hash, MeshId, NodeId, PublicKey, Signature};
 use mesh_coordinator::lease::exclusive::{Timing, WitnessId};
 use mesh_coordinator::name::{AppName, NodeName, ServiceName};
 use mesh_coordinator::node::{Input, Output, Ticket};
-use mesh_coordinator::spec::{AppSpec, Labels, Mode};
+use mesh_coordinator::spec::{AppSpec, Guarantee, Labels, Mode, ServiceSpec};
 use mesh_coordinator::time::WallTime;
 
 use super::World;
 use super::clock::SECOND;
+use super::host::Host;
 use super::plan::Act;
 
 /// A member is removed only while so many are left.
@@ -101,6 +103,19 @@ impl Operator {
         };
         let hash = signed.digest();
         Entry { record, signed, hash, invitation_verified: false }
+    }
+
+    /// An app that is there from the beginning.
+    pub(crate) fn found(
+        &mut self,
+        name: AppName,
+        services: BTreeMap<ServiceName, ServiceSpec>,
+        roster: BTreeSet<WitnessId>,
+    ) -> Entry {
+        let app = AppUid::with_roster(self.mesh, &name, 0, &roster);
+        let spec = AppSpec { name, services };
+        let release = Release { app, version: 1, spec, roster };
+        self.write(self.key, None, WallTime(0), Body::App(release))
     }
 
     pub(crate) fn lost(&mut self, node: NodeId) {
@@ -282,6 +297,17 @@ impl World {
         let services = self.exclusive_services(1, Timing::DEFAULT_TTL);
         let release = Release { app, version: 1, spec: AppSpec { name, services }, roster };
         self.submit(0, &catalogue, Body::App(release), None);
+    }
+
+    /// An app of one exclusive service that is there from the beginning. All hosts are in its roster.
+    pub(crate) fn exclusive_app(&mut self, replicas: u32, ttl: Duration) -> Entry {
+        let mut services = self.small_services(replicas);
+        for service in services.values_mut() {
+            service.guarantee = Guarantee::Exclusive { ttl };
+        }
+        let witness = |host: &Host| WitnessId { node: host.id, store: host.store };
+        let roster = self.hosts.iter().map(witness).collect();
+        self.operator.found("app0".parse().expect("a name"), services, roster)
     }
 
     fn join(&mut self, entry: usize, catalogue: &Catalogue) {

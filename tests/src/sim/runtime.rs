@@ -25,6 +25,7 @@ impl World {
         }
         if job == Do::Start {
             self.coverage.starts += 1;
+            self.tally.starts(host);
             let containers = &mut self.hosts[host].containers;
             containers.entry(key.clone()).or_insert_with(|| Container::new(revision)).stopping =
                 false;
@@ -85,6 +86,9 @@ impl World {
             return self.fetched(host, &key);
         }
         worker.current = None;
+        if job == Do::Start {
+            self.tally.started(host, 1);
+        }
         let observed = match job {
             Do::Start => self.start_ends(host, &key, hurried),
             Do::Stop => self.stop_ends(host, &key),

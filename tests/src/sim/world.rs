@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
+use mesh_coordinator::catalogue::Entry;
 use mesh_coordinator::fact::{Claim, Fact, Phase};
 use mesh_coordinator::id::{Hash, NodeId, PublicKey};
 use mesh_coordinator::lease::exclusive::StoreId;
@@ -22,6 +23,7 @@ use super::operator::Operator;
 use super::plan::{Fault, Plan};
 use super::queue::{Event, Queue};
 use super::trace::Trace;
+use super::traffic::Tally;
 
 /// Lines of the log that are kept.
 const LOG_MAX: usize = 400_000;
@@ -41,6 +43,7 @@ pub(crate) struct World {
     pub(crate) operator: Operator,
     pub(crate) checks: Checks,
     pub(crate) coverage: Coverage,
+    pub(crate) tally: Tally,
     pub(crate) trace: Trace,
     /// Looks of observers at those they watch that are going to happen.
     pub(crate) pairs: BTreeSet<(usize, usize)>,
@@ -51,6 +54,8 @@ pub(crate) struct World {
     pub(crate) calm_from: Time,
     /// What last befell the ways between hosts, and when.
     pub(crate) struck: Option<(Fault, Time)>,
+    /// Whether several things happen at this moment, and who reaches whom is worked out behind the last.
+    pub(crate) at_once: bool,
     pub(crate) log: Vec<String>,
     logs: bool,
 }
@@ -66,6 +71,17 @@ impl World {
 
     /// A mesh whose hosts all know of each other, about to start.
     pub(crate) fn with_plan(seed: u64, rules: Rules, plan: Plan) -> Self {
+        let (mut world, records) = Self::unpowered(seed, rules, plan);
+        for host in 0..world.hosts.len() {
+            world.hosts[host].disk = records.iter().map(|it| (it.hash, it.clone())).collect();
+            let wait = world.rng.below(2 * SECOND);
+            world.boot_after(host, wait);
+        }
+        world
+    }
+
+    /// The hosts of a mesh, and the records by which they are its members, which are on no disk yet.
+    pub(crate) fn unpowered(seed: u64, rules: Rules, plan: Plan) -> (Self, Vec<Entry>) {
         let (operator, genesis) = Operator::new(seed);
         let n_hosts = plan.n_hosts;
         let mut world = Self {
@@ -81,12 +97,14 @@ impl World {
             operator,
             checks: Checks::default(),
             coverage: Coverage::default(),
+            tally: Tally::default(),
             trace: Trace::default(),
             pairs: BTreeSet::new(),
             beats: Vec::new(),
             outputs: Vec::new(),
             calm_from: 0,
             struck: None,
+            at_once: false,
             log: Vec::new(),
             logs: std::env::var_os("SIM_LOG").is_some(),
             plan,
@@ -98,12 +116,7 @@ impl World {
             let (key, name) = (world.hosts[host].key, world.hosts[host].name.clone());
             records.extend(world.operator.admit(key, &name, labels));
         }
-        for host in 0..n_hosts {
-            world.hosts[host].disk = records.iter().map(|it| (it.hash, it.clone())).collect();
-            let wait = world.rng.below(2 * SECOND);
-            world.boot_after(host, wait);
-        }
-        world
+        (world, records)
     }
 
     /// One more host. Nothing runs on it.
@@ -367,6 +380,7 @@ impl World {
         if claim.phase != Phase::Ready {
             return;
         }
+        self.tally.ready(self.now, &claim.slot);
         self.coverage.failovers += u64::from(claim.failover_ms.is_some());
         let key = (claim.slot.clone(), claim.revision.id);
         if let Some(container) = self.hosts[host].containers.get_mut(&key) {

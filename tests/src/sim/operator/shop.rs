@@ -54,6 +54,16 @@ impl World {
         BTreeMap::from([("s0".parse().expect("a name"), spec)])
     }
 
+    /// Services of which many replicas fit on a node.
+    pub(crate) fn small_services(&mut self, replicas: u32) -> BTreeMap<ServiceName, ServiceSpec> {
+        let mut services = self.plain_services(replicas);
+        for service in services.values_mut() {
+            service.deploy.reservation =
+                Reservation { cpu: Cpu { millis: 10 }, memory: Bytes(16 * MIB) };
+        }
+        services
+    }
+
     fn new_service(&mut self, app: u64) -> ServiceSpec {
         let mut spec = self.plain_service(app);
         if self.plan.exclusive && self.rng.chance(700) {
