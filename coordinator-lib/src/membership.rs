@@ -89,6 +89,8 @@ pub(crate) struct Membership {
     nonce: u64,
     /// What a change of the observers made necessary, and nobody has fetched yet.
     pending: Vec<Act>,
+    /// Whose status changed since somebody asked.
+    turned: BTreeSet<NodeId>,
     /// Bumped with every change of anybody's status, so that others know when to look again.
     epoch: u64,
 }
@@ -112,6 +114,7 @@ impl Membership {
             doubtful_until: Instant::ZERO,
             nonce: 0,
             pending: Vec::new(),
+            turned: BTreeSet::new(),
             epoch: 0,
         }
     }
@@ -141,6 +144,11 @@ impl Membership {
         if changed {
             self.reassign(now);
         }
+    }
+
+    /// The members whose status changed since the last call.
+    pub(crate) fn take_turned(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.turned)
     }
 
     /// Hands over what has become necessary besides what the calls themselves said.
@@ -459,8 +467,11 @@ impl Membership {
                 self.down.remove(node);
             }
             fallen |= is_down != was_down;
-            changed |= status != peer.status;
-            peer.status = status;
+            if status != peer.status {
+                changed = true;
+                peer.status = status;
+                self.turned.insert(*node);
+            }
             if peer.is_restful(now, me) {
                 restful.push(*node);
             }

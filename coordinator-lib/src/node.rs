@@ -45,6 +45,8 @@ macro_rules! world {
             reading: $node.reading,
             leases: &$node.leases,
             settled: $settled,
+            root: $node.catalogue.root(),
+            facts_version: $node.facts_version,
             strays: $node.strays(),
             rules: $node.rules,
         }
@@ -67,6 +69,8 @@ pub struct Node {
     catalogue: Catalogue,
     membership: Membership,
     facts: BTreeMap<NodeId, NodeFacts>,
+    /// Rises whenever somebody said something else of itself.
+    facts_version: u64,
     claims: Claims,
     leases: Leases,
     /// What the lease clocks showed when this node was last asked something.
@@ -127,6 +131,7 @@ impl Node {
             catalogue,
             membership: Membership::new(config.me),
             facts: BTreeMap::new(),
+            facts_version: 0,
             claims: Claims::new(config.me, config.incarnation, config.seed),
             leases: Leases::new(at.reading, holder, config.store, config.seed, registers),
             reading: at.reading,
@@ -406,7 +411,10 @@ impl Node {
             }
             Fact::Node(facts) => {
                 self.membership.on_restarting(now, node, facts.restarting);
-                self.facts.insert(node, facts);
+                if self.facts.get(&node) != Some(&facts) {
+                    self.facts_version = self.facts_version.wrapping_add(1);
+                    self.facts.insert(node, facts);
+                }
                 self.claims.book.complete(node, incarnation);
             }
             Fact::Vote(vote) => self.membership.on_vote(now, node, vote, true),
@@ -480,6 +488,9 @@ impl Node {
             return;
         }
         let settled = self.is_settled(now);
+        for node in self.membership.take_turned() {
+            self.claims.turned(node);
+        }
         let world = world!(self, now, settled);
         self.claims.reconcile(&world, effects);
     }
@@ -501,6 +512,7 @@ impl Node {
             .collect();
         for node in gone {
             self.claims.book.forget(node);
+            self.facts_version = self.facts_version.wrapping_add(1);
             self.facts.remove(&node);
             self.down.remove(&node);
             self.told.remove(&node);

@@ -2,6 +2,8 @@
 
 mod exclusive;
 mod heirs;
+mod look;
+mod places;
 mod relief;
 mod seek;
 mod tend;
@@ -9,6 +11,9 @@ mod tend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::look::Look;
+use self::places::Places;
+use self::seek::Ahead;
 use super::book::{Book, Held};
 use super::exclusive::Fence;
 use super::leases::Leases;
@@ -19,9 +24,8 @@ use crate::event::Severity;
 use crate::fact::{Claim, FactKey, NodeFacts, Phase};
 use crate::id::{Incarnation, NodeId, Revision, SlotId};
 use crate::membership::Membership;
-use crate::placement::Place;
 use crate::rules::{Rule, Rules};
-use crate::spec::{Reservation, Template};
+use crate::spec::Template;
 use crate::time::{Instant, Reading};
 use crate::view::NodeStatus;
 use crate::workload::{Do, Observed, Workload};
@@ -55,6 +59,10 @@ pub(crate) struct World<'a> {
     pub(crate) warm: bool,
     /// Whether the mesh is quiet enough to claim (C9).
     pub(crate) settled: bool,
+    /// Changes with what the catalogue says.
+    pub(crate) root: u64,
+    /// Changes with what nodes say of themselves.
+    pub(crate) facts_version: u64,
     /// What becomes of containers that the catalogue does not know (C12).
     pub(crate) strays: Strays,
     /// Which rules hold.
@@ -107,7 +115,10 @@ pub(crate) struct Claims {
     needed: BTreeMap<SlotId, seek::Wait>,
     /// How often this node failed with a slot, and when it failed last.
     failures: BTreeMap<(SlotId, u64), (u32, Instant)>,
-    prefetched: BTreeSet<String>,
+    /// What has to be looked at again, and what was seen last.
+    look: Look,
+    places: Places,
+    ahead: Ahead,
     nonce: u64,
     /// The number of the last thing that was said of a claim.
     seq: u64,
@@ -123,7 +134,9 @@ impl Claims {
             mine: BTreeMap::new(),
             needed: BTreeMap::new(),
             failures: BTreeMap::new(),
-            prefetched: BTreeSet::new(),
+            look: Look::default(),
+            places: Places::default(),
+            ahead: Ahead::default(),
             nonce: seed,
             seq: incarnation.0.saturating_mul(SEQS_PER_LIFE),
             wake: None,
@@ -136,8 +149,8 @@ impl Claims {
     }
 
     /// When [`Claims::reconcile`] wants to be called next.
-    pub(crate) const fn next_deadline(&self) -> Option<Instant> {
-        self.wake
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        [self.wake, self.look.news_wake].into_iter().flatten().min()
     }
 
     /// A container of an earlier life of this agent was found. If it runs its claim stands again at once. If it has `ended`,
@@ -164,6 +177,7 @@ impl Claims {
         );
         mine.refresh(now);
         self.mine.insert((slot, revision.id), mine);
+        self.look.stir();
     }
 
     /// The leases whose end has moved: the guards of what runs by them are told.
@@ -199,6 +213,7 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) {
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
+        self.look.stir();
         let was_leaving = mine.workload.is_leaving();
         let failed = matches!(observed, Observed::StartFailed { .. });
         let ended = matches!(observed, Observed::Ended { .. }) && !was_leaving;
@@ -234,14 +249,18 @@ impl Claims {
 
     /// Everything that time, news or the catalogue ask for.
     pub(crate) fn reconcile(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        let Some(scope) = self.what_to_look_at(world) else { return };
+        let n_before = out.len();
         self.wake = None;
-        if let Some(expires) = self.book.expire(world.now) {
-            self.wake_at(world.now, expires);
-        }
         self.tend(world, out);
-        self.seek(world, out);
+        self.seek(world, scope, out);
         self.start_some(world, out);
         self.publish(world, out);
+        if out.len() != n_before {
+            // One thing leads to another: who is ready now may relieve another claim of this node.
+            self.look.stir();
+        }
+        self.look_ahead(world, out);
     }
 
     /// C1, C8: starts what is queued, once the others were heard and as far as there is room. What was not started before is an
@@ -368,33 +387,6 @@ impl Claims {
             .map(|(_, mine)| mine)
     }
 
-    /// All nodes as places, with what they hold.
-    pub(crate) fn places(&self, world: &World<'_>) -> BTreeMap<NodeId, Place> {
-        let mut places: BTreeMap<NodeId, Place> = world
-            .state
-            .nodes
-            .keys()
-            .filter_map(|node| Some((*node, world.place(self.me, *node)?)))
-            .collect();
-        let own =
-            self.mine.values().filter(|mine| mine.is_held()).map(|mine| (self.me, &mine.claim));
-        let others = self
-            .book
-            .all()
-            .filter(|(_, held)| held.claim.phase.holds())
-            .map(|(node, held)| (node, &held.claim));
-        let mut counted = BTreeSet::new();
-        for (node, claim) in own.chain(others) {
-            // A slot that is being replaced on its own node counts once.
-            if !counted.insert((node, &claim.slot)) {
-                continue;
-            }
-            let Some(place) = places.get_mut(&node) else { continue };
-            occupy(place, &claim.slot, world.state);
-        }
-        places
-    }
-
     /// Lets go of a claim. What served goes on answering for `drain`, so that nobody is cut off.
     fn leave(
         &mut self,
@@ -442,40 +434,6 @@ impl World<'_> {
     fn stands(&self, node: NodeId, held: &Held) -> bool {
         let waits = held.is_overdue(self.now) && self.rules.hold(Rule::IntentMax);
         self.counts(node) && !waits
-    }
-
-    fn place(&self, me: NodeId, id: NodeId) -> Option<Place> {
-        let node = self.state.nodes.get(&id)?;
-        let facts = if id == me { Some(self.own) } else { self.facts.get(&id) };
-        Some(Place {
-            id,
-            name: node.name.clone(),
-            labels: node.labels.clone(),
-            weight: node.weight,
-            capacity: facts.map(|facts| facts.capacity),
-            drained: node.drained,
-            witness_only: facts.is_some_and(|facts| facts.witness_only),
-            has_twin: facts.is_some_and(|facts| facts.has_twin),
-            status: self.membership.status(id)?,
-            reserved: Reservation::default(),
-            held: BTreeMap::new(),
-            ports: BTreeMap::new(),
-        })
-    }
-}
-
-/// Adds what a replica of `slot` takes to its place.
-fn occupy(place: &mut Place, slot: &SlotId, state: &State) {
-    let held = place.held.entry((slot.app, slot.service.clone())).or_insert(0);
-    *held = held.saturating_add(1);
-    let Some(spec) =
-        state.apps.get(&slot.app).and_then(|app| app.release.spec.service(&slot.service))
-    else {
-        return;
-    };
-    place.reserved = place.reserved.plus(spec.deploy.reservation);
-    for port in spec.host_ports() {
-        place.ports.entry(port).or_insert_with(|| slot.clone());
     }
 }
 

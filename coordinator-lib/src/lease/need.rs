@@ -55,7 +55,7 @@ pub(super) fn is_renewed(claims: &[Standing], current: Revision) -> bool {
 }
 
 /// The slots of one service, in the order in which they are replaced.
-fn slots_of<'p>(
+pub(super) fn slots_of<'p>(
     uid: AppUid,
     app: &App,
     service: &ServiceName,
@@ -91,12 +91,4 @@ pub(crate) fn wanted_slots<'a, 'p>(
     services
         .map(|(uid, app, name, spec)| (app, spec, slots_of(uid, app, name, spec, places.clone())))
         .collect()
-}
-
-/// Whether any service that runs has a slot on each node.
-pub(super) fn any_global(state: &State) -> bool {
-    let running = state.apps.values().filter(|app| app.running);
-    running
-        .flat_map(|app| app.release.spec.services.iter().map(move |(name, spec)| (app, name, spec)))
-        .any(|(app, name, spec)| app.mode(name, spec) == Mode::Global)
 }

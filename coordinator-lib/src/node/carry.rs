@@ -40,7 +40,7 @@ impl Node {
 
     /// Who is told of a vote directly: everybody in a small mesh, else the other observers and those who would take over, for they
     /// must know at once.
-    fn jury(&self, now: Instant, accused: NodeId) -> BTreeSet<NodeId> {
+    fn jury(&mut self, now: Instant, accused: NodeId) -> BTreeSet<NodeId> {
         let others = self.membership.peers().map(|(node, _)| node).filter(|it| *it != accused);
         // One more is asked for, so that it shows whether these are all.
         let some: BTreeSet<NodeId> = others.take(TELL_ALL_MAX.saturating_add(1)).collect();

@@ -6,17 +6,16 @@
 //! ```
 //! There are no intents and nobody asks to be relieved: two never hold the slot, so nothing can start before the other has stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::mine::{Hold, Mine};
 use super::super::need::Need;
+use super::places::Stage;
 use super::seek::{Vacancy, Wait};
 use super::{Claims, Effect, World};
 use crate::event::Severity;
 use crate::fact::Claim;
-use crate::id::{NodeId, SlotId};
-use crate::placement::Place;
+use crate::id::SlotId;
 use crate::rules::Rule;
 use crate::workload::Workload;
 
@@ -92,7 +91,7 @@ impl Claims {
         world: &World<'_>,
         vacancy: &Vacancy<'_>,
         is_its_turn: bool,
-        places: &mut Option<BTreeMap<NodeId, Place>>,
+        stage: &mut Option<Stage>,
         out: &mut Vec<Effect>,
     ) -> bool {
         let &Vacancy { slot, spec, current, need } = vacancy;
@@ -115,16 +114,13 @@ impl Claims {
             }
             return true;
         }
-        let places = places.get_or_insert_with(|| self.places(world));
-        let ranked = self.ranked(slot, spec, current, places);
+        let stage = stage.get_or_insert_with(|| self.stage(world));
+        let ranked = self.ranked(slot, spec, current, stage.all());
         let suited = || ranked.iter().filter(|it| it.obstacles.is_empty());
         let possible = suited().next().is_some() && (need != Need::Holder || world.now < patience);
         // As the slots behind this one will find it; but a slot that nobody gets takes no room from them.
-        if possible
-            && let Some(first) = suited().next()
-            && let Some(place) = places.get_mut(&first.node)
-        {
-            super::occupy(place, slot, world.state);
+        if possible && let Some(first) = suited().next() {
+            stage.occupy(first.node, slot, world.state);
         }
         let others = suited().any(|it| it.node != self.me);
         let position = suited().position(|it| it.node == self.me);
@@ -197,15 +193,15 @@ impl Claims {
     }
 
     /// Lets go of leases by which nothing runs: of slots that are not wanted any more, and of replicas that were given up.
-    pub(super) fn release_idle(
-        &self,
-        world: &World<'_>,
-        wanted: &BTreeSet<SlotId>,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn release_idle(&self, world: &World<'_>, out: &mut Vec<Effect>) {
+        let is_wanted = |slot: &SlotId| {
+            let app = world.state.apps.get(&slot.app).filter(|app| app.wants(slot));
+            let spec = app.and_then(|app| app.release.spec.service(&slot.service));
+            spec.is_some_and(|spec| spec.guarantee.is_exclusive())
+        };
         for slot in world.leases.slots() {
             let mut mine = self.of_slot(slot).peekable();
-            let is_unwanted = mine.peek().is_none() && !wanted.contains(slot);
+            let is_unwanted = mine.peek().is_none() && !is_wanted(slot);
             let is_over = |mine: &Mine| {
                 let is_let_go = !mine.is_held() && !world.rules.hold(Rule::ReleaseLast);
                 mine.workload.is_broken() || is_let_go

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Claims, World, occupy};
+use super::{Claims, World};
 use crate::fact::Claim;
 use crate::id::{NodeId, SlotIndex};
 use crate::message::TELL_ALL_MAX;
 use crate::placement::Ranked;
-use crate::view::NodeStatus;
 
 /// So many nodes are told that a holder may be dead, of each of its slots: those that fetch the image ahead of time.
 const HEIRS: usize = super::seek::PREFETCH_RANKS + 1;
@@ -21,11 +20,9 @@ const GOSSIP_ROUNDS: u32 = 6;
 
 impl Claims {
     /// The nodes that would take over what `lost` holds, as far as this one can tell.
-    pub(crate) fn heirs(&self, world: &World<'_>, lost: NodeId) -> BTreeSet<NodeId> {
-        let mut places = self.places(world);
-        if let Some(place) = places.get_mut(&lost) {
-            place.status = NodeStatus::Down;
-        }
+    pub(crate) fn heirs(&mut self, world: &World<'_>, lost: NodeId) -> BTreeSet<NodeId> {
+        let mut stage = self.stage(world);
+        stage.strike(lost);
         let mut heirs = BTreeSet::new();
         for slot in self.book.slots_of(lost) {
             let is_held = self.of_slot(slot).any(super::Mine::is_held)
@@ -39,17 +36,18 @@ impl Claims {
                 continue;
             }
             let current = app.revision(&slot.service, spec);
-            let ranked = self.ranked(slot, spec, current, &places);
+            let ranked = self.ranked(slot, spec, current, stage.all());
             let first = first_of(&ranked, lost, HEIRS);
             // As each of them ranks the slots behind this one.
-            if let Some(place) = first.first().and_then(|first| places.get_mut(first)) {
-                occupy(place, slot, world.state);
+            if let Some(first) = first.first() {
+                stage.occupy(*first, slot, world.state);
             }
             heirs.extend(first);
             if heirs.len() >= HEIRS_MAX {
                 break;
             }
         }
+        self.strike_stage(stage);
         heirs.remove(&self.me);
         heirs
     }

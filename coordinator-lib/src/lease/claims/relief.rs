@@ -194,6 +194,7 @@ impl Claims {
     ) {
         let now = world.now;
         let Some(mine) = self.mine.get_mut(&(slot.clone(), revision.id)) else { return };
+        self.look.stir();
         mine.refresh(now);
         let asking = mine.asked.is_some_and(|asked| now.since(asked.at) < PATIENCE);
         let serves = (mine.is_held() && mine.is_proven()) || !world.rules.hold(Rule::KeepOnlyReady);
@@ -223,6 +224,7 @@ impl Claims {
             .find(|((other, _), mine)| other == slot && answered(mine.asked))
             .map(|(key, _)| key);
         let Some(key) = key.cloned() else { return };
+        self.look.stir();
         if self.mine.get(&key).is_some_and(|mine| !mine.is_bound(now)) {
             self.leave(now, &key, DRAIN, "a better claimant serves", out);
         }

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::mine::{Hold, Mine};
-use super::super::need::{Need, any_global, is_renewed, wanted_slots};
+use super::super::need::{Need, is_renewed, wanted_slots};
 use super::heirs::next_of;
-use super::{Claims, DRAIN, Effect, World, occupy};
+use super::look::Scope;
+use super::places::Stage;
+use super::{Claims, DRAIN, Effect, World};
+use crate::catalogue::App;
 use crate::fact::{Claim, Phase};
-use crate::id::{NodeId, Revision, SlotId, SlotIndex};
+use crate::id::{AppUid, NodeId, Revision, SlotId, SlotIndex};
+use crate::name::ServiceName;
 use crate::placement::{Obstacle, Place, Ranked, rank};
 use crate::rules::Rule;
 use crate::spec::ServiceSpec;
@@ -28,6 +32,34 @@ pub(super) const INTENT: Duration = Duration::from_millis(100);
 pub(super) const MAKE_ROOM_MAX: Duration = Duration::from_secs(30);
 /// How many nodes fetch an image ahead of time, beside the holder.
 pub(super) const PREFETCH_RANKS: usize = 2;
+
+/// The pause between two looks at which images to fetch ahead of time.
+const AHEAD_PAUSE: Duration = Duration::from_secs(1);
+/// At one look no more services are begun with after so many ranks of nodes for slots, which take a few milliseconds.
+const AHEAD_RANKS_MAX: usize = 20_000;
+
+/// Which images this node has fetched ahead of time.
+#[derive(Debug, Clone)]
+pub(super) struct Ahead {
+    fetched: BTreeSet<String>,
+    looked: Instant,
+    /// Whether anything has changed since.
+    is_stirred: bool,
+    /// The services from this one on were not looked at, since those before it took long.
+    from: Option<(AppUid, ServiceName)>,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { fetched: BTreeSet::new(), looked: Instant::ZERO, is_stirred: true, from: None }
+    }
+}
+
+impl Ahead {
+    pub(super) const fn stir(&mut self) {
+        self.is_stirred = true;
+    }
+}
 
 /// What passes until this node acts for a slot without a claimant.
 #[derive(Debug, Clone, Copy)]
@@ -63,44 +95,84 @@ pub(super) struct Vacancy<'a> {
 }
 
 impl Claims {
-    pub(super) fn seek(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+    pub(super) fn seek(&mut self, world: &World<'_>, scope: Scope, out: &mut Vec<Effect>) {
         // To know what all nodes hold takes long, and mostly nobody needs to.
-        let mut places = any_global(world.state).then(|| self.places(world));
-        let known = places.iter().flat_map(BTreeMap::values);
-        let wanted = wanted_slots(world.state, known);
-        let (mut needed, mut exclusive) = (BTreeSet::new(), BTreeSet::new());
-        for (app, spec, slots) in &wanted {
-            let Some(first) = slots.first() else { continue };
-            let current = app.revision(&first.service, spec);
-            let mut turn = true;
-            for slot in slots {
-                let standings = self.standings(world, slot);
-                let need = Need::of(&standings, current, world.rules);
-                let mut possible = true;
-                if spec.guarantee.is_exclusive() {
-                    exclusive.insert(slot.clone());
-                    needed.insert(slot.clone());
-                    let vacancy = Vacancy { slot, spec, current, need };
-                    possible = self.follow_lease(world, &vacancy, turn, &mut places, out);
-                } else if need != Need::Nothing && (need != Need::Replacement || turn) {
-                    needed.insert(slot.clone());
-                    let places = places.get_or_insert_with(|| self.places(world));
-                    let vacancy = Vacancy { slot, spec, current, need };
-                    possible = self.consider(world, &vacancy, places, out);
-                }
-                // One replica at a time: the next is replaced when this one serves again. Nobody waits for a slot that no node
-                // can hold now.
-                turn &= is_renewed(&standings, current)
-                    || !possible
-                    || !world.rules.hold(Rule::OneAtATime);
+        let mut stage = self.any_global().then(|| self.stage(world));
+        let nowhere = BTreeMap::new();
+        let places = stage.as_ref().map_or(&nowhere, Stage::all);
+        let wanted = match &scope {
+            Scope::All => wanted_slots(world.state, places.values()),
+            Scope::These(slots) => self.wanted_among(world, slots, places),
+        };
+        match &scope {
+            Scope::All => {
+                self.look.pressing.clear();
+                self.look.replacing.clear();
             }
-            if world.warm && !self.prefetched.contains(&spec.template.image.digest) {
-                let places = places.get_or_insert_with(|| self.places(world));
-                self.prefetch(spec, slots, places, out);
+            Scope::These(slots) => self.look.pressing.retain(|slot| !slots.contains(slot)),
+        }
+        let mut needed = BTreeSet::new();
+        for (app, spec, slots) in &wanted {
+            self.seek_some(world, (app, spec, slots), (&mut stage, &mut needed), out);
+        }
+        let is_needed = |slot: &SlotId| needed.contains(slot);
+        match &scope {
+            Scope::All => self.needed.retain(|slot, _| is_needed(slot)),
+            Scope::These(slots) => {
+                let looked = slots.iter().chain(wanted.iter().flat_map(|(_, _, slots)| slots));
+                for slot in looked.filter(|slot| !is_needed(slot)) {
+                    self.needed.remove(slot);
+                }
             }
         }
-        self.needed.retain(|slot, _| needed.contains(slot));
-        self.release_idle(world, &exclusive, out);
+        if let Some(stage) = stage {
+            self.strike_stage(stage);
+        }
+        self.release_idle(world, out);
+    }
+
+    /// Looks at some slots of a service, or at all.
+    fn seek_some(
+        &mut self,
+        world: &World<'_>,
+        (app, spec, slots): (&App, &ServiceSpec, &[SlotId]),
+        (stage, needed): (&mut Option<Stage>, &mut BTreeSet<SlotId>),
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(first) = slots.first() else { return };
+        let key = (first.app, first.service.clone());
+        let current = app.revision(&first.service, spec);
+        let mut turn = true;
+        let mut replaces = false;
+        for slot in slots {
+            let standings = self.standings(world, slot);
+            let need = Need::of(&standings, current, world.rules);
+            replaces |= need == Need::Replacement;
+            if need == Need::Nothing {
+                self.look.pressing.remove(slot);
+            } else {
+                self.look.pressing.insert(slot.clone());
+            }
+            let mut possible = true;
+            let vacancy = Vacancy { slot, spec, current, need };
+            if spec.guarantee.is_exclusive() {
+                needed.insert(slot.clone());
+                possible = self.follow_lease(world, &vacancy, turn, stage, out);
+            } else if need != Need::Nothing && (need != Need::Replacement || turn) {
+                needed.insert(slot.clone());
+                let stage = stage.get_or_insert_with(|| self.stage(world));
+                possible = self.consider(world, &vacancy, stage, out);
+            }
+            // One replica at a time: the next is replaced when this one serves again. Nobody waits for a slot that no node
+            // can hold now.
+            turn &=
+                is_renewed(&standings, current) || !possible || !world.rules.hold(Rule::OneAtATime);
+        }
+        if replaces {
+            self.look.replacing.insert(key);
+        } else {
+            self.look.replacing.remove(&key);
+        }
     }
 
     /// Takes the slot if this node's time for it has come. Returns whether any node can hold it.
@@ -108,7 +180,7 @@ impl Claims {
         &mut self,
         world: &World<'_>,
         vacancy: &Vacancy<'_>,
-        places: &mut BTreeMap<NodeId, Place>,
+        stage: &mut Stage,
         out: &mut Vec<Effect>,
     ) -> bool {
         let &Vacancy { slot, spec, current, need } = vacancy;
@@ -118,16 +190,14 @@ impl Claims {
             self.make_room(now, slot, current, out);
             room = MAKE_ROOM_MAX;
         }
-        let mut ranked = self.ranked(slot, spec, current, places);
+        let mut ranked = self.ranked(slot, spec, current, stage.all());
         if !world.rules.hold(Rule::Spread) {
             ranked.sort_by_key(|it| (!it.obstacles.is_empty(), std::cmp::Reverse(it.score)));
         }
         let suited = || ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
         if let Some(first) = suited().next() {
             // The slots behind this one rank as if its first had taken it: all come to the same distribution at once.
-            if let Some(place) = places.get_mut(&first.node) {
-                occupy(place, slot, world.state);
-            }
+            stage.occupy(first.node, slot, world.state);
         }
         let possible = suited().next().is_some();
         let position = suited().position(|ranked| ranked.node == self.me);
@@ -152,10 +222,8 @@ impl Claims {
                 mine.next = next;
             }
             // The slots behind this one find that much less room here, whoever was the first for this one.
-            if position > 0
-                && let Some(place) = places.get_mut(&self.me)
-            {
-                occupy(place, slot, world.state);
+            if position > 0 {
+                stage.occupy(self.me, slot, world.state);
             }
         }
         possible
@@ -271,23 +339,51 @@ impl Claims {
         others.chain(self.of_slot(slot).filter(|mine| bad(&mine.claim)).map(|_| self.me)).collect()
     }
 
-    /// Fetches the image of a service when this node is among the next in rank for one of its slots.
-    fn prefetch(
-        &mut self,
-        spec: &ServiceSpec,
-        slots: &[SlotId],
-        places: &BTreeMap<NodeId, Place>,
-        out: &mut Vec<Effect>,
-    ) {
-        let digest = &spec.template.image.digest;
-        let next = slots.iter().any(|slot| {
-            let ranked = rank(slot, spec, places.values());
-            let suited = ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
-            suited.take(PREFETCH_RANKS.saturating_add(1)).any(|ranked| ranked.node == self.me)
-        });
-        if next {
-            self.prefetched.insert(digest.clone());
-            out.push(Effect::Prefetch(digest.clone()));
+    /// Fetches the images of services when this node is among the next in rank for one of their slots. When others have claimed something
+    /// that may have come true; but to rank all nodes for all slots takes long, and nobody is in a hurry.
+    pub(super) fn look_ahead(&mut self, world: &World<'_>, out: &mut Vec<Effect>) {
+        let now = world.now;
+        if !world.warm || !self.ahead.is_stirred || self.ahead.looked + AHEAD_PAUSE > now {
+            return self.wait_to_look_ahead(now);
+        }
+        let stage = self.stage(world);
+        let places = stage.all();
+        let mut n_ranked = 0_usize;
+        let mut behind = None;
+        for (app, spec, slots) in wanted_slots(world.state, places.values()) {
+            let digest = &spec.template.image.digest;
+            let Some(first) = slots.first() else { continue };
+            let service = (first.app, first.service.clone());
+            let is_done = self.ahead.from.as_ref().is_some_and(|from| service < *from);
+            if is_done || !app.running || self.ahead.fetched.contains(digest) {
+                continue;
+            }
+            if n_ranked > AHEAD_RANKS_MAX {
+                behind = Some(service);
+                break;
+            }
+            n_ranked = n_ranked.saturating_add(slots.len().saturating_mul(places.len()));
+            let is_next = slots.iter().any(|slot| {
+                let ranked = rank(slot, spec, places.values());
+                let suited = ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
+                suited.take(PREFETCH_RANKS.saturating_add(1)).any(|it| it.node == self.me)
+            });
+            if is_next {
+                self.ahead.fetched.insert(digest.clone());
+                out.push(Effect::Prefetch(digest.clone()));
+            }
+        }
+        self.strike_stage(stage);
+        self.ahead.looked = now;
+        self.ahead.is_stirred = behind.is_some();
+        self.ahead.from = behind;
+        self.wait_to_look_ahead(now);
+    }
+
+    /// Sees to it that what has changed since is looked at in time.
+    pub(super) fn wait_to_look_ahead(&mut self, now: Instant) {
+        if self.ahead.is_stirred {
+            self.wake_at(now, self.ahead.looked + AHEAD_PAUSE);
         }
     }
 }
