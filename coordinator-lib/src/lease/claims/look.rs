@@ -110,7 +110,8 @@ impl Claims {
     /// Whether something has changed that decides about all slots.
     fn see(&mut self, world: &World<'_>) -> bool {
         if self.look.seen.is_none_or(|seen| seen.root != world.root) {
-            let services = world.state.apps.iter().flat_map(|(uid, app)| {
+            let running = world.state.apps.iter().filter(|(_, app)| app.running);
+            let services = running.flat_map(|(uid, app)| {
                 let services = app.release.spec.services.iter();
                 services.map(move |(name, spec)| (*uid, name, app.mode(name, spec)))
             });
