@@ -24,6 +24,9 @@ mod tests {
     const SEEDS: u64 = 300;
     /// A mutant must be noticed within so many seeds. A rule that needs more has a script of its own.
     const MUTANT_SEEDS: u64 = 300;
+    /// So many nodes are more than a claim is told to directly.
+    const LARGE: usize = 40;
+    const LARGE_SEEDS: u64 = 12;
     /// So often each scene of a holder that is cut off is played.
     const CUT_OFF_SEEDS: u64 = 50;
 
@@ -96,6 +99,20 @@ mod tests {
         }
         assert!(failures.is_empty(), "{} seeds fail", failures.len());
         assert_covered(&coverage, seeds);
+    }
+
+    /// What small meshes hardly know: members that nobody here watches, claims that are told to some only.
+    #[test]
+    fn a_larger_mesh_keeps_the_promises() {
+        let large = |seed| Setup { n_hosts: Some(LARGE), ..Setup::of(seed) };
+        let failures = Mutex::new(Vec::new());
+        sweep(0..LARGE_SEEDS, large, |seed, outcome| {
+            let mut failures = failures.lock().unwrap();
+            failures.extend(outcome.violation.map(|violation| (seed, violation)));
+            !failures.is_empty()
+        });
+        let failures = failures.into_inner().unwrap();
+        assert_eq!(failures, []);
     }
 
     /// Enough happened in `seeds` runs for their silence to mean something.
@@ -222,7 +239,10 @@ mod tests {
     /// belongs there.
     fn caught(rule: Rule) -> Option<(u64, Violation)> {
         let first = Mutex::new(None);
-        let mutant = |seed| Setup { seed, rules: Rules::without(rule), about: Some(rule) };
+        let mutant = |seed| {
+            let usual = Setup::of(seed);
+            Setup { rules: Rules::without(rule), about: Some(rule), ..usual }
+        };
         sweep(0..MUTANT_SEEDS, mutant, |seed, outcome| {
             // A seed that fails with all rules in force says nothing about this one.
             let sound = || run(Setup { rules: Rules::ALL, ..mutant(seed) }).violation.is_none();

@@ -486,6 +486,27 @@ impl Membership {
         }
     }
 
+    /// What a look at every member comes to that a look at the restless ones does not, in words; `None` as long as nobody is overlooked.
+    pub(crate) fn overlooked(&self, now: Instant) -> Option<String> {
+        let mut all = self.clone();
+        all.restless = all.peers.keys().copied().collect();
+        let [all, usual] = [all, self.clone()].map(|mut membership| {
+            membership.judge(now);
+            let standing = membership.peers.iter().filter(|(_, it)| it.status != NodeStatus::Down);
+            let standing = standing.map(|(node, _)| *node).chain([self.me]).collect();
+            let peers = membership.peers.iter();
+            let believed =
+                |(node, peer): (&NodeId, &Peer)| (*node, peer.status, peer.observers.clone());
+            let believed: Vec<_> = peers.map(believed).collect();
+            let watchers: Vec<_> =
+                believed.iter().map(|(node, ..)| observers_of(*node, &standing)).collect();
+            (believed, membership.down, watchers)
+        });
+        let watchers: Vec<_> = usual.0.iter().map(|(.., observers)| observers.clone()).collect();
+        let is_same = all == usual && usual.2 == watchers;
+        (!is_same).then(|| format!("{all:?}, not {usual:?}"))
+    }
+
     /// The observers whose votes count at this moment, of those about whom there are any.
     fn reachable(&self, now: Instant) -> BTreeSet<NodeId> {
         let accused = self.restless().filter(|(_, peer)| !peer.votes.is_empty());

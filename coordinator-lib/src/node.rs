@@ -9,6 +9,7 @@ mod clock;
 mod io;
 mod leases;
 mod notes;
+mod oversight;
 mod records;
 mod serve;
 mod show;

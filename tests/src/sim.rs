@@ -59,13 +59,15 @@ pub struct Setup {
     pub rules: Rules,
     /// The rule for which there is to be occasion, where its occasions are rare on most days.
     pub about: Option<Rule>,
+    /// How many nodes there are at first; `None` as the seed says.
+    pub n_hosts: Option<usize>,
 }
 
 impl Setup {
     /// A day of which nothing is known, by all rules.
     #[must_use]
     pub const fn of(seed: u64) -> Self {
-        Self { seed, rules: Rules::ALL, about: None }
+        Self { seed, rules: Rules::ALL, about: None, n_hosts: None }
     }
 }
 

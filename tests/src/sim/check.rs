@@ -3,6 +3,7 @@
 mod always_acked_is_stored;
 mod always_bounded;
 mod always_fair_starts;
+mod always_looks_enough;
 mod always_one_runs;
 mod always_start_before_stop;
 mod always_witnesses_keep_word;
@@ -104,6 +105,7 @@ impl World {
     pub(crate) fn look(&mut self) {
         self.check_spread();
         self.check_vacancies();
+        self.check_oversight();
         self.note_parked();
         let calm = self.now.saturating_sub(self.calm_from);
         if calm < SETTLE || calm % LOOK_PERIOD >= SECOND {

@@ -66,6 +66,9 @@ impl World {
         if let Some(rule) = setup.about {
             plan.give_occasion(rule);
         }
+        if let Some(n_hosts) = setup.n_hosts {
+            (plan.n_hosts, plan.n_hosts_max) = (n_hosts, n_hosts + 2);
+        }
         Self::with_plan(setup.seed, setup.rules, plan)
     }
 

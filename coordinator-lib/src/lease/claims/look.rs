@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::mine::{Hold, Mine};
 use super::super::need::{Need, slots_of};
-use super::{Claims, Strays, World};
+use super::{Claims, Effect, Strays, World};
 use crate::catalogue::App;
 use crate::fact::Phase;
 use crate::id::{AppUid, NodeId, SlotId};
@@ -105,6 +105,27 @@ impl Claims {
         slots.extend(self.mine.values().map(|mine| mine.claim.slot.clone()));
         slots.extend(world.leases.slots().cloned());
         Some(Scope::These(slots))
+    }
+
+    /// What a look at everything comes to that a look at what has changed does not, in words; `None` as long as nothing is overlooked.
+    pub(crate) fn overlooked(&self, world: &World<'_>) -> Option<String> {
+        let mut all = self.clone();
+        all.look.seen = None;
+        let [mut all, usual] = [all, self.clone()].map(|mut claims| {
+            let mut effects = Vec::new();
+            claims.reconcile(world, &mut effects);
+            // Images are fetched ahead of time when there is time.
+            effects.retain(|effect| !matches!(effect, Effect::Prefetch(_)));
+            let needs: Vec<(SlotId, Need)> =
+                claims.needed.iter().map(|(slot, wait)| (slot.clone(), wait.need)).collect();
+            (claims, effects, needs)
+        });
+        if (&all.1, &all.2) != (&usual.1, &usual.2) {
+            return Some(format!("{:?}, not {:?}", (all.1, all.2), (usual.1, usual.2)));
+        }
+        let counted = all.0.places(world);
+        let known = all.0.stage(world);
+        (*known.all() != counted).then(|| format!("{counted:?}, not {:?}", known.all()))
     }
 
     /// Whether something has changed that decides about all slots.

@@ -65,7 +65,7 @@ impl Ahead {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
     /// What the slot needs.
-    need: Need,
+    pub(super) need: Need,
     /// Since when it needs that.
     pub(super) since: Instant,
     /// How much longer news of other claims take to reach this node.

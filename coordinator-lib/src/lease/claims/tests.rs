@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Claims, Effect, STARTS_MAX, World};
 use crate::catalogue::{App, Node, Release, State};
 use crate::fact::{Claim, NodeFacts, Phase, Suspicion, Vote};
-use crate::id::{AppUid, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
+use crate::id::{AppUid, Hash, Incarnation, NodeId, PublicKey, Revision, SlotId, SlotIndex};
 use crate::lease::Leases;
 use crate::lease::exclusive::{BootId, Fence, Holder, StoreId, Token};
 use crate::membership::Membership;
@@ -49,6 +49,11 @@ struct Script {
     now: Instant,
     seq: u64,
     out: Vec<Effect>,
+}
+
+/// Another one for each that differs.
+fn version(of: &impl std::fmt::Debug) -> u64 {
+    Hash::of(&[format!("{of:?}").as_bytes()]).head()
 }
 
 impl Script {
@@ -167,6 +172,9 @@ impl Script {
     }
 
     fn in_world(&mut self, act: impl FnOnce(&mut Claims, &World<'_>, &mut Vec<Effect>)) {
+        for node in self.membership.take_turned() {
+            self.claims.turned(node);
+        }
         let world = World {
             now: self.now,
             reading: Reading::default(),
@@ -177,6 +185,8 @@ impl Script {
             own: &self.facts[&self.nodes[self.me]],
             warm: true,
             settled: true,
+            root: version(&self.state),
+            facts_version: version(&self.facts),
             strays: super::Strays::Stop,
             rules: self.rules,
         };
