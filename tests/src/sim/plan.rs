@@ -211,10 +211,12 @@ impl Plan {
             &[Fault::BadRuntime]
         } else if rule == Rule::BothMajorities {
             &[Fault::NewStore, Fault::PowerOff, Fault::Split, Fault::Cut, Fault::Isolate]
+        } else if rule == Rule::AskLiving {
+            &[Fault::NewStore, Fault::PowerOff, Fault::Wipe, Fault::Split, Fault::Isolate]
         } else {
             return;
         };
         self.faults = faults.to_vec();
-        self.exclusive |= rule == Rule::BothMajorities;
+        self.exclusive |= matches!(rule, Rule::BothMajorities | Rule::AskLiving);
     }
 }
