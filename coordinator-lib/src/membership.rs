@@ -199,6 +199,13 @@ impl Membership {
         self.restless.iter().filter_map(|node| Some((*node, self.peers.get(node)?)))
     }
 
+    /// A member, to change what is known of it: with that it is restless, until somebody judges that nothing follows.
+    fn stir(&mut self, node: NodeId) -> Option<&mut Peer> {
+        let peer = self.peers.get_mut(&node)?;
+        self.restless.insert(node);
+        Some(peer)
+    }
+
     /// The other observers of `node`.
     pub(crate) fn fellow_observers(&self, node: NodeId) -> Vec<NodeId> {
         let observers =
@@ -272,13 +279,13 @@ impl Membership {
         incarnation: Incarnation,
         out: &mut Vec<Act>,
     ) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        self.restless.insert(node);
-        out.extend(peer.renew(now, incarnation, self.me, self.rules).map(Act::Unvote));
+        let (me, rules) = (self.me, self.rules);
+        let Some(peer) = self.stir(node) else { return };
+        out.extend(peer.renew(now, incarnation, me, rules).map(Act::Unvote));
         peer.heard = Some(now);
         peer.refused = None;
         peer.probe = None;
-        out.extend(peer.take_vote(self.me).map(Act::Unvote));
+        out.extend(peer.take_vote(me).map(Act::Unvote));
         if peer.status != NodeStatus::Alive {
             // Others may still vote; to hear it oneself outweighs what others do not hear, but only until the next verdict.
             self.judge(now);
@@ -287,8 +294,7 @@ impl Membership {
 
     /// A connection was refused or reset.
     pub(crate) fn on_refused(&mut self, now: Instant, node: NodeId, out: &mut Vec<Act>) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        self.restless.insert(node);
+        let Some(peer) = self.stir(node) else { return };
         if peer.refused.is_none() {
             peer.refused = Some(now);
         }
@@ -302,9 +308,9 @@ impl Membership {
     /// What gossip brought, gossip takes back. What came directly has to be repeated, since the word that takes it back may get
     /// lost.
     pub(crate) fn on_vote(&mut self, now: Instant, voter: NodeId, vote: Vote, by_gossip: bool) {
-        let Some(peer) = self.peers.get_mut(&vote.node) else { return };
-        self.restless.insert(vote.node);
-        let refuted = peer.refutes(now, vote.incarnation, self.rules);
+        let rules = self.rules;
+        let Some(peer) = self.stir(vote.node) else { return };
+        let refuted = peer.refutes(now, vote.incarnation, rules);
         if vote.suspicion == Suspicion::Refused && peer.refused.is_none() && !refuted {
             peer.refused = Some(now);
         }
@@ -317,8 +323,7 @@ impl Membership {
 
     /// A vote was taken back.
     pub(crate) fn on_unvote(&mut self, now: Instant, voter: NodeId, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        self.restless.insert(node);
+        let Some(peer) = self.stir(node) else { return };
         if peer.votes.remove(&voter).is_some() {
             if !peer.votes.values().any(|vote| vote.suspicion == Suspicion::Refused) {
                 peer.refused = None;
@@ -336,12 +341,12 @@ impl Membership {
         up: bool,
         out: &mut Vec<Act>,
     ) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let (me, rules) = (self.me, self.rules);
+        let Some(peer) = self.stir(node) else { return };
         if peer.incarnation.is_some_and(|known| known > incarnation) {
             return;
         }
-        self.restless.insert(node);
-        out.extend(peer.renew(now, incarnation, self.me, self.rules).map(Act::Unvote));
+        out.extend(peer.renew(now, incarnation, me, rules).map(Act::Unvote));
         if peer.gossip_up != Some(up) {
             peer.gossip_up = Some(up);
             peer.gossip_since = now;
@@ -351,8 +356,7 @@ impl Membership {
 
     /// The node said whether it is about to restart.
     pub(crate) fn on_restarting(&mut self, now: Instant, node: NodeId, restarting: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            self.restless.insert(node);
+        if let Some(peer) = self.stir(node) {
             peer.announced = restarting;
             self.judge(now);
         }
@@ -424,7 +428,7 @@ impl Membership {
 
     fn vote(&mut self, now: Instant, node: NodeId, suspicion: Suspicion, out: &mut Vec<Act>) {
         let me = self.me;
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.stir(node) else { return };
         if !peer.observers.contains(&me)
             || peer.my_vote.is_some_and(|vote| vote.suspicion == suspicion)
         {

@@ -6,6 +6,7 @@
 
 mod score;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -120,6 +121,27 @@ pub struct Ranked {
     pub obstacles: Vec<Obstacle>,
 }
 
+/// A node with all that decides about its rank.
+#[derive(Debug, Clone)]
+struct Candidate {
+    /// Replicas of the service in its domain of each label that the service names for spreading.
+    domain: Vec<u32>,
+    ranked: Ranked,
+}
+
+impl Candidate {
+    /// The better one is the smaller one.
+    fn order(&self, other: &Self) -> Ordering {
+        let (a, b) = (&self.ranked, &other.ranked);
+        let order = b.obstacles.is_empty().cmp(&a.obstacles.is_empty());
+        order
+            .then_with(|| self.domain.cmp(&other.domain))
+            .then_with(|| a.crowding.cmp(&b.crowding))
+            .then_with(|| b.score.cmp(&a.score))
+            .then_with(|| a.node.cmp(&b.node))
+    }
+}
+
 /// Ranks `places` for `slot`: those that can hold it first, the best first; then those that cannot, by score.
 ///
 /// What a place holds must not include the slot itself.
@@ -129,6 +151,47 @@ pub fn rank<'a>(
     spec: &ServiceSpec,
     places: impl Iterator<Item = &'a Place> + Clone,
 ) -> Vec<Ranked> {
+    let mut candidates = candidates(slot, spec, places, |_| false);
+    candidates.sort_by(Candidate::order);
+    candidates.into_iter().map(|it| it.ranked).collect()
+}
+
+/// The best nodes for a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Best {
+    /// The first in rank of those that can hold it, the best first.
+    pub(crate) first: Vec<NodeId>,
+    /// How many rank before the node that asks; `None` when that one cannot hold it.
+    pub(crate) position: Option<usize>,
+}
+
+/// The best `count` of `places` for `slot`, and the rank of `me`. To sort them all would take many times as long.
+pub(crate) fn rank_best<'a>(
+    slot: &SlotId,
+    spec: &ServiceSpec,
+    places: impl Iterator<Item = &'a Place> + Clone,
+    is_unfit: impl Fn(NodeId) -> bool,
+    (me, count): (NodeId, usize),
+) -> Best {
+    let mut candidates = candidates(slot, spec, places, is_unfit);
+    candidates.retain(|it| it.ranked.obstacles.is_empty());
+    let own = candidates.iter().find(|it| it.ranked.node == me);
+    let position =
+        own.map(|own| candidates.iter().filter(|it| it.order(own) == Ordering::Less).count());
+    if candidates.len() > count {
+        candidates.select_nth_unstable_by(count, Candidate::order);
+        candidates.truncate(count);
+    }
+    candidates.sort_by(Candidate::order);
+    Best { first: candidates.into_iter().map(|it| it.ranked.node).collect(), position }
+}
+
+fn candidates<'a>(
+    slot: &SlotId,
+    spec: &ServiceSpec,
+    places: impl Iterator<Item = &'a Place> + Clone,
+    is_unfit: impl Fn(NodeId) -> bool,
+) -> Vec<Candidate> {
     let key = (slot.app, slot.service.clone());
     let held = |place: &Place| place.held.get(&key).copied().unwrap_or(0);
     // Replicas of the service by value of each spread label: computed once, looked up for each node.
@@ -148,33 +211,23 @@ pub fn rank<'a>(
         })
         .collect();
     let hash = slot.digest();
-    let mut ranked: Vec<(Vec<u32>, Ranked)> = places
-        .map(|place| {
-            let labels = spec.deploy.spread.iter().zip(&by_value);
-            let domain = labels
-                .map(|(label, counts)| {
-                    counts.get(place.labels.get(label).map_or("", String::as_str)).copied()
-                })
-                .map(Option::unwrap_or_default)
-                .collect();
-            let ranked = Ranked {
-                node: place.id,
-                crowding: held(place),
-                score: score(&hash, place.id, place.weight),
-                obstacles: obstacles(slot, spec, place, held(place)),
-            };
-            (domain, ranked)
-        })
-        .collect();
-    ranked.sort_by(|(domain_a, a), (domain_b, b)| {
-        let order = a.obstacles.is_empty().cmp(&b.obstacles.is_empty()).reverse();
-        order
-            .then_with(|| domain_a.cmp(domain_b))
-            .then_with(|| a.crowding.cmp(&b.crowding))
-            .then_with(|| b.score.cmp(&a.score))
-            .then_with(|| a.node.cmp(&b.node))
-    });
-    ranked.into_iter().map(|(_, ranked)| ranked).collect()
+    let candidate = |place: &Place| {
+        let labels = spec.deploy.spread.iter().zip(&by_value);
+        let domain = labels
+            .map(|(label, counts)| {
+                counts.get(place.labels.get(label).map_or("", String::as_str)).copied()
+            })
+            .map(Option::unwrap_or_default)
+            .collect();
+        let crowding = held(place);
+        let mut obstacles = obstacles(slot, spec, place, crowding);
+        if is_unfit(place.id) {
+            obstacles.push(Obstacle::CoolingDown);
+        }
+        let score = score(&hash, place.id, place.weight);
+        Candidate { domain, ranked: Ranked { node: place.id, crowding, score, obstacles } }
+    };
+    places.map(candidate).collect()
 }
 
 /// Why `place` cannot hold `slot`; empty when it can.

@@ -28,14 +28,15 @@ pub fn score(slot: &Hash, node: NodeId, weight: u32) -> u64 {
 fn minus_log2(n: u64) -> u64 {
     let number = u128::from(n).saturating_add(1);
     let whole = 127_u32.saturating_sub(number.leading_zeros());
-    // The mantissa in [1, 2) with 63 fraction bits.
-    let mut mantissa = if whole >= 63 { number >> (whole - 63) } else { number << (63 - whole) };
+    // The mantissa in [1, 2) with 63 fraction bits. In 64 bits, for this is done for every node whenever a slot is ranked.
+    let mantissa = if whole >= 63 { number >> (whole - 63) } else { number << (63 - whole) };
+    let mut mantissa = u64::try_from(mantissa).unwrap_or(u64::MAX);
     let mut fraction = 0_u64;
     for _ in 0..FRACTION_BITS {
-        mantissa = (mantissa * mantissa) >> 63;
-        let carry = mantissa >> 64;
-        fraction = (fraction << 1) | u64::try_from(carry).unwrap_or(0);
-        mantissa >>= carry;
+        let square = (u128::from(mantissa) * u128::from(mantissa)) >> 63;
+        let carry = u64::try_from(square >> 64).unwrap_or(0);
+        fraction = (fraction << 1) | carry;
+        mantissa = u64::try_from(square >> carry).unwrap_or(u64::MAX);
     }
     let log = (u64::from(whole) << FRACTION_BITS) | fraction;
     (64_u64 << FRACTION_BITS).saturating_sub(log).max(1)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::super::mine::{Hold, Mine};
 use super::super::need::Need;
 use super::places::Stage;
-use super::seek::{Vacancy, Wait};
+use super::seek::Vacancy;
 use super::{Claims, Effect, World};
 use crate::event::Severity;
 use crate::fact::Claim;
@@ -105,9 +105,7 @@ impl Claims {
             }
             return true;
         }
-        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(need, world.now));
-        wait.turn_to(need, world.now);
-        let patience = wait.since + HAND_OVER_MAX;
+        let patience = self.await_turn(slot, need, world.now).since + HAND_OVER_MAX;
         if need == Need::Nothing {
             if own.is_none() && world.leases.has(slot) {
                 out.push(Effect::GiveUp(slot.clone()));
@@ -115,15 +113,14 @@ impl Claims {
             return true;
         }
         let stage = stage.get_or_insert_with(|| self.stage(world));
-        let ranked = self.ranked(slot, spec, current, stage.all());
-        let suited = || ranked.iter().filter(|it| it.obstacles.is_empty());
-        let possible = suited().next().is_some() && (need != Need::Holder || world.now < patience);
+        let best = self.best(slot, spec, current, stage.all());
+        let possible = !best.first.is_empty() && (need != Need::Holder || world.now < patience);
         // As the slots behind this one will find it; but a slot that nobody gets takes no room from them.
-        if possible && let Some(first) = suited().next() {
-            stage.occupy(first.node, slot, world.state);
+        if possible && let Some(first) = best.first.first() {
+            stage.occupy(*first, slot, world.state);
         }
-        let others = suited().any(|it| it.node != self.me);
-        let position = suited().position(|it| it.node == self.me);
+        let others = best.first.iter().any(|node| *node != self.me);
+        let position = best.position;
         if need == Need::Holder {
             self.wake_at(world.now, patience);
         }

@@ -7,12 +7,11 @@ use super::{Claims, World};
 use crate::fact::Claim;
 use crate::id::{NodeId, SlotIndex};
 use crate::message::TELL_ALL_MAX;
-use crate::placement::Ranked;
 
 /// So many nodes are told that a holder may be dead, of each of its slots: those that fetch the image ahead of time.
 const HEIRS: usize = super::seek::PREFETCH_RANKS + 1;
 /// So many are told of a claim: the heirs, and as many as may come to rank among them while other slots are taken.
-const AUDIENCE: usize = HEIRS + 6;
+pub(super) const AUDIENCE: usize = HEIRS + 6;
 /// The most nodes that are told of one death: one burst of a few packets.
 const HEIRS_MAX: usize = 32;
 /// So many rounds of gossip bring a word to everybody: each brings it to four times as many, and some are lost.
@@ -36,8 +35,8 @@ impl Claims {
                 continue;
             }
             let current = app.revision(&slot.service, spec);
-            let ranked = self.ranked(slot, spec, current, stage.all());
-            let first = first_of(&ranked, lost, HEIRS);
+            let best = self.best(slot, spec, current, stage.all());
+            let first = first_of(&best.first, lost, HEIRS);
             // As each of them ranks the slots behind this one.
             if let Some(first) = first.first() {
                 stage.occupy(*first, slot, world.state);
@@ -74,12 +73,11 @@ impl World<'_> {
 }
 
 /// Those that a claim of `me` is told to.
-pub(super) fn next_of(ranked: &[Ranked], me: NodeId) -> Vec<NodeId> {
-    first_of(ranked, me, AUDIENCE)
+pub(super) fn next_of(best: &[NodeId], me: NodeId) -> Vec<NodeId> {
+    first_of(best, me, AUDIENCE)
 }
 
 /// The first in rank that can hold the slot, without `node`.
-fn first_of(ranked: &[Ranked], node: NodeId, count: usize) -> Vec<NodeId> {
-    let suited = ranked.iter().filter(|it| it.obstacles.is_empty() && it.node != node);
-    suited.take(count).map(|it| it.node).collect()
+fn first_of(best: &[NodeId], node: NodeId, count: usize) -> Vec<NodeId> {
+    best.iter().filter(|it| **it != node).take(count).copied().collect()
 }

@@ -34,8 +34,6 @@ pub(super) struct Look {
     seen: Option<Seen>,
     /// Services that have a slot on each node.
     global: BTreeSet<(AppUid, ServiceName)>,
-    /// Services of which a slot is to be replaced: whose turn it is depends on all their slots.
-    pub(super) replacing: BTreeSet<(AppUid, ServiceName)>,
     /// Slots of which a claim has changed.
     touched: BTreeSet<SlotId>,
     /// Slots that need something.
@@ -181,8 +179,7 @@ impl Claims {
         places: &BTreeMap<NodeId, Place>,
     ) -> Vec<Looked<'w>> {
         let mut services: BTreeMap<(AppUid, ServiceName), Vec<SlotId>> = BTreeMap::new();
-        let mut whole: BTreeSet<(AppUid, ServiceName)> =
-            self.look.replacing.union(&self.look.global).cloned().collect();
+        let mut whole = self.look.global.clone();
         for slot in slots {
             let key = (slot.app, slot.service.clone());
             if self.need(world, slot) == Need::Replacement {

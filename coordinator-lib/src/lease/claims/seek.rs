@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::mine::{Hold, Mine};
 use super::super::need::{Need, is_renewed, wanted_slots};
-use super::heirs::next_of;
+use super::heirs::{AUDIENCE, next_of};
 use super::look::Scope;
 use super::places::Stage;
 use super::{Claims, DRAIN, Effect, World};
@@ -13,7 +13,7 @@ use crate::catalogue::App;
 use crate::fact::{Claim, Phase};
 use crate::id::{AppUid, NodeId, Revision, SlotId, SlotIndex};
 use crate::name::ServiceName;
-use crate::placement::{Obstacle, Place, Ranked, rank};
+use crate::placement::{Best, Obstacle, Place, Ranked, rank, rank_best};
 use crate::rules::Rule;
 use crate::spec::ServiceSpec;
 use crate::time::Instant;
@@ -105,10 +105,7 @@ impl Claims {
             Scope::These(slots) => self.wanted_among(world, slots, places),
         };
         match &scope {
-            Scope::All => {
-                self.look.pressing.clear();
-                self.look.replacing.clear();
-            }
+            Scope::All => self.look.pressing.clear(),
             Scope::These(slots) => self.look.pressing.retain(|slot| !slots.contains(slot)),
         }
         let mut needed = BTreeSet::new();
@@ -140,14 +137,11 @@ impl Claims {
         out: &mut Vec<Effect>,
     ) {
         let Some(first) = slots.first() else { return };
-        let key = (first.app, first.service.clone());
         let current = app.revision(&first.service, spec);
         let mut turn = true;
-        let mut replaces = false;
         for slot in slots {
             let standings = self.standings(world, slot);
             let need = Need::of(&standings, current, world.rules);
-            replaces |= need == Need::Replacement;
             if need == Need::Nothing {
                 self.look.pressing.remove(slot);
             } else {
@@ -168,11 +162,6 @@ impl Claims {
             turn &=
                 is_renewed(&standings, current) || !possible || !world.rules.hold(Rule::OneAtATime);
         }
-        if replaces {
-            self.look.replacing.insert(key);
-        } else {
-            self.look.replacing.remove(&key);
-        }
     }
 
     /// Takes the slot if this node's time for it has come. Returns whether any node can hold it.
@@ -190,19 +179,18 @@ impl Claims {
             self.make_room(now, slot, current, out);
             room = MAKE_ROOM_MAX;
         }
-        let mut ranked = self.ranked(slot, spec, current, stage.all());
-        if !world.rules.hold(Rule::Spread) {
-            ranked.sort_by_key(|it| (!it.obstacles.is_empty(), std::cmp::Reverse(it.score)));
-        }
-        let suited = || ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
-        if let Some(first) = suited().next() {
+        let best = if world.rules.hold(Rule::Spread) {
+            self.best(slot, spec, current, stage.all())
+        } else {
+            self.best_by_score(slot, spec, current, stage.all())
+        };
+        if let Some(first) = best.first.first() {
             // The slots behind this one rank as if its first had taken it: all come to the same distribution at once.
-            stage.occupy(first.node, slot, world.state);
+            stage.occupy(*first, slot, world.state);
         }
-        let possible = suited().next().is_some();
-        let position = suited().position(|ranked| ranked.node == self.me);
-        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(need, now));
-        wait.turn_to(need, now);
+        let possible = !best.first.is_empty();
+        let position = best.position;
+        let wait = self.await_turn(slot, need, now);
         // A node that once ranked too far behind to be told may have missed a claim while it moved up.
         wait.news = wait.news.max(world.news_takes(position));
         let Wait { since, news, .. } = *wait;
@@ -216,10 +204,9 @@ impl Claims {
         if due > now {
             self.wake_at(now, due);
         } else {
-            let next = next_of(&ranked, self.me);
             self.take(world, vacancy, out);
             if let Some(mine) = self.mine.get_mut(&(slot.clone(), current.id)) {
-                mine.next = next;
+                mine.next = next_of(&best.first, self.me);
             }
             // The slots behind this one find that much less room here, whoever was the first for this one.
             if position > 0 {
@@ -227,6 +214,13 @@ impl Claims {
             }
         }
         possible
+    }
+
+    /// Since when the slot has been needing this.
+    pub(super) fn await_turn(&mut self, slot: &SlotId, need: Need, now: Instant) -> &mut Wait {
+        let wait = self.needed.entry(slot.clone()).or_insert_with(|| Wait::new(need, now));
+        wait.turn_to(need, now);
+        wait
     }
 
     /// Takes a slot.
@@ -307,17 +301,7 @@ impl Claims {
         current: Revision,
         places: &BTreeMap<NodeId, Place>,
     ) -> Vec<Ranked> {
-        let holders: BTreeSet<NodeId> = self
-            .book
-            .of(slot)
-            .filter(|(_, held)| held.claim.phase.holds())
-            .map(|(node, _)| node)
-            .chain(self.of_slot(slot).filter(|mine| mine.is_held()).map(|_| self.me))
-            .collect();
-        let vacated: BTreeMap<NodeId, Place> = holders
-            .iter()
-            .filter_map(|holder| Some((*holder, vacate(places.get(holder)?, slot, spec))))
-            .collect();
+        let vacated = self.vacated(slot, spec, places);
         let without = places.values().map(|place| vacated.get(&place.id).unwrap_or(place));
         let mut ranked = rank(slot, spec, without);
         let unfit = self.unfit(slot, current);
@@ -327,6 +311,50 @@ impl Claims {
         // Stable: the order among those that can hold the slot stays.
         ranked.sort_by_key(|candidate| !candidate.obstacles.is_empty());
         ranked
+    }
+
+    /// The first of them that can hold it: as many as are ever told of a claim. And the rank of this node.
+    pub(super) fn best(
+        &self,
+        slot: &SlotId,
+        spec: &ServiceSpec,
+        current: Revision,
+        places: &BTreeMap<NodeId, Place>,
+    ) -> Best {
+        let vacated = self.vacated(slot, spec, places);
+        let without = places.values().map(|place| vacated.get(&place.id).unwrap_or(place));
+        let unfit = self.unfit(slot, current);
+        let wanted = (self.me, AUDIENCE.saturating_add(1));
+        rank_best(slot, spec, without, |node| unfit.contains(&node), wanted)
+    }
+
+    /// The same without the rule that replicas are spread (C10).
+    fn best_by_score(
+        &self,
+        slot: &SlotId,
+        spec: &ServiceSpec,
+        current: Revision,
+        places: &BTreeMap<NodeId, Place>,
+    ) -> Best {
+        let mut ranked = self.ranked(slot, spec, current, places);
+        ranked.retain(|it| it.obstacles.is_empty());
+        ranked.sort_by_key(|it| std::cmp::Reverse(it.score));
+        let position = ranked.iter().position(|it| it.node == self.me);
+        Best { first: ranked.into_iter().map(|it| it.node).collect(), position }
+    }
+
+    /// The places of those that hold the slot, without it.
+    fn vacated(
+        &self,
+        slot: &SlotId,
+        spec: &ServiceSpec,
+        places: &BTreeMap<NodeId, Place>,
+    ) -> BTreeMap<NodeId, Place> {
+        let others = self.book.of(slot).filter(|(_, held)| held.claim.phase.holds());
+        let own = self.of_slot(slot).filter(|mine| mine.is_held()).map(|_| self.me);
+        let holders: BTreeSet<NodeId> = others.map(|(node, _)| node).chain(own).collect();
+        let vacated = |node| Some((node, vacate(places.get(&node)?, slot, spec)));
+        holders.into_iter().filter_map(vacated).collect()
     }
 
     /// Nodes that failed with the slot a moment ago, or that hold it and cannot make it healthy.
@@ -382,7 +410,7 @@ impl Claims {
 
     /// Sees to it that what has changed since is looked at in time.
     pub(super) fn wait_to_look_ahead(&mut self, now: Instant) {
-        if self.ahead.is_stirred {
+        if false && self.ahead.is_stirred {
             self.wake_at(now, self.ahead.looked + AHEAD_PAUSE);
         }
     }
