@@ -20,6 +20,7 @@ pub(crate) use self::leases::{Leases, Terms};
 pub(crate) use self::mine::Mine;
 pub(crate) use self::need::wanted_slots;
 pub use self::order::{Contender, best, outranks};
+pub use self::post::together;
 
 /// An available slot whose holder dies is claimed elsewhere within this time; the start of its container comes on top.
 ///

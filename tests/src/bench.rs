@@ -8,8 +8,10 @@ mod docker;
 mod example;
 mod exclusive;
 mod failover;
+mod flushes;
 mod gossip;
 mod idle;
+mod leases;
 mod load;
 mod options;
 mod place;
@@ -18,6 +20,7 @@ mod sample;
 mod scale;
 mod start;
 mod swarm;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -83,7 +86,11 @@ fn measure(options: &Options) -> Result<bool> {
                 failover::measure(options, &mut report);
                 Ok(())
             }
-            Part::Exclusive => exclusive::measure(options, &mut report),
+            Part::Exclusive => {
+                exclusive::measure(options, &mut report);
+                Ok(())
+            }
+            Part::Leases => leases::measure(options, &mut report),
             Part::Place => place::measure(options, &mut report),
             Part::Start => start::measure(options, &mut report),
             Part::Scale => scale::measure(&mut report),

@@ -12,6 +12,7 @@ use mesh_coordinator::clocks::Finding;
 use mesh_coordinator::event::{Event, Severity, Subject};
 use mesh_coordinator::id::{NodeId, SlotId};
 use mesh_coordinator::lease::exclusive::{LeaseId, Register};
+use mesh_coordinator::lease::together;
 use mesh_coordinator::node::{self, Input, Node, Output, Ticket};
 use mesh_coordinator::time::Instant;
 use mesh_coordinator::workload::Observed;
@@ -313,9 +314,7 @@ impl<W: World> Task<W> {
     fn take_written(&mut self, written: Written) -> Vec<Input> {
         match written {
             Written::Records { ticket, outcome } => vec![self.take_records(ticket, outcome)],
-            Written::Registers { promises, outcome: Ok(()) } => {
-                promises.into_iter().flat_map(|promise| self.keep_promise(promise)).collect()
-            }
+            Written::Registers { promises, outcome: Ok(()) } => self.keep_promises(promises),
             // Nothing was written, so nothing is said, and the register comes again with the next question.
             Written::Registers { outcome: Err(StoreError::Full { .. }), .. } => Vec::new(),
             Written::Registers { outcome: Err(error), .. } => {
@@ -324,12 +323,16 @@ impl<W: World> Task<W> {
         }
     }
 
-    /// A register is on the disk: what hangs on it may be said.
-    fn keep_promise(&self, promise: Promise) -> Vec<Input> {
-        let Promise { ticket, then } = promise;
+    /// Registers are on the disk: what hangs on them may be said, to each node together.
+    fn keep_promises(&self, promises: Vec<Promise>) -> Vec<Input> {
         let me = self.node.id();
-        let mut inputs = vec![Input::Persisted { ticket }];
-        for (to, message) in then {
+        let mut inputs = Vec::new();
+        let mut said = Vec::new();
+        for Promise { ticket, then } in promises {
+            inputs.push(Input::Persisted { ticket });
+            said.extend(then);
+        }
+        for (to, message) in together(said) {
             if to == me {
                 inputs.push(Input::Said { from: me, message });
             } else {

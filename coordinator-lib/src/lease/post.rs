@@ -39,3 +39,34 @@ impl Post {
         }
     }
 }
+
+/// The same messages to the same nodes, with what one witness says to one node in as few of them as there can be: many registers are
+/// flushed at once, and what hangs on each was put down by itself.
+#[must_use]
+pub fn together(messages: impl IntoIterator<Item = (NodeId, Message)>) -> Vec<(NodeId, Message)> {
+    let mut all: Vec<(NodeId, Message)> = Vec::new();
+    // Where the last word of a store to a node is.
+    let mut last: BTreeMap<(NodeId, StoreId), usize> = BTreeMap::new();
+    for (to, message) in messages {
+        let Message::Word { store, mut answers } = message else {
+            all.push((to, message));
+            continue;
+        };
+        let at = last.get(&(to, store)).and_then(|at| all.get_mut(*at));
+        match at {
+            Some((_, Message::Word { answers: before, .. }))
+                if before.len() + answers.len() <= LEASES_MAX =>
+            {
+                before.append(&mut answers);
+            }
+            Some(_) | None => {
+                last.insert((to, store), all.len());
+                all.push((to, Message::Word { store, answers }));
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,14 @@
 //! Memory is the proportional share that the kernel tells (PSS): pages that several processes share are divided among them.
 //! The processor time is that of the last part of the wait, when all that follows a start is over.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 
 use super::load::Watch;
 use super::options::Options;
 use super::report::{Report, Table, say};
+use super::usage::{Busy, Memory, Share, shims};
 use crate::e2e::apps::{App, mesh_with_image};
-use crate::lab::{Host, Lab, pause, process};
+use crate::lab::{Lab, pause};
 
 /// The hosts, and the containers of each.
 const HOSTS: usize = 3;
@@ -20,8 +19,6 @@ const CONTAINERS: usize = 10;
 const AGENT_KIB: u64 = 25 << 10;
 const SHIM_KIB: u64 = 1 << 10;
 const CORE_PERMILLE: f64 = 5.0;
-/// Processor time is told in ticks of this length.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Measures it.
 pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
@@ -91,77 +88,4 @@ fn show(lab: &Lab, shares: &[Share], report: &mut Report) -> Result<()> {
     let figure = format!("{largest} KiB");
     report.target("shim, private", &figure, "<= 1024 KiB", largest <= SHIM_KIB);
     Ok(())
-}
-
-/// The processor time that a host's agent has taken since its start, in ticks.
-#[derive(Debug, Clone, Copy)]
-struct Busy {
-    own: u64,
-    /// What the helpers took that it waited for: the programs that look after the health of containers.
-    helpers: u64,
-}
-
-/// The same as a part of a core, in percent.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    own: f64,
-    helpers: f64,
-}
-
-impl Busy {
-    fn of(host: &Host) -> Result<Self> {
-        let stat = process::read(host.agent_pid()?, "stat");
-        let fields = stat.rsplit_once(')').context("the agent has ended")?.1;
-        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-        let mut pair = || -> Result<u64> {
-            let (user, system) = (ticks.next().context("a short line")?, ticks.next());
-            Ok(user? + system.context("a short line")??)
-        };
-        Ok(Self { own: pair()?, helpers: pair()? })
-    }
-
-    fn since(self, before: &Self, counted: Duration) -> Share {
-        let percent = |ticks: u64| {
-            let busy = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
-            busy.as_secs_f64() / counted.as_secs_f64() * 100.0
-        };
-        Share {
-            own: percent(self.own.saturating_sub(before.own)),
-            helpers: percent(self.helpers.saturating_sub(before.helpers)),
-        }
-    }
-}
-
-/// The shims of a host: what was started as its program to be one, and is not on its way to be one of a health check. What they
-/// run by now is another program.
-fn shims(host: &Host) -> Vec<i32> {
-    let program = host.program().to_string_lossy().into_owned();
-    let is_shim = |pid: &i32| {
-        let words = process::read(*pid, "cmdline");
-        let started_as = words.split('\0').take(2).collect::<Vec<_>>();
-        started_as == [program.as_str(), "shim"] && !words.contains("/exec-")
-    };
-    process::all().filter(is_shim).collect()
-}
-
-/// What a process holds, in KiB.
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    /// Its share of all that it uses.
-    share: u64,
-    /// What it alone uses.
-    private: u64,
-}
-
-impl Memory {
-    fn of(pid: i32) -> Result<Self> {
-        let text = process::read(pid, "smaps_rollup");
-        let value = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-        };
-        let share = value("Pss:").context("the kernel does not tell what a process holds")?;
-        let private = value("Private_Clean:").unwrap_or(0) + value("Private_Dirty:").unwrap_or(0);
-        Ok(Self { share, private })
-    }
 }

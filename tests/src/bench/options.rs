@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::exclusive::PROFILES;
 
 pub(super) const USAGE: &str =
-    "usage: tests/bench [PART ...] [--runs N] [--idle-for SECONDS] [--ttl SECONDS] [--alone] | --clean | --help
+    "usage: tests/bench [PART ...] [--runs N] [--idle-for SECONDS] [--ttl SECONDS] [--labs N] [--slots N] [--alone] | --clean | --help
 
 parts, all of them unless some are named:
   failover  a host is lost: until its replica runs elsewhere, beside Docker Swarm
   exclusive the same for a service that must never run twice, by the length of its lease
+  leases    what many leases cost that are held: traffic, flushes, processor, memory
   scale     the same in the simulator, for meshes of 3 to 300 nodes
   place     an app is placed: until its first replica runs, beside Docker Swarm
   start     a container is created and started, beside runc and Docker
@@ -22,11 +23,17 @@ parts, all of them unless some are named:
   --runs N            how often each thing is measured (20)
   --idle-for SECONDS  how long idle agents are left alone before they are looked at (600)
   --ttl SECONDS       exclusive: leases of this length only, 6, 12 or 30 (all of them)
+  --labs N            exclusive: how many labs of three hosts are measured at once (8)
+  --slots N           leases: how many exclusive slots there are (1000)
   --alone             ours only, without the peers
   --clean             removes what a killed run left, and ends";
 
 /// The usual number of runs.
 const RUNS: usize = 20;
+/// The usual number of labs at once. They mostly wait: for a lease to end, or for a witness that was restarted.
+const LABS: usize = 8;
+/// The usual number of slots: a service has no more replicas.
+const SLOTS: usize = 1_000;
 /// How long idle agents are left alone.
 const IDLE: Duration = Duration::from_mins(10);
 
@@ -35,6 +42,7 @@ const IDLE: Duration = Duration::from_mins(10);
 pub(super) enum Part {
     Failover,
     Exclusive,
+    Leases,
     Scale,
     Place,
     Start,
@@ -45,6 +53,7 @@ pub(super) enum Part {
 const PARTS: &[Part] = &[
     Part::Failover,
     Part::Exclusive,
+    Part::Leases,
     Part::Scale,
     Part::Place,
     Part::Start,
@@ -57,6 +66,7 @@ impl Part {
         match self {
             Self::Exclusive => "exclusive",
             Self::Failover => "failover",
+            Self::Leases => "leases",
             Self::Scale => "scale",
             Self::Place => "place",
             Self::Start => "start",
@@ -82,6 +92,10 @@ pub(super) struct Options {
     pub(super) idle_for: Duration,
     /// The one length of leases that is measured, in seconds; `None` for all.
     pub(super) ttl: Option<u64>,
+    /// How many labs are measured at once where they mostly wait.
+    pub(super) labs: usize,
+    /// How many exclusive slots are held at once.
+    pub(super) slots: usize,
     /// Whether the peers are measured too.
     pub(super) with_peers: bool,
 }
@@ -92,8 +106,15 @@ fn profile(ttl: u64) -> Result<u64> {
 }
 
 pub(super) fn read(mut words: impl Iterator<Item = String>) -> Result<Wish> {
-    let mut options =
-        Options { parts: Vec::new(), runs: RUNS, idle_for: IDLE, ttl: None, with_peers: true };
+    let mut options = Options {
+        parts: Vec::new(),
+        runs: RUNS,
+        idle_for: IDLE,
+        ttl: None,
+        labs: LABS,
+        slots: SLOTS,
+        with_peers: true,
+    };
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64> {
             let digits = words.next().with_context(|| format!("{word} needs a number"))?;
@@ -103,6 +124,8 @@ pub(super) fn read(mut words: impl Iterator<Item = String>) -> Result<Wish> {
             "--runs" => options.runs = usize::try_from(number()?)?.max(1),
             "--idle-for" => options.idle_for = Duration::from_secs(number()?.max(1)),
             "--ttl" => options.ttl = Some(profile(number()?)?),
+            "--labs" => options.labs = usize::try_from(number()?)?.max(1),
+            "--slots" => options.slots = usize::try_from(number()?)?.clamp(1, SLOTS),
             "--alone" => options.with_peers = false,
             "--clean" => return Ok(Wish::Clean),
             "--help" | "-h" => return Ok(Wish::Help),

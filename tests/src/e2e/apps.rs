@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::{Lab, PATIENCE, until};
 
+/// The image of the example app.
+const HELLO: &str = "hello:1";
+
 /// A mesh whose agents have the image of the apps; without agents, an empty lab.
 pub(crate) fn mesh_with_image(n: usize) -> Result<Lab> {
     if n == 0 {
@@ -21,11 +24,16 @@ pub(crate) fn mesh_with_image(n: usize) -> Result<Lab> {
 
 /// Makes the image of `hello` and gives it to the mesh.
 pub(crate) fn push_image(lab: &Lab) -> Result<()> {
-    let archive = lab.dir().join("desk/hello.tar");
+    push_program(lab, HELLO, "hello")
+}
+
+/// Makes an image of a program, which it runs, and gives it to the mesh.
+pub(crate) fn push_program(lab: &Lab, image: &str, program: &str) -> Result<()> {
+    let archive = lab.dir().join(format!("desk/{program}.tar"));
     let packed = Command::new(lab.programs().path("pack-image"))
-        .args(["--name", "hello:1", "--entrypoint", "/hello"])
+        .args(["--name", image, "--entrypoint", &format!("/{program}")])
         .arg(&archive)
-        .arg(lab.programs().path("hello"))
+        .arg(lab.programs().path(program))
         .output()
         .context("cannot run pack-image")?;
     ensure!(packed.status.success(), "pack-image: {}", String::from_utf8_lossy(&packed.stderr));
@@ -36,6 +44,7 @@ pub(crate) fn push_image(lab: &Lab) -> Result<()> {
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) name: String,
+    pub(crate) image: String,
     pub(crate) replicas: usize,
     pub(crate) port: Option<u16>,
     /// Its health check.
@@ -50,6 +59,7 @@ impl App {
     pub(crate) fn new(name: &str, replicas: usize, port: Option<u16>) -> Self {
         Self {
             name: name.to_owned(),
+            image: HELLO.to_owned(),
             replicas,
             port,
             health: "{test: [CMD, /hello, health], interval: 500ms, timeout: 2s, retries: 3}"
@@ -74,11 +84,11 @@ impl App {
             "name: {}
 services:
   web:
-    image: hello:1
+    image: {}
     healthcheck: {}
     stop_grace_period: 2s
 ",
-            self.name, self.health
+            self.name, self.image, self.health
         );
         if let Some(port) = self.port {
             let (Ok(()) | Err(_)) = writeln!(text, "    ports: [\"{port}:8080\"]");

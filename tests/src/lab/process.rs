@@ -23,6 +23,11 @@ pub struct Container {
 /// What tells a process that is neither an agent nor agentctl that it works below a directory of a lab.
 pub(crate) const DIR_VARIABLE: &str = "MESH_LAB_DIR";
 
+/// Where the groups of containers are listed: the first is there on version 1 only.
+const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
+/// The group of the shims, beside those of the containers.
+const SHIMS: &str = "shims";
+
 /// All processes that there are.
 pub(crate) fn all() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -61,9 +66,23 @@ pub(crate) fn working_in(dir: &Path) -> Vec<i32> {
 /// The containers of a node.
 pub(crate) fn containers(node: &str) -> Vec<Container> {
     let mut found: Vec<Container> =
-        of_node(node).into_iter().filter_map(|pid| container(node, pid)).collect();
+        contained(node).filter_map(|pid| container(node, pid)).collect();
     found.sort();
     found
+}
+
+/// The processes in the groups of a node's containers, as one hierarchy lists its members: many labs that look all the time have no
+/// time to ask every process of the machine. On version 1 every container is in that of memory, whatever limits it has.
+fn contained(node: &str) -> impl Iterator<Item = i32> {
+    let below = format!("agentmesh/{node}");
+    let mut places = HIERARCHIES.iter().map(|hierarchy| Path::new(hierarchy).join(&below));
+    let place = places.find(|place| place.is_dir()).unwrap_or_default();
+    let groups = fs::read_dir(place).into_iter().flatten().flatten();
+    let groups = groups.filter(|group| group.file_name() != SHIMS);
+    groups.flat_map(|group| {
+        let members = fs::read_to_string(group.path().join("cgroup.procs")).unwrap_or_default();
+        members.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()
+    })
 }
 
 fn container(node: &str, pid: i32) -> Option<Container> {
@@ -71,7 +90,7 @@ fn container(node: &str, pid: i32) -> Option<Container> {
     let groups = read(pid, "cgroup");
     let mut ids = groups.lines().filter_map(|line| line.split_once(&group)).map(|(_, id)| id);
     // On version 1 the hierarchies without limits have it among the shims.
-    let id = ids.find(|id| *id != "shims")?.to_owned();
+    let id = ids.find(|id| *id != SHIMS)?.to_owned();
     let started = started_as_first(pid)?;
     Some(Container { id, pid, started })
 }

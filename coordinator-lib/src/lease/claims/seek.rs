@@ -410,7 +410,7 @@ impl Claims {
 
     /// Sees to it that what has changed since is looked at in time.
     pub(super) fn wait_to_look_ahead(&mut self, now: Instant) {
-        if false && self.ahead.is_stirred {
+        if self.ahead.is_stirred {
             self.wake_at(now, self.ahead.looked + AHEAD_PAUSE);
         }
     }

@@ -281,11 +281,13 @@ impl Lease {
         }
     }
 
-    /// Whether the lease is to be renewed within half of the usual pause, and nothing else is under way.
+    /// Whether the lease is to be renewed within half of the usual pause, and nothing else is under way. A round that waits for its answers
+    /// is: were it asked again whenever another lease is due, many leases would never be done with asking.
     #[must_use]
     pub fn renews_soon(&self, now: Reading) -> bool {
         let State::Holding(holding) = &self.state else { return false };
-        let is_calm = holding.is_acquired && holding.attempt.is_none();
+        let is_answered = holding.session.is_answered();
+        let is_calm = holding.is_acquired && is_answered && holding.attempt.is_none();
         is_calm && now.until_maybe(holding.session.next) <= self.timing.renew / 2
     }
 

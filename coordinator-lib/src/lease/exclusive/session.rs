@@ -106,6 +106,12 @@ impl Session {
         self.value.configuration.next.is_none()
     }
 
+    /// Whether the last round has extended the lease, so that nothing is waited for.
+    pub(super) fn is_answered(&self) -> bool {
+        let asked = self.rounds.last_key_value().map(|(_, round)| round.sent);
+        asked.is_some() && asked == self.end.map(|end| end.since)
+    }
+
     /// Step 1 of a change: both sets are asked from now on.
     pub(super) fn propose(&mut self, now: Reading, next: BTreeSet<WitnessId>) {
         let before = &self.value.configuration;

@@ -148,6 +148,9 @@ impl Small {
             return sends.map(|send| (from, send)).collect();
         }
         let Output::Send { to, message } = output else { panic!("{output:?}") };
+        if let Message::Ask(requests) = &message {
+            self.asked.push(requests.len());
+        }
         if self.dead.contains(&to) {
             return Vec::new();
         }
@@ -155,7 +158,6 @@ impl Small {
         let leases = self.nodes.get_mut(&to).unwrap();
         let mut out = Vec::new();
         if let Message::Ask(requests) = message {
-            self.asked.push(requests.len());
             for (slot, request) in requests {
                 leases.ask(self.now, state, (from, &slot, request), &mut out);
             }
@@ -191,6 +193,31 @@ fn leases_that_began_at_different_times_are_renewed_together() {
     // Two flocks at most, each split once, to two others, in four rounds.
     assert!(small.asked.len() <= 2 * 2 * 2 * 4, "{} messages", small.asked.len());
     assert!(slots.iter().all(|slot| small.token(0, slot).is_some()));
+}
+
+/// On a busy machine answers come late, and to ask more because of that would make it busier still.
+#[test]
+fn a_lease_that_waits_for_its_answers_is_not_renewed_because_another_is_due() {
+    const N_HELD: u32 = 20;
+    const N_SOUGHT: u32 = 10;
+    let mut small = Small::new(N_HELD + N_SOUGHT);
+    let timing = Timing::of(Timing::DEFAULT_TTL).unwrap();
+    for number in 0..N_HELD {
+        let slot = small.slot(number);
+        small.seek(0, &slot);
+    }
+    small.wait(Duration::from_millis(100));
+    small.dead.extend((1..N_FIRST).map(node));
+    // All have been asked for, and no attempt has failed yet.
+    small.wait(timing.renew);
+    small.asked.clear();
+    for number in N_HELD..N_HELD + N_SOUGHT {
+        let slot = small.slot(number);
+        small.seek(0, &slot);
+        small.wait(Duration::from_millis(20));
+    }
+    let n_others = usize::from(N_FIRST - 1);
+    assert_eq!(small.asked, vec![1; n_others * 10], "each message is about the one that is sought");
 }
 
 /// Two of three witnesses are lost, so nobody can hold the slot again before an operator decides.
