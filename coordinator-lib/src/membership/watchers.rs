@@ -31,6 +31,8 @@ impl Watchers {
         if !is_all {
             first.select_nth_unstable(KEPT);
             first.truncate(KEPT);
+            // Each of the others has such a list, and room for everybody in all of them is too much in a large mesh.
+            first.shrink_to_fit();
         }
         first.sort_unstable();
         Self { first, is_all }

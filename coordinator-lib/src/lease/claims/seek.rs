@@ -350,11 +350,15 @@ impl Claims {
         spec: &ServiceSpec,
         places: &BTreeMap<NodeId, Place>,
     ) -> BTreeMap<NodeId, Place> {
+        let vacated = |node| Some((node, vacate(places.get(&node)?, slot, spec)));
+        self.holders(slot).into_iter().filter_map(vacated).collect()
+    }
+
+    /// The nodes that hold the slot, alive or not.
+    fn holders(&self, slot: &SlotId) -> BTreeSet<NodeId> {
         let others = self.book.of(slot).filter(|(_, held)| held.claim.phase.holds());
         let own = self.of_slot(slot).filter(|mine| mine.is_held()).map(|_| self.me);
-        let holders: BTreeSet<NodeId> = others.map(|(node, _)| node).chain(own).collect();
-        let vacated = |node| Some((node, vacate(places.get(&node)?, slot, spec)));
-        holders.into_iter().filter_map(vacated).collect()
+        others.map(|(node, _)| node).chain(own).collect()
     }
 
     /// Nodes that failed with the slot a moment ago, or that hold it and cannot make it healthy.
@@ -392,9 +396,11 @@ impl Claims {
             }
             n_ranked = n_ranked.saturating_add(slots.len().saturating_mul(places.len()));
             let is_next = slots.iter().any(|slot| {
+                let holders = self.holders(slot);
                 let ranked = rank(slot, spec, places.values());
-                let suited = ranked.iter().filter(|ranked| ranked.obstacles.is_empty());
-                suited.take(PREFETCH_RANKS.saturating_add(1)).any(|it| it.node == self.me)
+                let suited = ranked.iter().filter(|it| it.obstacles.is_empty());
+                let others = suited.filter(|it| !holders.contains(&it.node));
+                others.take(PREFETCH_RANKS).any(|it| it.node == self.me)
             });
             if is_next {
                 self.ahead.fetched.insert(digest.clone());

@@ -1,5 +1,6 @@
 //! The rules of claims one by one: what a node does with each, and that it does something else without it.
 
+mod ahead;
 mod room;
 mod unknown;
 
@@ -151,14 +152,18 @@ impl Script {
 
     /// Lets this node act at each of its deadlines for `millis`.
     fn wait(&mut self, millis: u64) {
-        let end = self.now + Duration::from_millis(millis);
+        self.act_until(self.now + Duration::from_millis(millis));
+        self.look();
+    }
+
+    /// Lets this node act now and at each of its deadlines, and not once more when the time is over.
+    fn act_until(&mut self, end: Instant) {
         self.look();
         while let Some(next) = self.claims.next_deadline().filter(|next| *next <= end) {
             self.now = next;
             self.look();
         }
         self.now = end;
-        self.look();
     }
 
     fn look(&mut self) {

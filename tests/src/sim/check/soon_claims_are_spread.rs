@@ -35,6 +35,8 @@ pub(super) struct Burst {
     last: Time,
     /// Who made them.
     by: BTreeSet<usize>,
+    /// The records that they knew.
+    roots: BTreeSet<u64>,
 }
 
 /// What the nodes hold of one service.
@@ -60,11 +62,17 @@ impl World {
             self.checks.let_go.insert(service, self.now);
         } else if known && !is_leased && matches!(claim.phase, Phase::Intent | Phase::Starting) {
             let now = self.now;
+            let root = self.hosts[host].node().map(|node| node.catalogue().root());
             let burst = self.checks.bursts.entry(service);
-            let burst =
-                burst.or_insert_with(|| Burst { first: now, last: now, by: BTreeSet::new() });
+            let burst = burst.or_insert_with(|| Burst {
+                first: now,
+                last: now,
+                by: BTreeSet::new(),
+                roots: BTreeSet::new(),
+            });
             burst.last = now;
             burst.by.insert(host);
+            burst.roots.extend(root);
         }
         if !claim.phase.holds() {
             self.checks.claims.remove(&(host, claim.slot.clone(), claim.revision.id));
@@ -88,7 +96,7 @@ impl World {
             .collect();
         for service in due {
             let Some(burst) = self.checks.bursts.remove(&service) else { continue };
-            if self.was_quiet(&service, burst.first) {
+            if self.was_quiet(&service, burst.first) && self.knew_all(&burst) {
                 self.coverage.spreads += 1;
                 if let Some(text) = self.badly_spread(&service, &burst) {
                     self.fail(CHECK, text);
@@ -108,6 +116,13 @@ impl World {
             && self.checks.last_word <= first
             && self.checks.last_leased + LEASES <= first
             && let_go + SECOND <= first
+    }
+
+    /// Whether who claimed knew the records that hold now, and did not take a node for drained that is not, say.
+    fn knew_all(&self, burst: &Burst) -> bool {
+        let members = (0..self.hosts.len()).filter(|host| !self.is_removed(*host));
+        let nodes = members.filter_map(|host| self.hosts[host].node());
+        nodes.map(|node| node.catalogue().root()).all(|root| burst.roots == BTreeSet::from([root]))
     }
 
     fn badly_spread(&self, service: &Service, burst: &Burst) -> Option<String> {
