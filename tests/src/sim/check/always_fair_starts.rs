@@ -52,7 +52,8 @@ impl World {
         if !self.net.is_whole() {
             return None;
         }
-        let long = self.now.saturating_sub(IN_TOUCH);
+        // Just after the first boot nobody has been in touch for so long.
+        let long = self.now.checked_sub(IN_TOUCH)?;
         if self.checks.last_change > long
             || self.is_removed(host)
             || self.hosts[host].agent.as_ref()?.started > long

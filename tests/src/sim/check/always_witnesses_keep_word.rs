@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use mesh_coordinator::id::SlotId;
 use mesh_coordinator::lease::exclusive::{Answer, Fence, LeaseId, Refusal, Request, WitnessId};
 use mesh_coordinator::message::Message;
+use mesh_coordinator::node::Node;
 
 use super::World;
 use crate::sim::clock::{SECOND, Time};
@@ -81,13 +82,22 @@ impl World {
             Answer::Refused { ballot, refusal: Refusal::Promised(promised), .. } => {
                 let is_same = promised.counter == ballot.counter && promised != ballot;
                 self.coverage.same_counters += u64::from(is_same);
-                kept.is_some_and(|it| it.promised >= *promised)
+                let is_former = promised.holder == ballot.holder
+                    && promised.counter <= self.former_tokens(host, lease);
+                is_former || kept.is_some_and(|it| it.promised >= *promised)
             }
             Answer::Refused { .. } | Answer::Busy { .. } | Answer::Located { .. } => true,
         };
         if !is_kept {
             self.fail(UNSAID, format!("n{host} says {answer:?} of {lease:?}, and has {kept:?}"));
         }
+    }
+
+    /// Below which no counter is promised, since an earlier lease may have used it: this comes from the catalogue, and no promise is told.
+    fn former_tokens(&self, host: usize, lease: &LeaseId) -> u64 {
+        let Some(state) = self.hosts[host].node().map(Node::state) else { return 0 };
+        let app = state.apps.get(&lease.slot.app);
+        app.map_or(0, |app| state.former_tokens(app, &lease.slot).0)
     }
 
     /// D7.
